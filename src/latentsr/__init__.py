@@ -1,0 +1,27 @@
+"""latentsr restores sound: recordings that lost their top come back at 48 kHz, with what was there untouched.
+
+>>> from latentsr import Pipeline
+>>> pipe = Pipeline.from_pretrained()  # the embedded default: no network
+>>> pipe("old.wav").save("new.wav")  # doctest: +SKIP
+
+Importing this package imports neither torch nor diffusers; asking it for `Pipeline` does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latentsr.pipeline import Pipeline, RestorationOutput
+
+__version__ = "0.1.0"
+__all__ = ["Pipeline", "RestorationOutput", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Pipeline", "RestorationOutput"):
+        return getattr(import_module("latentsr.pipeline"), name)
+    raise AttributeError(f"module 'latentsr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
