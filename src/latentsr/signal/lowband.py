@@ -1,0 +1,78 @@
+"""The low band: filters of zero phase, and the sharp cut at the (estimated) cutoff.
+
+Everything here multiplies the spectrum of a whole wave by a real gain, so nothing moves in time.
+"""
+
+from __future__ import annotations
+
+import math
+
+import scipy.fft
+import torch
+from torch import Tensor
+
+EDGE_S = 0.1  # odd extension at both ends, as filtfilt does, so that the ends ring like the middle
+SKIRT_HZ = 100.0  # the cut goes from 1 at cutoff - 100 Hz to 0 at cutoff + 100 Hz
+
+
+def filter_frequencies(samples: int, sample_rate: int) -> Tensor:
+    """Frequencies in Hz (float64, on the CPU) at which `filter_zero_phase` wants its gain. -> (F,)"""
+    length = _padded_length(samples, sample_rate)
+    return torch.arange(length // 2 + 1, dtype=torch.float64) * (sample_rate / length)
+
+
+def filter_zero_phase(wave: Tensor, gain: Tensor, sample_rate: int) -> Tensor:
+    """Multiply the spectrum of a wave by a real gain; length and timing stay.
+
+    Args:
+        wave: (B, 1, T).
+        gain: (B, F) amplitude gain at `filter_frequencies(T, sample_rate)`.
+        sample_rate: Hz.
+
+    Returns:
+        (B, 1, T).
+    """
+    samples = wave.shape[-1]
+    length = _padded_length(samples, sample_rate)
+    edge = _edge(samples, sample_rate)
+    spectrum = torch.fft.rfft(_extend_odd(wave, edge), n=length)
+    filtered = torch.fft.irfft(spectrum * gain.to(wave)[:, None, :], n=length)
+    return filtered[..., edge : edge + samples]
+
+
+def cut_sharply(wave: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Tensor:
+    """Keep what lies below the cutoff: the low band as mel and heads get it.
+
+    The gain is a raised cosine, 1 up to `cutoff_hz - 100`, 0.5 at the cutoff and exactly 0 from `cutoff_hz + 100` on.
+    A wave whose cutoff is half the sampling rate or more comes back as it is, bit for bit.
+
+    Args:
+        wave: (B, 1, T).
+        cutoff_hz: (B,) Hz, one per wave.
+        sample_rate: Hz.
+
+    Returns:
+        (B, 1, T).
+    """
+    if cutoff_hz.shape != wave.shape[:1]:
+        raise ValueError(f"{wave.shape[0]} waves need as many cutoffs, got shape {tuple(cutoff_hz.shape)}")
+    freqs_hz = filter_frequencies(wave.shape[-1], sample_rate)
+    place = (freqs_hz - cutoff_hz.detach().cpu().double()[:, None]) / SKIRT_HZ  # -1 .. 1 across the skirt
+    gain = 0.5 - 0.5 * torch.sin(place.clamp(-1, 1) * (math.pi / 2))
+    full_band = (cutoff_hz >= sample_rate / 2).to(wave.device)[:, None, None]
+    return torch.where(full_band, wave, filter_zero_phase(wave, gain, sample_rate))
+
+
+def _edge(samples: int, sample_rate: int) -> int:
+    return min(samples - 1, round(EDGE_S * sample_rate))
+
+
+def _padded_length(samples: int, sample_rate: int) -> int:
+    return scipy.fft.next_fast_len(max(samples + 2 * _edge(samples, sample_rate), 2), real=True)
+
+
+def _extend_odd(wave: Tensor, edge: int) -> Tensor:
+    """Point reflection about the first and the last sample. (B, 1, T) -> (B, 1, T + 2 edge)"""
+    head = 2 * wave[..., :1] - wave[..., 1 : edge + 1].flip(-1)
+    tail = 2 * wave[..., -1:] - wave[..., -edge - 1 : -1].flip(-1)
+    return torch.cat([head, wave, tail], dim=-1)
