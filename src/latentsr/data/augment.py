@@ -1,0 +1,81 @@
+"""Augmentations: each a small function of one wave (T,) at 48 kHz and a random generator."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.fft
+import soxr
+
+from latentsr.config import AUDIO, Config
+
+Range = tuple[float, float]
+
+
+class AugmentConfig(Config):
+    """How often and how far. A probability of 0 turns an augmentation off."""
+
+    speed: float = 0.3  # probability of playing faster or slower, pitch and all
+    speed_range: Range = (0.9, 1.1)  # 1.1 plays 10 % faster
+    polarity: float = 0.5
+    mix: float = 0.15  # probability of a second recording underneath
+    mix_db: Range = (-12.0, 0.0)  # its RMS level against the first one's
+    tilt: float = 0.3  # probability of a smooth random equaliser
+    tilt_db: float = 6.0  # largest boost or cut
+    gain: float = 1.0  # probability of a new level
+    gain_peak_db: Range = (-30.0, -1.0)  # peak of the example, dBFS
+    gain_max_db: float = 40.0  # never boosted by more, so that a noise floor stays one
+
+
+def draw_speed(config: AugmentConfig, rng: np.random.Generator) -> float:
+    """The factor of one example, in steps of 1/48000."""
+    if rng.random() >= config.speed:
+        return 1.0
+    return round(rng.uniform(*config.speed_range) * AUDIO.sample_rate) / AUDIO.sample_rate
+
+
+def change_speed(wave: np.ndarray, factor: float) -> np.ndarray:
+    """Play (T,) `factor` times as fast: (about T / factor,), pitch shifted along."""
+    if factor == 1.0:
+        return wave
+    return soxr.resample(wave, round(factor * AUDIO.sample_rate), AUDIO.sample_rate, quality="VHQ")
+
+
+def flip_polarity(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    return -wave if rng.random() < config.polarity else wave
+
+
+def mix(wave: np.ndarray, other: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Add `other` (T,) at a random RMS level relative to `wave`; silence stays out of it."""
+    level, other_level = rms(wave), rms(other)
+    if level == 0 or other_level == 0:
+        return wave + other
+    return wave + other * np.float32(level / other_level * 10 ** (rng.uniform(*config.mix_db) / 20))
+
+
+def tilt(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Filter by a smooth random curve: six gains from 50 Hz to 24 kHz, joined by cosines over log frequency."""
+    if rng.random() >= config.tilt:
+        return wave
+    gains_db = rng.uniform(-config.tilt_db, config.tilt_db, 6)
+    length = scipy.fft.next_fast_len(len(wave), real=True)
+    hz = np.fft.rfftfreq(length, 1 / AUDIO.sample_rate)
+    place = np.log(np.maximum(hz, 50.0) / 50.0) / math.log(AUDIO.sample_rate / 2 / 50.0) * 5
+    left = np.minimum(place.astype(int), 4)
+    blend = (1 - np.cos(np.pi * (place - left))) / 2
+    curve = 10 ** ((gains_db[left] * (1 - blend) + gains_db[left + 1] * blend) / 20)
+    return scipy.fft.irfft(scipy.fft.rfft(wave, length) * curve.astype(np.float32), length)[: len(wave)]
+
+
+def set_level(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Bring the peak to a random level."""
+    peak = float(np.abs(wave).max(initial=0.0))
+    if rng.random() >= config.gain or peak == 0:
+        return wave
+    gain_db = min(rng.uniform(*config.gain_peak_db) - 20 * math.log10(peak), config.gain_max_db)
+    return wave * np.float32(10 ** (gain_db / 20))
+
+
+def rms(wave: np.ndarray) -> float:
+    return math.sqrt(float(np.dot(wave, wave)) / max(len(wave), 1))

@@ -1,0 +1,249 @@
+"""The training corpus: random access to examples by step number.
+
+Example g of step k depends on (seed, k, g) alone, through a counter-based generator (Philox): a run
+that resumes needs only its step, and the global batch is the same however it is shared out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentsr.config import AUDIO, Config
+from latentsr.data import augment
+from latentsr.data.augment import AugmentConfig
+from latentsr.data.decode import Recording, decode
+from latentsr.data.layouts import find_clips
+from latentsr.data.manifest import DataError
+from latentsr.data.prefetch import prefetch
+
+__all__ = ["AugmentConfig", "Batch", "Corpus", "DataConfig", "prefetch"]
+
+
+class DataConfig(Config):
+    """Where examples come from and how they are drawn."""
+
+    layout: str = "auto"
+    on_bad: Literal["error", "skip"] = "error"  # what to do with a file that cannot be read
+    cache: str | None = None  # folder for decoded samples; None: in memory only
+    validation_share: float = 0.03  # of each kind's files, where the layout has no validation split
+    weights: dict[str, float] = {}  # share of each kind; empty: by the square root of its duration
+    clip_floor_s: float = 1.0  # within a kind a clip is drawn by its duration, held between these two,
+    clip_cap_s: float = 60.0  # so that neither clicks are lost nor one long file dominates
+    silence_db: float = -60.0  # a crop with a lower RMS (dBFS) is drawn again,
+    redraws: int = 4  # this many times at most
+    augment: AugmentConfig = AugmentConfig()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples and where they came from."""
+
+    wide: Tensor  # (B, 1, T) float32, 48 kHz
+    bandwidth_hz: Tensor  # (B,) where the content of each example ends
+    kinds: list[str]
+    clip: Tensor  # (B,) int64 index into the corpus' recordings
+    offset: Tensor  # (B,) int64 first sample in the clip; negative where silence comes first
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with the tensors that a network needs on `device`."""
+        wide = self.wide.to(device, non_blocking=True)
+        return replace(self, wide=wide, bandwidth_hz=self.bandwidth_hz.to(device, non_blocking=True))
+
+
+@dataclass(frozen=True)
+class _Example:
+    wave: np.ndarray  # (T,) float32
+    bandwidth_hz: float
+    clip: int
+    offset: int
+
+
+class Corpus:
+    """Decoded recordings, divided into a training and a validation set."""
+
+    def __init__(self, recordings: Sequence[Recording], config: DataConfig | None = None) -> None:
+        self.config = config or DataConfig()
+        self.train, self.validation = split_recordings(recordings, self.config.validation_share)
+        if not self.train:
+            raise DataError(f"no recording is left for training (of {len(recordings)}); lower validation_share")
+        self.kinds = sorted({r.clip.kind for r in self.train})
+        self._members = {k: [i for i, r in enumerate(self.train) if r.clip.kind == k] for k in self.kinds}
+        self._cumulative = {k: _cumulative(self._durations_s(k)) for k in self.kinds}
+
+    @classmethod
+    def open(cls, data: str | Path, config: DataConfig | None = None) -> Corpus:
+        """Find, decode (or take from the cache) and divide the recordings of `data`; test sets stay out."""
+        config = config or DataConfig()
+        clips = [clip for clip in find_clips(data, config.layout, "all") if clip.split != "test"]
+        if not clips:
+            raise DataError(f"{data} holds a test set only; pass the folder that holds the training set too")
+        return cls(decode(clips, on_bad=config.on_bad, cache=config.cache), config)
+
+    def batch(
+        self,
+        step: int,
+        batch_size: int,
+        samples: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        weights: Mapping[str, float] | None = None,
+    ) -> Batch:
+        """Examples rank * batch_size ... + batch_size - 1 of the global batch of `step`.
+
+        Args:
+            step: number of the batch, from 0.
+            batch_size: B, examples of this rank.
+            samples: T, length of an example at 48 kHz.
+            seed: of the run.
+            rank: which part of the global batch.
+            world_size: number of parts.
+            weights: share of each kind; None takes the config's.
+
+        Returns:
+            B examples of T samples.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} is not below world_size {world_size}")
+        shares = _cumulative(self._shares(self.config.weights if weights is None else weights))
+        first = rank * batch_size
+        return self._collate(
+            [self._example(_generator(seed, step, first + i), samples, shares) for i in range(batch_size)], self.train
+        )
+
+    def validation_batches(self, samples: int, count: int, batch_size: int = 16) -> list[Batch]:
+        """`count` fixed examples of the validation set, not augmented: every kind in turn, fixed places.
+
+        Args:
+            samples: T, length of an example.
+            count: examples in all.
+            batch_size: examples per batch; the last batch may be smaller.
+
+        Returns:
+            The batches, the same ones at every call.
+        """
+        if not self.validation:
+            raise DataError("the corpus has no validation recordings; raise validation_share or add files")
+        by_kind: dict[str, list[int]] = {}
+        for i, recording in enumerate(self.validation):
+            by_kind.setdefault(recording.clip.kind, []).append(i)
+        groups = list(by_kind.values())
+        examples = []
+        for n in range(count):
+            group = groups[n % len(groups)]
+            visit, place = divmod(n // len(groups), len(group))
+            examples.append(self._fixed_example(group[place], visit, samples))
+        return [
+            self._collate(examples[i : i + batch_size], self.validation) for i in range(0, len(examples), batch_size)
+        ]
+
+    def _example(self, rng: np.random.Generator, samples: int, shares: np.ndarray) -> _Example:
+        config = self.config.augment
+        example = self._crop(rng, samples, shares)
+        wave, bandwidth_hz = augment.flip_polarity(example.wave, config, rng), example.bandwidth_hz
+        if rng.random() < config.mix:
+            other = self._crop(rng, samples, shares)
+            wave, bandwidth_hz = augment.mix(wave, other.wave, config, rng), min(bandwidth_hz, other.bandwidth_hz)
+        wave = augment.set_level(augment.tilt(wave, config, rng), config, rng)
+        return replace(example, wave=wave, bandwidth_hz=bandwidth_hz)
+
+    def _crop(self, rng: np.random.Generator, samples: int, shares: np.ndarray) -> _Example:
+        """A piece of a random clip of a random kind, drawn again while it is nearly silent."""
+        kind = self.kinds[_draw(shares, rng)]
+        for _ in range(1 + self.config.redraws):
+            index = self._members[kind][_draw(self._cumulative[kind], rng)]
+            example = self._cut(rng, index, samples)
+            if augment.rms(example.wave) >= 10 ** (self.config.silence_db / 20):
+                break
+        return example
+
+    def _cut(self, rng: np.random.Generator, index: int, samples: int) -> _Example:
+        """`samples` of a clip from a random place on; a shorter clip lies at a random place in silence."""
+        recording = self.train[index]
+        factor = augment.draw_speed(self.config.augment, rng)
+        needed = round(samples * factor)
+        room = len(recording.samples) - needed
+        offset = int(rng.integers(0, abs(room) + 1)) * (1 if room >= 0 else -1)
+        wave = augment.change_speed(recording.wave(max(offset, 0), max(offset, 0) + needed), factor)
+        bandwidth_hz = min(recording.bandwidth_hz * factor, AUDIO.sample_rate / 2)
+        return _Example(_place(wave, round(max(-offset, 0) / factor), samples), bandwidth_hz, index, offset)
+
+    def _fixed_example(self, index: int, visit: int, samples: int) -> _Example:
+        """Visit v looks from the v-th point of a golden-ratio sequence on for a place that is not silent."""
+        recording = self.validation[index]
+        room = max(len(recording.samples) - samples, 0)
+        for attempt in range(8):
+            offset = int(room * ((0.5 + 0.6180339887 * (visit + attempt)) % 1.0))
+            wave = recording.wave(offset, offset + samples)
+            if augment.rms(wave) >= 10 ** (self.config.silence_db / 20):
+                break
+        return _Example(_place(wave, 0, samples), recording.bandwidth_hz, index, offset)
+
+    def _collate(self, examples: list[_Example], recordings: Sequence[Recording]) -> Batch:
+        return Batch(
+            wide=torch.from_numpy(np.stack([e.wave for e in examples]))[:, None],
+            bandwidth_hz=torch.tensor([e.bandwidth_hz for e in examples], dtype=torch.float32),
+            kinds=[recordings[e.clip].clip.kind for e in examples],
+            clip=torch.tensor([e.clip for e in examples]),
+            offset=torch.tensor([e.offset for e in examples]),
+        )
+
+    def _durations_s(self, kind: str) -> np.ndarray:
+        seconds = [self.train[i].seconds for i in self._members[kind]]
+        return np.clip(seconds, self.config.clip_floor_s, self.config.clip_cap_s)
+
+    def _shares(self, weights: Mapping[str, float]) -> np.ndarray:
+        if not weights:
+            return np.array([self._durations_s(kind).sum() ** 0.5 for kind in self.kinds])
+        if set(weights) != set(self.kinds) or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+            raise DataError(f"weights must give each kind a share >= 0: kinds {self.kinds}, weights {dict(weights)}")
+        return np.array([weights[kind] for kind in self.kinds])
+
+
+def split_recordings(recordings: Sequence[Recording], share: float) -> tuple[list[Recording], list[Recording]]:
+    """Training and validation recordings.
+
+    A split that the layout or manifest has is kept. Else `share` of each kind's files, rounded up, is
+    held out: those with the smallest digests, so that neither names nor order nor a seed matter.
+    Copies of one file have one digest and stay on one side.
+    """
+    if not 0 <= share < 1:
+        raise DataError(f"validation_share must be in [0, 1), got {share}")
+    if any(r.clip.split == "validation" for r in recordings):
+        held_out = {r.digest for r in recordings if r.clip.split == "validation"}
+    else:
+        held_out = set()
+        for kind in {r.clip.kind for r in recordings}:
+            digests = sorted({r.digest for r in recordings if r.clip.kind == kind})
+            held_out |= set(digests[: min(int(np.ceil(share * len(digests))), len(digests) - 1)])
+    train = [r for r in recordings if r.digest not in held_out]
+    return train, [r for r in recordings if r.digest in held_out]
+
+
+def _generator(seed: int, step: int, example: int) -> np.random.Generator:
+    """Philox with key (seed) and counter (step, example): 2**128 numbers that no other example shares."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, example, step]))
+
+
+def _cumulative(shares: np.ndarray) -> np.ndarray:
+    return np.cumsum(shares) / np.sum(shares)
+
+
+def _draw(cumulative: np.ndarray, rng: np.random.Generator) -> int:
+    return min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(cumulative) - 1)
+
+
+def _place(wave: np.ndarray, start: int, samples: int) -> np.ndarray:
+    """`wave` from `start` on in `samples` samples of silence; what does not fit is cut off."""
+    placed = np.zeros(samples, dtype=np.float32)
+    fits = wave[: samples - start]
+    placed[start : start + len(fits)] = fits
+    return placed
