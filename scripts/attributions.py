@@ -1,0 +1,223 @@
+"""Credits of the training recordings, from their manifest: the same text for NOTICE and for the model card.
+
+    python scripts/attributions.py ../shared/data/train                        # print it
+    python scripts/attributions.py ../shared/data/train --update NOTICE CARD   # replace what stands between the marks
+
+The table below says, per source of the manifest, under which licence we take the files and whom to credit.
+A source that the table does not know is an error, so no recording can be trained on without its credit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+BEGIN = "<!-- training data: begin (written by scripts/attributions.py) -->"
+END = "<!-- training data: end -->"
+
+CC0, BY3, BY4, MIT = "CC0 1.0", "CC BY 3.0", "CC BY 4.0", "MIT"
+LICENCES = {
+    CC0: "https://creativecommons.org/publicdomain/zero/1.0/",
+    BY3: "https://creativecommons.org/licenses/by/3.0/",
+    BY4: "https://creativecommons.org/licenses/by/4.0/",
+    MIT: "text at the end of this list",
+}
+
+# (source, licence) as the manifest has them -> (taken under, credit)
+CREDITS: dict[tuple[str, str], tuple[str, str]] = {
+    ("github:karolpiczak/ESC-10 @553c8f1", "CC-BY-3.0 (clips CC0/CC-BY, see its README)"): (
+        BY3,
+        "ESC-10: Dataset for Environmental Sound Classification, Karol J. Piczak, https://github.com/karolpiczak/ESC-10; its "
+        "clips come from freesound.org and are listed under 'Clips of ESC-10'",
+    ),
+    ("github:openclonk/openclonk Sound.ocg", "CC-BY-3.0 / CC0 (authors.txt)"): (
+        BY3,
+        "sounds of OpenClonk, https://github.com/openclonk/openclonk; authors under 'Sounds of OpenClonk'",
+    ),
+    ("github:openclonk/openclonk Sound.ocg", "CC-BY-3.0 (ala / OpenClonk)"): (
+        BY3,
+        "character and animal voices of OpenClonk by ala, https://github.com/openclonk/openclonk",
+    ),
+    ("deb:openclonk-data (openclonk/openclonk Music.ocg)", "CC-BY-3.0 (K-Pone / OpenClonk)"): (
+        BY3,
+        "music of OpenClonk by K-Pone, https://github.com/openclonk/openclonk",
+    ),
+    ("deb:sonic-pi-samples", "CC0-1.0"): (CC0, "samples of Sonic Pi, https://github.com/sonic-pi-net/sonic-pi"),
+    ("github:Calinou/kenney-*", "CC0-1.0 (Kenney)"): (CC0, "interface sounds by Kenney, https://kenney.nl"),
+    ("deb:endless-sky-data", "public domain (freesound CC0)"): (
+        CC0,
+        "sounds of Endless Sky, made from public-domain sounds of freesound.org, https://endless-sky.github.io",
+    ),
+    ("github:OHF-Voice/voice-datasets", "CC0-1.0"): (
+        CC0,
+        "Nabu Casa Voice Datasets (Year of Voice), https://github.com/OHF-Voice/voice-datasets",
+    ),
+    ("render/gen.py + deb:musescore-general-soundfont-lossless", "own MIDI (CC0), soundfont MIT"): (
+        MIT,
+        "own General MIDI pieces (CC0) played with the MuseScore_General_HQ sound font",
+    ),
+    ("deb:naev-data", "Nikola Whallon: GPL-3 or CC-BY-3.0"): (
+        BY3,
+        "music of Naev by Nikola Whallon, https://naev.org (offered under GPL-3 or CC BY 3.0; taken under CC BY 3.0)",
+    ),
+    ("deb:naev-data", "Zeropage: CC-BY-3.0"): (BY3, "music of Naev by Zeropage, https://naev.org"),
+    ("github:sfzinstruments/body_percussion", "CC0-1.0"): (
+        CC0,
+        "body percussion, https://github.com/sfzinstruments/body_percussion",
+    ),
+    ("github:modelscope/ClearerVoice-Studio train/data_generation (VCTK)", "CC-BY-4.0 (VCTK)"): (
+        BY4,
+        "CSTR VCTK Corpus, Junichi Yamagishi, Christophe Veaux, Kirsten MacDonald, The Centre for Speech Technology "
+        "Research, University of Edinburgh, https://doi.org/10.7488/ds/2645",
+    ),
+    ("github:dioco-group/jenny-tts-dataset", "Jenny (Dioco) licence: attribution, commercial use permitted"): (
+        "Jenny licence (attribution; commercial use permitted)",
+        "the voice of Jenny (Dioco), https://github.com/dioco-group/jenny-tts-dataset",
+    ),
+    ("deb:fretsonfire-songs-sectoid", "MIT (Carlos Viola Iborra)"): (
+        MIT,
+        "songs by Sectoid (Carlos Viola Iborra), from the Sectoid song pack for Frets on Fire",
+    ),
+    ("deb:lomiri-sounds", "Mauricio Duarte CC-BY-4.0"): (BY4, "Lomiri sounds by Mauricio Duarte (UBports)"),
+    ("deb:lomiri-sounds", "Amber Forest CC-BY-3.0"): (BY3, "Lomiri sounds by Amber Forest (UBports)"),
+    ("deb:lomiri-sounds", "TMetso CC-BY-4.0"): (BY4, "Lomiri sounds by TMetso (UBports)"),
+    ("github:vocobox/human-voice-dataset", "MIT"): (
+        MIT,
+        "human voice data set by vocobox, https://github.com/vocobox/human-voice-dataset",
+    ),
+    ("github:digabi/map-tiles", "CC-BY-3.0 (White Noise Audio)"): (
+        BY3,
+        "music by White Noise Audio, https://soundcloud.com/bleep-box",
+    ),
+    ("github:digabi/map-tiles", "CC-BY-3.0 (Hyde)"): (
+        BY3,
+        "'Acoustic/Pop/Rock/Alternative - Acoustically driven instrumental' by Hyde, "
+        "https://soundcloud.com/davidhydemusic/acoustic-pop-rock-alternative",
+    ),
+    ("github:digabi/map-tiles", "CC-BY-3.0 (MadDirtMonkey)"): (
+        BY3,
+        "'Electronic Happy Song' by MadDirtMonkey, https://soundcloud.com/maddirtmonkey",
+    ),
+    ("github:petegordon/Tandemonium", "CC-BY-4.0 (Kevin MacLeod)"): (
+        BY4,
+        "music by Kevin MacLeod, https://incompetech.com",
+    ),
+}
+
+# credits that name the works too
+TITLED = ("Nikola", "Zeropage", "K-Pone", "Kevin", "Mauricio", "Amber", "TMetso", "White Noise", "Sectoid")
+
+MIT_HOLDERS = [
+    "Copyright (c) 2014 vocobox (human voice data set)",
+    "Copyright (c) 2006/2007 Carlos Viola Iborra (songs of Sectoid)",
+    "MuseScore_General_HQ sound font: adaptation (c) 2018-2021 S. Christian Collins; packaging, metronome (c) "
+    "2018-2021 mirabilos; Fluid (R3) Mono (c) 2014-2017 Michael Cowgill; temple blocks (c) 2002 Ethan Winer; drumline cymbals "
+    "(c) 2016 Michael Schorsch; Fluid (R3) (c) 2000-2002, 2008 Frank Wen; (c) 2008 Toby Smithe",
+]
+MIT_TEXT = """\
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+persons to whom the Software is furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
+
+
+def attributions(train: Path) -> str:
+    """Markdown list of every credit for the recordings in `train/manifest.csv`."""
+    with (train / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    parts = [
+        f"The embedded weights were trained on recordings from these {len(rows)} files, cut, mixed, filtered and "
+        "converted for training. They are taken under the licences named here, and thanks are due to:",
+        "\n".join(_sources(rows)),
+        "Clips of ESC-10 (title, author, source, the clip's own licence):",
+        "\n".join(_esc10(rows, train / "licences" / "ESC-10-README.txt")),
+        "Sounds of OpenClonk (authors; CC BY 3.0, or CC0 where said):",
+        "\n".join(_openclonk(train / "licences" / "openclonk-Sound-authors.txt")),
+        "Voices of the Nabu Casa data sets (CC0): " + ", ".join(_voices(rows)) + ".",
+        "Licences: " + "; ".join(f"{name} ({url})" for name, url in LICENCES.items()) + ".",
+        "MIT, for:\n\n" + "\n".join(f"- {holder}" for holder in MIT_HOLDERS) + "\n\n" + MIT_TEXT,
+    ]
+    return "\n\n".join(parts)
+
+
+def _sources(rows: list[dict[str, str]]) -> Iterable[str]:
+    counts = Counter((row["source"], row["licence"]) for row in rows)
+    unknown = counts.keys() - CREDITS.keys()
+    if unknown:
+        raise SystemExit(f"no credit for {sorted(unknown)}; add it to CREDITS in scripts/attributions.py")
+    for key, count in counts.most_common():
+        licence, credit = CREDITS[key]
+        works = sorted({_title(row) for row in rows if (row["source"], row["licence"]) == key})
+        titles = f" ({', '.join(works)})" if any(name in credit for name in TITLED) else ""
+        yield f"- {credit}{titles}: {count} {'file' if count == 1 else 'files'}, {licence}"
+
+
+def _title(row: dict[str, str]) -> str:
+    original = Path(row["original"]).stem
+    if original == "song":  # a song pack: the folder, kept in our file name, is the title
+        return Path(row["file"]).stem.partition("_")[2].replace("_", " ")
+    return original.lstrip("@")
+
+
+def _esc10(rows: list[dict[str, str]], readme: Path) -> list[str]:
+    text = readme.read_text(encoding="utf-8")
+    found = re.findall(r"\[(\S+\.ogg)\]:\s+clip derived from (.+) \((http\S+?)/?\) by (.+) \[(CC\S+)\]", text)
+    clips = {name: (title, author, url, licence) for name, title, url, author, licence in found}
+    used = {clips[row["original"]] for row in rows if "ESC-10" in row["source"]}
+    return sorted(f"- {title}, {a}, {url.removeprefix('http://www.')}, {licence}" for title, a, url, licence in used)
+
+
+def _openclonk(authors: Path) -> list[str]:
+    """One line per author, continuation lines folded in."""
+    text = authors.read_text(encoding="utf-8").expandtabs(4)
+    attributed, public = text.split("The following sound effects are licensed under the CC 0 license", 1)
+    lines = []
+    for body, licence in ((attributed, ""), (public, " [CC0]")):
+        for name, works in re.findall(r"^(\w[^\n]*?) *- +(.*(?:\n[ ,].*)*)", body, flags=re.MULTILINE):
+            works = re.sub(r"https?://(www\.)?", "", works)
+            works = re.sub(r"\s+", " ", re.sub(r"\n *- +", "; ", works)).strip(" ,-")
+            lines.append(f"- {name.strip(' ,')}{licence}: {works}")
+    return lines
+
+
+def _voices(rows: list[dict[str, str]]) -> list[str]:
+    files = [Path(row["file"]).stem for row in rows if "OHF" in row["source"]]
+    return sorted({file.removeprefix("ohf_").split("_", 2)[-1] for file in files})
+
+
+def update(path: Path, text: str) -> None:
+    """Replace what stands between the marks in `path`."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{path} has no place for the credits; put these two lines there:\n{BEGIN}\n{END}")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("train", type=Path, help="folder with manifest.csv and licences/")
+    parser.add_argument("--update", type=Path, nargs="+", default=[], metavar="FILE", help="files that hold the marks")
+    arguments = parser.parse_args()
+    text = attributions(arguments.train)
+    for path in arguments.update:
+        update(path, text)
+    if not arguments.update:
+        sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
