@@ -32,8 +32,8 @@ LICENCES = {
 CREDITS: dict[tuple[str, str], tuple[str, str]] = {
     ("github:karolpiczak/ESC-10 @553c8f1", "CC-BY-3.0 (clips CC0/CC-BY, see its README)"): (
         BY3,
-        "ESC-10: Dataset for Environmental Sound Classification, Karol J. Piczak, https://github.com/karolpiczak/ESC-10; its "
-        "clips come from freesound.org and are listed under 'Clips of ESC-10'",
+        "ESC-10: Dataset for Environmental Sound Classification, Karol J. Piczak, "
+        "https://github.com/karolpiczak/ESC-10; its clips come from freesound.org and are listed under 'Clips of ESC-10'",
     ),
     ("github:openclonk/openclonk Sound.ocg", "CC-BY-3.0 / CC0 (authors.txt)"): (
         BY3,
@@ -115,9 +115,9 @@ TITLED = ("Nikola", "Zeropage", "K-Pone", "Kevin", "Mauricio", "Amber", "TMetso"
 MIT_HOLDERS = [
     "Copyright (c) 2014 vocobox (human voice data set)",
     "Copyright (c) 2006/2007 Carlos Viola Iborra (songs of Sectoid)",
-    "MuseScore_General_HQ sound font: adaptation (c) 2018-2021 S. Christian Collins; packaging, metronome (c) "
-    "2018-2021 mirabilos; Fluid (R3) Mono (c) 2014-2017 Michael Cowgill; temple blocks (c) 2002 Ethan Winer; drumline cymbals "
-    "(c) 2016 Michael Schorsch; Fluid (R3) (c) 2000-2002, 2008 Frank Wen; (c) 2008 Toby Smithe",
+    "MuseScore_General_HQ sound font: adaptation (c) 2018-2021 S. Christian Collins; packaging and metronome (c) "
+    "2018-2021 mirabilos; Fluid (R3) Mono (c) 2014-2017 Michael Cowgill; temple blocks (c) 2002 Ethan Winer; drumline "
+    "cymbals (c) 2016 Michael Schorsch; Fluid (R3) (c) 2000-2002, 2008 Frank Wen; (c) 2008 Toby Smithe",
 ]
 MIT_TEXT = """\
 Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
