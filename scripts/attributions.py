@@ -33,7 +33,7 @@ CREDITS: dict[tuple[str, str], tuple[str, str]] = {
     ("github:karolpiczak/ESC-10 @553c8f1", "CC-BY-3.0 (clips CC0/CC-BY, see its README)"): (
         BY3,
         "ESC-10: Dataset for Environmental Sound Classification, Karol J. Piczak, "
-        "https://github.com/karolpiczak/ESC-10; its clips come from freesound.org and are listed under 'Clips of ESC-10'",
+        "https://github.com/karolpiczak/ESC-10; its clips are from freesound.org, listed under 'Clips of ESC-10'",
     ),
     ("github:openclonk/openclonk Sound.ocg", "CC-BY-3.0 / CC0 (authors.txt)"): (
         BY3,
