@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 import scipy.fft
 import soxr
+from pydantic import AfterValidator, Field
 
 from latentsr.config import AUDIO, Config
+from latentsr.data.decode import resampled_edge_hz
 
-Range = tuple[float, float]
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the lower limit comes first")
+    return limits
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class AugmentConfig(Config):
     """How often and how far. A probability of 0 turns an augmentation off."""
 
-    speed: float = 0.3  # probability of playing faster or slower, pitch and all
+    speed: Probability = 0.3  # probability of playing faster or slower, pitch and all
     speed_range: Range = (0.9, 1.1)  # 1.1 plays 10 % faster
-    polarity: float = 0.5
-    mix: float = 0.15  # probability of a second recording underneath
+    polarity: Probability = 0.5
+    mix: Probability = 0.15  # probability of a second recording underneath
     mix_db: Range = (-12.0, 0.0)  # its RMS level against the first one's
-    tilt: float = 0.3  # probability of a smooth random equaliser
+    tilt: Probability = 0.3  # probability of a smooth random equaliser
     tilt_db: float = 6.0  # largest boost or cut
-    gain: float = 1.0  # probability of a new level
+    gain: Probability = 1.0  # probability of a new level
     gain_peak_db: Range = (-30.0, -1.0)  # peak of the example, dBFS
     gain_max_db: float = 40.0  # never boosted by more, so that a noise floor stays one
 
@@ -42,7 +53,15 @@ def change_speed(wave: np.ndarray, factor: float) -> np.ndarray:
     return soxr.resample(wave, round(factor * AUDIO.sample_rate), AUDIO.sample_rate, quality="VHQ")
 
 
+def changed_bandwidth_hz(bandwidth_hz: float, factor: float) -> float:
+    """Where the content ends after `change_speed`: moved along with it, as far as the resampler lets it pass."""
+    if factor == 1.0:
+        return bandwidth_hz
+    return min(bandwidth_hz * factor, resampled_edge_hz(round(AUDIO.sample_rate * factor)))
+
+
 def flip_polarity(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Turn the wave upside down, or not."""
     return -wave if rng.random() < config.polarity else wave
 
 
@@ -78,4 +97,5 @@ def set_level(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator)
 
 
 def rms(wave: np.ndarray) -> float:
+    """Root mean square of (T,); 0 for no samples."""
     return math.sqrt(float(np.dot(wave, wave)) / max(len(wave), 1))

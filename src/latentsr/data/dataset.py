@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.config import AUDIO, Config
+from latentsr.config import Config
 from latentsr.data import augment
 from latentsr.data.augment import AugmentConfig
 from latentsr.data.decode import Recording, decode
@@ -85,6 +85,13 @@ class Corpus:
         if not clips:
             raise DataError(f"{data} holds a test set only; pass the folder that holds the training set too")
         return cls(decode(clips, on_bad=config.on_bad, cache=config.cache), config)
+
+    def __str__(self) -> str:
+        sizes = []
+        for kind, members in self._members.items():
+            minutes = sum(self.train[i].seconds for i in members) / 60
+            sizes.append(f"{kind} {len(members)} files, {minutes:.1f} min")
+        return f"training on {'; '.join(sizes)}; validation on {len(self.validation)} files"
 
     def batch(
         self,
@@ -173,7 +180,7 @@ class Corpus:
         room = len(recording.samples) - needed
         offset = int(rng.integers(0, abs(room) + 1)) * (1 if room >= 0 else -1)
         wave = augment.change_speed(recording.wave(max(offset, 0), max(offset, 0) + needed), factor)
-        bandwidth_hz = min(recording.bandwidth_hz * factor, AUDIO.sample_rate / 2)
+        bandwidth_hz = augment.changed_bandwidth_hz(recording.bandwidth_hz, factor)
         return _Example(_place(wave, round(max(-offset, 0) / factor), samples), bandwidth_hz, index, offset)
 
     def _fixed_example(self, index: int, visit: int, samples: int) -> _Example:

@@ -27,6 +27,7 @@ from latentsr.data.manifest import Clip, DataError
 
 log = logging.getLogger(__name__)
 CACHE_VERSION = 1
+SOXR_PASS_BAND = 0.945  # of the lower Nyquist frequency: -1 dB there, -3 dB at 0.950, -60 dB at 0.986 (measured, VHQ)
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,17 @@ def decode(clips: list[Clip], *, on_bad: str = "error", cache: str | Path | None
     """
     if on_bad not in ("error", "skip"):
         raise DataError(f"on_bad must be 'error' or 'skip', got {on_bad!r}")
-    decoded = _decode_each(clips, on_bad)
-    recordings = list(decoded) if cache is None else _cached(clips, decoded, on_bad, Path(cache))
+    bad: list[str] = []
+    decoded = _decode_each(clips, on_bad, bad)
+    recordings = list(decoded) if cache is None else _cached(clips, decoded, bad, _key(clips, on_bad), Path(cache))
     if not recordings:
-        raise DataError(f"none of the {len(clips)} files could be read; the first is {clips[0].path}")
+        raise DataError(f"none of the {len(clips)} files can be used; the first: {bad[0]}")
+    if bad:
+        log.warning("left out %d of %d files: %s", len(bad), len(clips), "; ".join(bad))
     return recordings
 
 
-def _decode_each(clips: Iterable[Clip], on_bad: str) -> Iterator[Recording]:
-    bad: list[str] = []
+def _decode_each(clips: Iterable[Clip], on_bad: str, bad: list[str]) -> Iterator[Recording]:
     for clip in tqdm(clips, desc="decoding", unit="file", disable=None, leave=False):
         try:
             yield decode_clip(clip)
@@ -77,25 +80,30 @@ def _decode_each(clips: Iterable[Clip], on_bad: str) -> Iterator[Recording]:
             if on_bad == "error":
                 raise DataError(f"{error}; remove the file or set on_bad=skip") from None
             bad.append(str(error))
-    if bad:
-        log.warning("left out %d files that cannot be used: %s", len(bad), "; ".join(bad))
 
 
 def decode_clip(clip: Clip) -> Recording:
     """Read one file; `DataError` names it when it cannot be used."""
     samples, rate = _read_mono(clip.path)
-    if not len(samples):
-        raise DataError(f"{clip.path} holds no samples")
     wave = samples if rate == AUDIO.sample_rate else soxr.resample(samples, rate, AUDIO.sample_rate, quality="VHQ")
-    scale = float(np.abs(wave).max(initial=0.0)) / 32767 or 1 / 32767
+    if not len(wave):
+        raise DataError(f"{clip.path} holds no samples")
+    scale = float(np.abs(wave).max()) / 32767 or 1 / 32767
     bandwidth_hz = clip.bandwidth_hz or _measure_bandwidth_hz(wave)
     return Recording(
         clip=clip,
         samples=np.round(wave / scale).astype(np.int16),
         scale=scale,
-        bandwidth_hz=min(bandwidth_hz, rate / 2, AUDIO.sample_rate / 2),
+        bandwidth_hz=min(bandwidth_hz, resampled_edge_hz(rate)),
         digest=hashlib.sha256(clip.path.read_bytes()).hexdigest(),
     )
+
+
+def resampled_edge_hz(from_hz: float) -> float:
+    """Where soxr's low-pass begins (-1 dB) on the way to 48 kHz: what was 44.1 kHz ends at 20.8 kHz, not at 22.05."""
+    if from_hz == AUDIO.sample_rate:
+        return AUDIO.sample_rate / 2
+    return SOXR_PASS_BAND * min(from_hz, AUDIO.sample_rate) / 2
 
 
 def _read_mono(path: Path) -> tuple[np.ndarray, int]:
@@ -116,19 +124,20 @@ def _measure_bandwidth_hz(wave: np.ndarray) -> float:
     return float(estimate_cutoff_hz(torch.from_numpy(wave)[None, None], AUDIO.sample_rate))
 
 
-def _cached(clips: list[Clip], decoded: Iterator[Recording], on_bad: str, folder: Path) -> list[Recording]:
+def _cached(clips: list[Clip], decoded: Iterator[Recording], bad: list[str], key: str, folder: Path) -> list[Recording]:
     """The recordings of the cache in `folder`, which is written first where it is not there yet."""
-    key = _key(clips, on_bad)
     index, data = folder / f"{key}.json", folder / f"{key}.int16"
     if not index.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _write_cache(clips, decoded, index, data)
-    rows: list[dict[str, Any]] = json.loads(index.read_text(encoding="utf-8"))
-    total = sum(row["length"] for row in rows)
-    if not data.is_file() or data.stat().st_size != 2 * total:
+        _write_cache(clips, decoded, bad, index, data)
+    content: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
+    rows, bad[:] = content["recordings"], content["bad"]
+    ends = np.cumsum([row["length"] for row in rows], dtype=int)
+    if not rows:
+        return []
+    if not data.is_file() or data.stat().st_size != 2 * ends[-1]:
         raise DataError(f"the cache {data} is damaged; delete {index} and start again")
     samples = np.memmap(data, dtype=np.int16, mode="r")
-    ends = np.cumsum([row["length"] for row in rows])
     return [
         Recording(
             clips[row["clip"]], samples[end - row["length"] : end], row["scale"], row["bandwidth_hz"], row["digest"]
@@ -137,7 +146,7 @@ def _cached(clips: list[Clip], decoded: Iterator[Recording], on_bad: str, folder
     ]
 
 
-def _write_cache(clips: list[Clip], decoded: Iterator[Recording], index: Path, data: Path) -> None:
+def _write_cache(clips: list[Clip], decoded: Iterator[Recording], bad: list[str], index: Path, data: Path) -> None:
     """Samples first, index last, each under a temporary name: a killed writer leaves nothing that is read."""
     number = {clip.path: i for i, clip in enumerate(clips)}
     rows = []
@@ -146,19 +155,12 @@ def _write_cache(clips: list[Clip], decoded: Iterator[Recording], index: Path, d
         with partial.open("wb") as file:
             for r in decoded:
                 file.write(r.samples.tobytes())
-                rows.append(
-                    {
-                        "clip": number[r.clip.path],
-                        "length": len(r.samples),
-                        "scale": r.scale,
-                        "bandwidth_hz": r.bandwidth_hz,
-                        "digest": r.digest,
-                    }
-                )
+                row = {"length": len(r.samples), "scale": r.scale, "bandwidth_hz": r.bandwidth_hz, "digest": r.digest}
+                rows.append({"clip": number[r.clip.path], **row})
             file.flush()
             os.fsync(file.fileno())
         partial.replace(data)
-        partial.write_text(json.dumps(rows), encoding="utf-8")
+        partial.write_text(json.dumps({"recordings": rows, "bad": bad}), encoding="utf-8")
         partial.replace(index)
     finally:
         partial.unlink(missing_ok=True)

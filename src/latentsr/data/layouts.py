@@ -64,7 +64,7 @@ def guess_layout(data: Path) -> str:
         return "musdb18"
     if (data / "wav48_silence_trimmed").is_dir():
         return "vctk"
-    if (data / "meta" / "esc50.csv").is_file():
+    if (data / "meta" / "esc50.csv").is_file() or any(data.glob("audio/[1-5]-*-[A-H]-*.wav")):
         return "esc-50"
     return "folder"
 
@@ -76,8 +76,14 @@ def _manifest(data: Path) -> list[Clip]:
 
 
 def _folder(data: Path) -> list[Clip]:
-    paths = _sorted(p for p in _directory(data).rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    paths = _sorted(p for p in _directory(data).rglob("*") if _is_audio(p, data))
     return _needs(data, "audio files", [Clip(path, _first_folder(path, data)) for path in paths])
+
+
+def _is_audio(path: Path, root: Path) -> bool:
+    """By its suffix; hidden files are none (macOS writes ._x.wav beside x.wav)."""
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return path.suffix.lower() in AUDIO_SUFFIXES and not hidden and path.is_file()
 
 
 def _first_folder(path: Path, root: Path) -> str:

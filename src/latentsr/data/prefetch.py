@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-class Prefetch(Generic[T], Iterator[T]):
-    """make_batch(start_step), make_batch(start_step + 1), ... from one thread, at most `depth` ahead.
+class Prefetch(Iterator[T], Generic[T]):
+    """make_batch(start_step), make_batch(start_step + 1), ... in this order, at most `depth` ahead.
 
     An error in `make_batch` is raised at the step it belongs to. Close it, or use it in a `with`.
 
@@ -21,48 +21,37 @@ class Prefetch(Generic[T], Iterator[T]):
     (9, 16)
     """
 
-    def __init__(self, make_batch: Callable[[int], T], start_step: int, depth: int = 2) -> None:
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
+    def __init__(self, make_batch: Callable[[int], T], start_step: int, depth: int = 2, workers: int = 1) -> None:
+        if depth < 1 or workers < 1:
+            raise ValueError(f"depth and workers must be at least 1, got {depth} and {workers}")
         self._make_batch = make_batch
-        self._queue: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(start_step,), name="prefetch", daemon=True)
-        self._thread.start()
+        self._next_step = start_step
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
+        self._ahead: deque[Future[T]] = deque()
+        self._closed = False
+        for _ in range(depth):
+            self._submit()
 
-    def _work(self, step: int) -> None:
-        while not self._stop.is_set():
-            try:
-                item: tuple[T | None, BaseException | None] = (self._make_batch(step), None)
-            except BaseException as error:  # handed to the consumer, who raises it
-                item = (None, error)
-            self._put(item)
-            if item[1] is not None:
-                return
-            step += 1
-
-    def _put(self, item: tuple[T | None, BaseException | None]) -> None:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
+    def _submit(self) -> None:
+        self._ahead.append(self._pool.submit(self._make_batch, self._next_step))
+        self._next_step += 1
 
     def __next__(self) -> T:
-        if self._stop.is_set():
+        if self._closed:
             raise StopIteration
-        batch, error = self._queue.get()
-        if error is not None:
+        try:
+            batch = self._ahead.popleft().result()
+        except BaseException:
             self.close()
-            raise error
-        return batch  # type: ignore[return-value]
+            raise
+        self._submit()
+        return batch
 
     def close(self) -> None:
-        """Stop the thread; a batch being made is finished first."""
-        self._stop.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        """Stop; a batch that is being made is finished first, the others are never begun."""
+        self._closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._ahead.clear()
 
     def __enter__(self) -> Prefetch[T]:
         return self
@@ -73,6 +62,16 @@ class Prefetch(Generic[T], Iterator[T]):
         self.close()
 
 
-def prefetch(make_batch: Callable[[int], T], start_step: int, depth: int = 2) -> Prefetch[T]:
-    """Start a `Prefetch`."""
-    return Prefetch(make_batch, start_step, depth)
+def prefetch(make_batch: Callable[[int], T], start_step: int, depth: int = 2, workers: int = 1) -> Prefetch[T]:
+    """Start a `Prefetch`.
+
+    Args:
+        make_batch: the batch of a step; must not depend on the order of its calls.
+        start_step: the first step.
+        depth: batches made ahead of the consumer.
+        workers: threads; one is enough unless a GPU is faster than a core (resampling and FFTs release the GIL).
+
+    Returns:
+        An iterator over the batches of the steps from `start_step` on, without end.
+    """
+    return Prefetch(make_batch, start_step, depth, workers)
