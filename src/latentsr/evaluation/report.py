@@ -1,0 +1,225 @@
+"""What a benchmark leaves behind: a table to read, CSV and JSON to compute with, and spectrograms to look at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from latentsr.evaluation.conditions import Conditions, describe_filter, versions
+
+Record = dict[str, Any]
+Values = Sequence[float]
+
+MISS_PERCENT = 10.0  # a cutoff estimate further off than this is a miss
+RANGE_DB = 100.0  # of spectrogram colours
+MAX_FRAMES = 2000  # of a spectrogram; the hop grows with the recording
+
+
+def _worst(values: Values) -> float:
+    return max(values, key=abs)
+
+
+def _misses(errors_percent: Values) -> float:
+    return sum(abs(error) > MISS_PERCENT for error in errors_percent)
+
+
+def _median_size(values: Values) -> float:
+    return statistics.median(abs(value) for value in values)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of the table: what it is pooled from, how, and how it is printed."""
+
+    key: str
+    heading: str
+    digits: int
+    pool: Callable[[Values], float] = statistics.fmean
+    source: str = ""  # key of the records; the same as `key` unless given
+    noisy_only: bool = False  # printed only where noise was added
+
+    def of(self, records: Iterable[Record]) -> float | None:
+        values = [record[self.source or self.key] for record in records]
+        known = [value for value in values if value is not None]
+        return self.pool(known) if known else None
+
+
+COLUMNS = (
+    Column("lsd", "LSD", 2),
+    Column("lsd_full", "(full)", 2),
+    Column("ssr_eval", "ssr_eval", 2),
+    Column("ssr_eval_full", "(full)", 2),
+    Column("lsd_hf", "LSD-HF", 2),
+    Column("lsd_lf", "LSD-LF", 2),
+    Column("hf_energy_db", "HF dB", 1, statistics.median),
+    Column("hf_spread", "HF spread", 2, statistics.median),
+    Column("level_error_db", "level dB", 3, _worst),
+    Column("kept_error_db", "kept dB", 1, max),
+    Column("si_sdr_db", "SI-SDR dB", 1, noisy_only=True),
+    Column("snr_db", "SNR dB", 1, noisy_only=True),
+    Column("visqol", "ViSQOL", 2),
+    Column("cutoff_error_percent", "cutoff err %", 1, _median_size),
+    Column("cutoff_misses", "misses", 0, _misses, source="cutoff_error_percent"),
+)
+
+
+def summarise(records: Iterable[Record]) -> list[Record]:
+    """One row per cutoff, group and system, in the order of their first record at each level."""
+    cells: dict[tuple[float, str, str], list[Record]] = {}
+    for record in records:
+        cells.setdefault((record["cutoff_hz"], record["group"], record["system"]), []).append(record)
+    orders: list[list[Any]] = [list(dict.fromkeys(key[level] for key in cells)) for level in range(3)]
+    ordered = sorted(cells, key=lambda key: [order.index(part) for order, part in zip(orders, key, strict=True)])
+    return [_summary_row(*key, cells[key]) for key in ordered]
+
+
+def _summary_row(cutoff_hz: float, group: str, system: str, records: list[Record]) -> Record:
+    row: Record = {"cutoff_hz": cutoff_hz, "group": group, "system": system, "clips": len(records)}
+    row |= {column.key: column.of(records) for column in COLUMNS}
+    seconds = [record["seconds"] for record in records]
+    timed = None not in seconds
+    row["seconds_per_second"] = sum(seconds) / sum(record["duration_s"] for record in records) if timed else None
+    return row
+
+
+def format_table(summary: Sequence[Record], noisy: bool = False) -> str:
+    """The summary as an aligned Markdown table; what is not defined or not installed is n/a."""
+    columns = [column for column in COLUMNS if noisy or not column.noisy_only]
+    lines = [["cutoff", "group", "system", "clips", *(column.heading for column in columns), "s/s"]]
+    for row in summary:
+        figures = [_text(row[column.key], column.digits) for column in columns]
+        about = [f"{row['cutoff_hz']:g}", row["group"], row["system"], str(row["clips"])]
+        lines.append([*about, *figures, _text(row["seconds_per_second"], 3)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    left = {1, 2}  # group and system; figures stand on the right
+    padded = [
+        [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        for line in lines
+    ]
+    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])
+
+
+def _text(value: float | None, digits: int) -> str:
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def describe(conditions: Conditions, more: Mapping[str, Any]) -> Record:
+    """Everything that it takes to run a benchmark again."""
+    return {
+        **conditions.model_dump(mode="json"),
+        "operator": describe_filter(conditions),
+        "channels": "mean",
+        "scored_hz": "0 to the reference's own bandwidth; '(full)' to 24000",
+        **more,
+        "versions": versions(),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+    }
+
+
+def format_conditions(described: Mapping[str, Any]) -> str:
+    """One line under the table."""
+    shown = {key: _flat(value) for key, value in described.items() if value is not None and key != "versions"}
+    packages = [f"{name} {number}" for name, number in described["versions"].items() if number]
+    return "Conditions: " + "; ".join(f"{key} {value}" for key, value in shown.items()) + "; " + ", ".join(packages)
+
+
+def write_csv(path: Path, summary: Sequence[Record], conditions: Mapping[str, Any]) -> None:
+    """One line per row of the table, the conditions repeated in columns of their own; undefined figures are n/a."""
+    constant = {key: _flat(value) for key, value in flatten(conditions).items()}
+    rows = [{**row, **{f"condition.{key}": value for key, value in constant.items()}} for row in summary]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "n/a" if value is None else value for key, value in row.items()} for row in rows)
+    _replace(path, text.getvalue().encode())
+
+
+def write_json(path: Path, summary: Sequence[Record], records: Sequence[Record], conditions: Mapping[str, Any]) -> None:
+    """Conditions, the table, and every clip's figures; undefined figures are null."""
+    document = {"conditions": conditions, "summary": summary, "clips": records}
+    _replace(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'a': {'b': 1}} -> {'a.b': 1}"""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _flat(value: Any) -> Any:
+    return " ".join(str(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename: a reader never sees half a file."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- spectrograms ----------------------------------------------------------------------------------------------------
+
+
+class MissingExtraError(ImportError):
+    """A package that is optional is needed now; the message names the extra."""
+
+
+def spectrogram_png(waves: Mapping[str, ArrayLike], path: str | Path, sample_rate: int = 48_000) -> None:
+    """Draw spectrograms one above the other, in one colour scale: before and after.
+
+    Args:
+        waves: heading -> (T,) or (C, T) audio; channels are averaged.
+        path: PNG file to write; replaced if it is there.
+        sample_rate: Hz, of all waves.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise MissingExtraError("spectrograms need matplotlib; install it with: pip install 'latentsr[eval]'") from None
+    levels = {
+        name: spectrogram_db(np.atleast_2d(np.asarray(wave)).mean(0), sample_rate) for name, wave in waves.items()
+    }
+    top_db = max(float(level.max()) for level in levels.values())
+    figure = Figure(figsize=(8, 2.4 * len(levels)), layout="constrained")
+    axes = figure.subplots(len(levels), 1, squeeze=False)[:, 0]
+    for axis, (name, level) in zip(axes, levels.items(), strict=True):
+        seconds = np.asarray(waves[name]).shape[-1] / sample_rate
+        extent = (0.0, seconds, 0.0, sample_rate / 2000)
+        limits = {"vmin": top_db - RANGE_DB, "vmax": top_db}
+        image = axis.imshow(level, origin="lower", aspect="auto", extent=extent, cmap="magma", **limits)
+        axis.set(title=name, ylabel="kHz")
+    axes[-1].set_xlabel("seconds")
+    figure.colorbar(image, ax=list(axes), label="dB")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=100)
+    _replace(Path(path), picture.getvalue())
+
+
+def spectrogram_db(wave: NDArray[Any], sample_rate: int) -> NDArray[np.float64]:
+    """Hann power spectrogram, dB of full scale, floored at -140. (T,) -> (n_fft / 2 + 1, L)"""
+    n_fft = min(2048, len(wave))
+    if n_fft < 16:
+        raise ValueError(f"got {len(wave)} samples, too few for a spectrogram")
+    hop_length = max(n_fft // 4, len(wave) // MAX_FRAMES)
+    window = np.hanning(n_fft + 1)[:-1]
+    frames = np.lib.stride_tricks.sliding_window_view(wave, n_fft)[::hop_length]
+    magnitudes = np.abs(np.fft.rfft(frames * window)).T * (2 / window.sum())  # a sine of amplitude 1 reads 0 dB
+    return 20 * np.log10(np.maximum(magnitudes, 1e-7))
