@@ -1,0 +1,111 @@
+"""Augmentations do to the wave, and to its bandwidth, what they say."""
+
+import numpy as np
+import pytest
+
+from latentsr.config import ConfigError, build
+from latentsr.data import augment
+from latentsr.data.augment import AugmentConfig
+
+ALWAYS = AugmentConfig(speed=1, polarity=1, mix=1, tilt=1, gain=1)
+NEVER = AugmentConfig(speed=0, polarity=0, mix=0, tilt=0, gain=0)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def noise(samples=48_000, seed=1):
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def peak_hz(wave):
+    return np.argmax(np.abs(np.fft.rfft(wave * np.hanning(len(wave))))) * 48_000 / len(wave)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.1])
+def test_speed_moves_pitch_and_length(factor):
+    tone = np.sin(2 * np.pi * 2000 * np.arange(48_000) / 48_000).astype(np.float32)
+    faster = augment.change_speed(tone, factor)
+    assert len(faster) == pytest.approx(48_000 / factor, abs=1)
+    assert peak_hz(faster) == pytest.approx(2000 * factor, rel=1e-3)
+
+
+@pytest.mark.parametrize("factor", [0.9, 0.97, 1.03, 1.1])
+@pytest.mark.parametrize("bandwidth_hz", [16_000, 24_000])
+def test_bandwidth_moves_along_with_speed(factor, bandwidth_hz):
+    """Content up to the bandwidth ends, after the change, within 3 % of what is said."""
+    wave = noise(480_000)
+    spectrum = np.fft.rfft(wave)
+    spectrum[np.fft.rfftfreq(len(wave), 1 / 48_000) > bandwidth_hz] = 0
+    changed = augment.change_speed(np.fft.irfft(spectrum).astype(np.float32), factor)
+    power = np.abs(np.fft.rfft(changed)) ** 2
+    hz = np.fft.rfftfreq(len(changed), 1 / 48_000)
+    bands = np.array([power[(hz >= low) & (hz < low + 100)].mean() for low in range(0, 24_000, 100)])
+    measured_hz = 100 * (np.flatnonzero(bands > 0.5 * np.median(bands[:100])).max() + 1)
+    said_hz = augment.changed_bandwidth_hz(bandwidth_hz, factor)
+    assert said_hz == pytest.approx(measured_hz, rel=0.03)
+    assert said_hz <= min(bandwidth_hz * factor, 24_000)
+
+
+def test_speed_factors_stay_in_range(rng):
+    factors = np.array([augment.draw_speed(ALWAYS, rng) for _ in range(500)])
+    assert 0.9 <= factors.min() < 0.91 and 1.09 < factors.max() <= 1.1
+    assert augment.draw_speed(NEVER, rng) == 1.0
+
+
+def test_polarity(rng):
+    assert np.array_equal(augment.flip_polarity(noise(), ALWAYS, rng), -noise())
+    assert np.array_equal(augment.flip_polarity(noise(), NEVER, rng), noise())
+
+
+def test_mix_adds_below_the_first(rng):
+    first = noise(seed=1)
+    for _ in range(50):
+        added = augment.mix(first, 7 * noise(seed=2), ALWAYS, rng) - first
+        assert -12.01 < 20 * np.log10(augment.rms(added) / augment.rms(first)) < 0.01
+    assert np.array_equal(augment.mix(first, np.zeros_like(first), ALWAYS, rng), first)
+
+
+def test_tilt_is_smooth_and_within_its_limit(rng):
+    """White noise through it, in thirds of octaves: at most 6 dB (and 0.5 of chance) up or down, 20 Hz to 24 kHz."""
+    edges = 50 * 2 ** (np.arange(26) / 3)
+    hz = np.fft.rfftfreq(480_000, 1 / 48_000)
+    wave = noise(480_000)
+    changes = []
+    for _ in range(10):
+        gain = np.abs(np.fft.rfft(augment.tilt(wave, ALWAYS, rng))) / np.abs(np.fft.rfft(wave))
+        changes.append(
+            [20 * np.log10(np.mean(gain[(hz >= a) & (hz < b)])) for a, b in zip(edges, edges[1:], strict=False)]
+        )
+    changes = np.array(changes)
+    assert np.abs(changes).max() < 6.5
+    assert np.abs(np.diff(changes)).max() < 6  # per third of an octave: knots lie 1.8 octaves apart
+    assert changes.std() > 2
+
+
+def test_tilt_keeps_timing_and_length(rng):
+    click = np.zeros(4801, dtype=np.float32)
+    click[2000] = 1
+    for _ in range(10):
+        out = augment.tilt(click, ALWAYS, rng)
+        assert len(out) == 4801 and out.dtype == np.float32
+        assert np.argmax(np.abs(out)) == 2000
+
+
+def test_level_is_in_range_and_boost_is_limited(rng):
+    peaks_db = [20 * np.log10(np.abs(augment.set_level(noise(), ALWAYS, rng)).max()) for _ in range(200)]
+    assert -30.01 < min(peaks_db) < -28 and -3 < max(peaks_db) < -0.99
+    faint = 1e-5 * noise()
+    assert np.abs(augment.set_level(faint, ALWAYS, rng)).max() <= 100.1 * np.abs(faint).max()
+    assert not augment.set_level(np.zeros(10, np.float32), ALWAYS, rng).any()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"mix": 1.5}, "mix: .*less than or equal to 1"), ({"mix_db": (0, -12)}, "mix_db: .*the lower limit comes first")],
+)
+def test_numbers_that_make_no_sense_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        build(AugmentConfig, values)
