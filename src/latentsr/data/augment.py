@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -12,6 +13,8 @@ from pydantic import AfterValidator, Field
 
 from latentsr.config import AUDIO, Config
 from latentsr.data.decode import resampled_edge_hz
+
+KNOTS, LOWEST_KNOT_HZ = 6, 50.0  # of the random equaliser; the last one is at 24 kHz
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
@@ -74,17 +77,23 @@ def mix(wave: np.ndarray, other: np.ndarray, config: AugmentConfig, rng: np.rand
 
 
 def tilt(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Filter by a smooth random curve: six gains from 50 Hz to 24 kHz, joined by cosines over log frequency."""
+    """Filter by a smooth random curve: gains at six knots, joined by cosines over log frequency."""
     if rng.random() >= config.tilt:
         return wave
-    gains_db = rng.uniform(-config.tilt_db, config.tilt_db, 6)
+    gains_db = rng.uniform(-config.tilt_db, config.tilt_db, KNOTS).astype(np.float32)
     length = scipy.fft.next_fast_len(len(wave), real=True)
-    hz = np.fft.rfftfreq(length, 1 / AUDIO.sample_rate)
-    place = np.log(np.maximum(hz, 50.0) / 50.0) / math.log(AUDIO.sample_rate / 2 / 50.0) * 5
-    left = np.minimum(place.astype(int), 4)
-    blend = (1 - np.cos(np.pi * (place - left))) / 2
-    curve = 10 ** ((gains_db[left] * (1 - blend) + gains_db[left + 1] * blend) / 20)
-    return scipy.fft.irfft(scipy.fft.rfft(wave, length) * curve.astype(np.float32), length)[: len(wave)]
+    left, blend = _knots(length)
+    curve = np.exp((gains_db[left] * (1 - blend) + gains_db[left + 1] * blend) * np.float32(math.log(10) / 20))
+    return scipy.fft.irfft(scipy.fft.rfft(wave, length) * curve, length)[: len(wave)]
+
+
+@lru_cache(maxsize=4)
+def _knots(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each bin of an FFT of `length`: the knot below it, and the share of the knot above it."""
+    hz = np.maximum(np.fft.rfftfreq(length, 1 / AUDIO.sample_rate), LOWEST_KNOT_HZ)
+    place = (KNOTS - 1) * np.log(hz / LOWEST_KNOT_HZ) / math.log(AUDIO.sample_rate / 2 / LOWEST_KNOT_HZ)
+    left = np.minimum(place.astype(int), KNOTS - 2)
+    return left, ((1 - np.cos(np.pi * (place - left))) / 2).astype(np.float32)
 
 
 def set_level(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
