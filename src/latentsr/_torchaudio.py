@@ -1,0 +1,117 @@
+"""The one place that imports torchaudio, and that makes it importable beside a torch it was not built for.
+
+PyPI's torchaudio links CUDA. Beside a CPU torch its compiled part cannot be loaded, `import
+torchaudio` fails, and then so do transformers and diffusers, which import it wherever it is
+installed. Its pure-torch functions need none of the compiled part, so `repair` puts an import hook
+in the way: the real `torchaudio._extension` is tried first, and only where it cannot be loaded a
+stub that says "no extension here" takes its place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+EXTENSION = "torchaudio._extension"
+
+# Kaiser window as sharp as soxr's VHQ: 0.9476 of the band passes, -150 dB beside it.
+KAISER = {"lowpass_filter_width": 64, "rolloff": 0.9475937167399596, "beta": 14.769656459379492}
+
+
+def repair() -> None:
+    """Make a torchaudio that cannot load its compiled part importable; cheap, and safe to call twice.
+
+    Nothing is imported here, and nothing changes where torchaudio is absent or healthy. Call it
+    before transformers or diffusers are imported.
+    """
+    if any(isinstance(finder, _ExtensionFinder) for finder in sys.meta_path):
+        return
+    if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is not None:
+        sys.meta_path.insert(0, _ExtensionFinder())
+
+
+def load() -> ModuleType:
+    """torchaudio itself, repaired where it must be; the error names the extra where it is missing."""
+    repair()
+    try:
+        return importlib.import_module("torchaudio")
+    except ModuleNotFoundError as error:
+        if error.name != "torchaudio":
+            raise
+        raise ImportError("torchaudio is not installed; pip install 'latentsr[torchaudio]'") from None
+
+
+def resample(wave: Tensor, from_hz: int, to_hz: int) -> Tensor:
+    """Resample on the tensor's own device, with a filter as sharp as soxr's.
+
+    Args:
+        wave: (..., T) floating point.
+        from_hz: sampling rate of `wave`, Hz.
+        to_hz: sampling rate wanted, Hz.
+
+    Returns:
+        (..., round-half-up(T * to_hz / from_hz)).
+    """
+    functional = load().functional
+    wanted = (2 * wave.shape[-1] * to_hz + from_hz) // (2 * from_hz)
+    padded = functional.resample(
+        _pad(wave, 1 + from_hz // to_hz), from_hz, to_hz, resampling_method="sinc_interp_kaiser", **KAISER
+    )
+    return padded[..., :wanted]
+
+
+def _pad(wave: Tensor, samples: int) -> Tensor:
+    from torch.nn.functional import pad
+
+    return pad(wave, (0, samples))
+
+
+class _ExtensionFinder(MetaPathFinder):
+    """Finds `torchaudio._extension` where it lies, and hands it to a loader that may fail softly."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != EXTENSION:
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _SoftLoader(spec.loader)
+        return spec
+
+
+class _SoftLoader(Loader):
+    """Runs the real loader; where that fails, leaves a stub with the three names torchaudio asks for."""
+
+    def __init__(self, real: Loader) -> None:
+        self.real = real
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.real.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        try:
+            self.real.exec_module(module)
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            log.info(
+                "torchaudio's compiled part does not fit this torch (%s); its pure-torch functions are used", error
+            )
+            module.__dict__.update(
+                _IS_TORCHAUDIO_EXT_AVAILABLE=False, _IS_ALIGN_AVAILABLE=False, fail_if_no_align=_unchanged
+            )
+
+
+def _unchanged(function: Any) -> Any:
+    """The alignment functions stay importable; calling one fails in torch, which names the missing operator."""
+    return function

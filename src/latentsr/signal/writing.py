@@ -1,0 +1,368 @@
+"""Recordings out: whole under their own name, or not there at all.
+
+Samples go to a hidden file in the same folder, which is flushed to the disk and renamed when it is
+complete; on any error, Ctrl-C included, it is removed. PCM is rounded to the nearest step here
+(libsndfile rounds down), so that 16-bit audio read and written again is the same to the bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile
+
+from latentsr.signal.containers import AudioError
+
+# extension: (libsndfile container, subtypes from the shallowest up)
+_PCM = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+_CONTAINERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "wav": ("WAV", _PCM),
+    "flac": ("FLAC", ("PCM_16", "PCM_24")),
+    "mp3": ("MP3", ("MPEG_LAYER_III",)),
+    "ogg": ("OGG", ("VORBIS",)),
+    "oga": ("OGG", ("VORBIS",)),
+    "opus": ("OGG", ("OPUS",)),
+    "aif": ("AIFF", _PCM),
+    "aiff": ("AIFF", _PCM),
+    "caf": ("CAF", _PCM),
+    "w64": ("W64", _PCM),
+    "rf64": ("RF64", _PCM),
+    "au": ("AU", _PCM),
+}
+# Bits of resolution of what can be read; what is not listed is a lossy codec, for which 24 bits lose nothing.
+_DEPTH = {
+    "PCM_S8": 8, "PCM_U8": 8, "ULAW": 14, "ALAW": 13, "IMA_ADPCM": 16, "MS_ADPCM": 16, "GSM610": 16, "DPCM_8": 8,
+    "DPCM_16": 16, "DWVW_12": 12, "DWVW_16": 16, "DWVW_24": 24, "VOX_ADPCM": 16, "G721_32": 16, "G723_24": 16,
+    "G723_40": 16, "NMS_ADPCM_16": 16, "NMS_ADPCM_24": 16, "NMS_ADPCM_32": 16, "PCM_16": 16, "PCM_24": 24,
+    "PCM_32": 32, "FLOAT": 33, "DOUBLE": 64, "ALAC_16": 16, "ALAC_20": 24, "ALAC_24": 24, "ALAC_32": 32,
+}  # fmt: skip
+_STEPS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}  # bits we round to ourselves
+_MPEG_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+_OPUS_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
+_MAX_CHANNELS = {"FLAC": 8, "MP3": 2, "OGG": 8}
+_MAX_RATE_HZ = {"FLAC": 655_350, "OGG": 192_000}
+RIFF_LIMIT_BYTES = 2**32 - 2**20  # sizes in a RIFF header have 32 bits; a megabyte is left for tags
+_WRITE_FRAMES = 16_384  # libsndfile's Vorbis writer overflows its stack when given minutes at once
+_TAGS = ("title", "copyright", "artist", "comment", "date", "album", "license", "tracknumber", "genre")
+
+
+def container(path: str | os.PathLike[str], format: str | None = None) -> str:
+    """The format that a file will be written in, 'wav', 'flac', ...: `format`, else the extension of the name."""
+    name = (format or Path(path).suffix).lower().removeprefix(".")
+    if name not in _CONTAINERS:
+        known = ", ".join(_CONTAINERS)
+        what = f"format {name!r}" if name else "a name without an extension"
+        raise AudioError(f"cannot write {path}: {what} is not one of {known}; choose one of these")
+    return name
+
+
+def choose_subtype(format: str, like: str | None = None) -> str:
+    """The shallowest subtype of `format` that loses nothing of an input of subtype `like`.
+
+    >>> choose_subtype("wav", "PCM_24"), choose_subtype("flac", "PCM_U8"), choose_subtype("wav", "MPEG_LAYER_III")
+    ('PCM_24', 'PCM_16', 'PCM_24')
+    """
+    offered = _CONTAINERS[container("", format)][1]
+    wanted = 16 if like is None else _DEPTH.get(like, 24)
+    return next((subtype for subtype in offered if _DEPTH.get(subtype, 64) >= wanted), offered[-1])
+
+
+def full_scale_gain(peak: float, subtype: str) -> float:
+    """The gain that brings samples of this peak into the range of `subtype`: 1.0 where they fit."""
+    return 1.0 if subtype in ("FLOAT", "DOUBLE") or peak <= 1.0 else 1.0 / peak
+
+
+def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raise `AudioError` unless a file could be written at `path` now; leaves nothing behind."""
+    _check_target(Path(path), overwrite)
+    sink, temporary = _reserve(Path(path))
+    sink.close()
+    temporary.unlink()
+
+
+def write(
+    path: str | os.PathLike[str],
+    samples: np.ndarray,
+    sample_rate: int,
+    *,
+    subtype: str | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write a recording whole, or leave nothing.
+
+    Args:
+        path: where; its extension says the format unless `format` does.
+        samples: (C, T) floating point, finite; within full scale unless `subtype` is FLOAT or DOUBLE.
+        sample_rate: Hz.
+        subtype: libsndfile's; the first of `choose_subtype(format)` if None.
+        format: 'wav', 'flac', 'mp3', 'ogg', 'opus', 'aiff', 'caf', 'w64', 'rf64', 'au'.
+        overwrite: replace an existing file.
+        tags: title, artist, album, ...: written where the format has room for them.
+
+    Raises:
+        AudioError: nothing was written, and why.
+    """
+    if samples.ndim != 2:
+        raise AudioError(f"cannot write {path}: samples must be (channels, samples), got shape {samples.shape}")
+    channels, frames = samples.shape
+    if frames == 0:
+        raise AudioError(f"cannot write {path}: there are no samples")
+    with Writer(
+        path, channels, sample_rate, frames, subtype=subtype, format=format, overwrite=overwrite, tags=tags
+    ) as writer:
+        writer.write(samples)
+
+
+class Writer:
+    """Writes a recording block by block; the file appears under its name when the `with` block ends well.
+
+    Args:
+        path: where; its extension says the format unless `format` does.
+        channels: C of every block.
+        sample_rate: Hz.
+        frames: how many samples per channel will come, which decides between RIFF and RF64 (above 4 GiB).
+        subtype: libsndfile's; the first of `choose_subtype(format)` if None.
+        format: as for `write`.
+        overwrite: replace an existing file.
+        tags: title, artist, ...
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        channels: int,
+        sample_rate: int,
+        frames: int,
+        *,
+        subtype: str | None = None,
+        format: str | None = None,
+        overwrite: bool = False,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path, self.overwrite = Path(path), overwrite
+        name = container(path, format)
+        self.subtype = subtype or choose_subtype(name)
+        major = _CONTAINERS[name][0]
+        _check_format(self.path, name, major, self.subtype, channels, sample_rate)
+        if major == "WAV" and frames * channels * _DEPTH.get(self.subtype, 16) // 8 > RIFF_LIMIT_BYTES:
+            major = "RF64"
+        _check_target(self.path, overwrite)
+        self._sink, self._temporary = _reserve(self.path)
+        try:
+            self._file = soundfile.SoundFile(self._sink, "w", sample_rate, channels, self.subtype, format=major)
+            _set_tags(self._file, major, tags or {})
+        except BaseException as error:
+            self._discard()
+            if isinstance(error, soundfile.LibsndfileError):
+                raise AudioError(
+                    f"cannot write {self.path}: {_text(error)} at {sample_rate} Hz, {channels} channels, "
+                    f"{self.subtype}; choose another format or sampling rate"
+                ) from None
+            raise
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append a block. `samples`: (C, n)."""
+        if samples.shape[0] != self._file.channels:
+            raise AudioError(
+                f"cannot write {self.path}: got {samples.shape[0]} channels, expected {self._file.channels}"
+            )
+        for start in range(0, samples.shape[1], _WRITE_FRAMES):
+            block = self._fitted(samples[:, start : start + _WRITE_FRAMES])
+            try:
+                self._file.write(block)
+            except (soundfile.SoundFileError, AssertionError) as error:
+                self._sink.reraise(self.path)
+                raise AudioError(f"cannot write {self.path}: {_text(error)}") from None
+            self._sink.reraise(self.path)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._discard()
+            return
+        try:
+            self._file.close()  # flushes the encoder, which may still find the disk full
+            self._sink.reraise(self.path)
+            os.fsync(self._sink.fileno())
+            self._sink.close()
+            self._publish()
+        except BaseException as failure:
+            self._discard()
+            if isinstance(failure, OSError):
+                raise _cannot_write(self.path, failure) from None
+            if isinstance(failure, soundfile.SoundFileError):
+                raise AudioError(f"cannot write {self.path}: {_text(failure)}") from None
+            raise
+
+    def _fitted(self, samples: np.ndarray) -> np.ndarray:
+        """(n, C) in the type that libsndfile stores without rounding, after the checks."""
+        if not np.isfinite(samples).all():
+            raise AudioError(
+                f"cannot write {self.path}: the samples hold NaN or infinity, and PCM would turn them to noise"
+            )
+        if self.subtype in ("FLOAT", "DOUBLE"):
+            return np.ascontiguousarray(samples.T)
+        peak = float(np.abs(samples).max(initial=0.0))
+        if peak > 1.0:
+            raise AudioError(
+                f"cannot write {self.path}: the peak is {peak:.4f} of full scale, which {self.subtype} would clip; "
+                "scale the samples, or write WAV with subtype FLOAT"
+            )
+        bits = _STEPS.get(self.subtype)
+        if bits is None:
+            return np.ascontiguousarray(samples.T)
+        top = 2 ** (bits - 1)
+        steps = np.clip(np.rint(samples.T.astype(np.float64) * top), -top, top - 1).astype(np.int64)
+        stored, width = (np.int16, 16) if bits <= 16 else (np.int32, 32)
+        return np.ascontiguousarray((steps << (width - bits)).astype(stored))
+
+    def _publish(self) -> None:
+        if self.overwrite:
+            self._temporary.replace(self.path)
+        else:
+            _rename_new(self._temporary, self.path)
+        _sync_folder(self.path.parent)
+
+    def _discard(self) -> None:
+        self._sink.mute = True
+        if hasattr(self, "_file"):
+            with contextlib.suppress(soundfile.SoundFileError):
+                self._file.close()
+        self._sink.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class _Sink(io.FileIO):
+    """The temporary file as libsndfile sees it; keeps the first error, which cannot cross its C code."""
+
+    error: BaseException | None = None
+    mute = False
+
+    def write(self, data: object) -> int:
+        view = memoryview(data)  # type: ignore[arg-type]
+        if self.mute or self.error is not None:
+            return len(view)
+        done = 0
+        try:
+            while done < len(view):
+                done += super().write(view[done:])
+        except BaseException as error:  # KeyboardInterrupt too: raised again by `reraise`
+            self.error = error
+        return len(view)
+
+    def reraise(self, path: Path) -> None:
+        """Raise what went wrong since, if anything did."""
+        if isinstance(self.error, OSError):
+            raise _cannot_write(path, self.error) from None
+        if self.error is not None:
+            raise self.error
+
+
+def _check_format(path: Path, name: str, major: str, subtype: str, channels: int, rate_hz: int) -> None:
+    if channels > (limit := _MAX_CHANNELS.get(major, 1024)) or channels < 1:
+        raise AudioError(f"cannot write {path}: {name} holds 1 to {limit} channels, not {channels}; write WAV instead")
+    rates = {"OPUS": _OPUS_RATES_HZ, "MPEG_LAYER_III": _MPEG_RATES_HZ}.get(subtype)
+    if rates is not None and rate_hz not in rates:
+        raise AudioError(f"cannot write {path}: {name} has no {rate_hz} Hz; choose one of {', '.join(map(str, rates))}")
+    if not 1 <= rate_hz <= (highest := _MAX_RATE_HZ.get(major, 2**31 - 1)):
+        raise AudioError(f"cannot write {path}: {name} goes up to {highest} Hz, not {rate_hz}; write WAV instead")
+    if not soundfile.check_format(major, subtype):
+        offered = ", ".join(_CONTAINERS[name][1])
+        raise AudioError(f"cannot write {path}: {name} cannot hold {subtype}; choose one of {offered}")
+
+
+def _check_target(path: Path, overwrite: bool) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise AudioError(f"cannot write {path}: it is a link to nowhere; remove it or name another file") from None
+        return
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+    if stat.S_ISDIR(mode):
+        raise AudioError(f"cannot write {path}: it is a directory; name a file in it")
+    if not stat.S_ISREG(mode):
+        raise AudioError(f"cannot write {path}: it is not a regular file; name another one")
+    if not overwrite:
+        raise AudioError(
+            f"cannot write {path}: it exists already; name another file, or say --overwrite (overwrite=True)"
+        )
+
+
+def _reserve(path: Path) -> tuple[_Sink, Path]:
+    """A new hidden file beside `path`; its name is short, so that any name that fits a folder can be written."""
+    temporary = path.with_name(f".latentsr-{secrets.token_hex(6)}.part")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return _Sink(os.open(temporary, flags, 0o666), "r+"), temporary
+    except FileNotFoundError:
+        raise AudioError(f"cannot write {path}: the folder {path.parent} does not exist; make it first") from None
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from None
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Rename without ever replacing what another process has put there meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise AudioError(f"cannot write {path}: it has come into being meanwhile; name another file") from None
+    except OSError:  # a file system without hard links
+        _check_target(path, overwrite=False)
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network file systems that cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _set_tags(file: soundfile.SoundFile, major: str, tags: Mapping[str, str]) -> None:
+    for key in _TAGS:
+        text = tags.get(key, "").replace("\0", " ").strip()
+        # libsndfile hands UTF-8 to an MP3 encoder that takes Latin-1: better no tag than a garbled one.
+        if not text or (major == "MP3" and not text.isascii()):
+            continue
+        with contextlib.suppress(soundfile.LibsndfileError):  # a container without this tag
+            setattr(file, key, text)
+
+
+def _cannot_write(path: Path, error: Exception) -> AudioError:
+    reason = getattr(error, "strerror", None) or str(error)
+    remedy = {
+        errno.ENOSPC: "free some space or choose another disk",
+        errno.EDQUOT: "free some space or choose another disk",
+        errno.EFBIG: "raise the limit on file sizes or choose another disk",
+        errno.ENAMETOOLONG: "choose a shorter name",
+    }.get(getattr(error, "errno", None) or 0, "choose another folder or change its access rights")
+    return AudioError(f"cannot write {path}: {reason.lower()}; {remedy}")
+
+
+def _text(error: BaseException) -> str:
+    return str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(". ") or "the encoder failed"
