@@ -62,7 +62,7 @@ class Conditions(Config):
 
     def degrade(self, wave: Wave, recipe: Recipe) -> Wave:
         """Low-pass with scipy, apart from the code that training uses; add noise; round. (T,) -> (T,)"""
-        low = lowpass(wave, recipe)
+        low = np.ascontiguousarray(lowpass(wave, recipe))
         if recipe.noise != "none":
             low = add_noise(torch.from_numpy(low)[None, None], [recipe], AUDIO.sample_rate)[0, 0].numpy()
         return low if self.bits is None else round_to_16_bit(low)

@@ -1,0 +1,98 @@
+"""`latentsr eval` and `latentsr spectrogram` as commands, on recordings made here, without a model."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+from typer.testing import CliRunner
+
+from latentsr.apps.evaluate import eval_command, spectrogram_command
+
+app = typer.Typer()
+app.command("eval")(eval_command)
+app.command("spectrogram")(spectrogram_command)
+
+
+def latentsr(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "references" / "music").mkdir(parents=True)
+    wave = np.random.default_rng(0).normal(0, 0.1, 24_000)
+    soundfile.write(tmp_path / "references" / "music" / "a.wav", wave, 48_000, subtype="PCM_16")
+    return tmp_path
+
+
+def test_the_table_is_printed_and_written(folder):
+    done = latentsr(
+        "eval", folder / "references", "--cutoffs", "4000,9000", "--filter", "butter", "--order", 4, "--noise", "white",
+        "--heads", "none", "--no-visqol", "--csv", folder / "out" / "a.csv", "--json", folder / "out" / "a.json",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "| unprocessed |" in done.output
+    assert "Butterworth, sosfiltfilt, order 4" in done.output
+    rows = list(csv.DictReader((folder / "out" / "a.csv").open()))
+    assert [row["cutoff_hz"] for row in rows] == ["4000.0", "9000.0"]
+    conditions = json.loads((folder / "out" / "a.json").read_text())["conditions"]
+    assert (conditions["filter"], conditions["order"], conditions["noise"]) == ("butter", 4, "white")
+    assert conditions["references"] == "references"  # a name, not a place on this machine
+
+
+def test_inputs_can_be_restored_by_another_system_and_scored(folder):
+    words = ["eval", folder / "references", "--cutoffs", "4000", "--heads", "none", "--no-visqol"]
+    assert latentsr(*words, "--write-inputs", folder / "in").exit_code == 0
+    done = latentsr(*words, "--outputs", f"copy={folder / 'in'}")
+    assert done.exit_code == 0, done.output
+    figures = [line.split("|")[5] for line in done.output.splitlines()[2:4]]
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--cutoffs", "4k"], "numbers separated by commas"),
+        (["--cutoffs", "40000"], "between 0 and 24000 Hz"),
+        (["--steps", "few"], "numbers separated by commas"),
+        (["--filter", "brickwall"], "known are cheby1"),
+        (["--noise", "hum"], "known are none, tone, white"),
+        (["--outputs", "nowhere"], "NAME=DIR"),
+    ],
+)
+def test_wrong_usage_leaves_with_2(folder, words, message):
+    done = latentsr("eval", folder / "references", "--heads", "none", *words)
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.replace("│", " ").split())
+
+
+def test_a_missing_folder_leaves_with_1_and_one_line(folder):
+    done = latentsr("eval", folder / "nowhere", "--heads", "none")
+    assert done.exit_code == 1
+    assert done.stderr.strip().endswith("pass the folder that holds the reference recordings")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_spectrogram_draws_files_of_different_rates_and_keeps_what_is_there(folder):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `eval`)")
+    source, low, picture = folder / "references" / "music" / "a.wav", folder / "low.wav", folder / "a.png"
+    soundfile.write(low, np.random.default_rng(1).normal(0, 0.1, (8000, 2)), 16_000)
+    assert latentsr("spectrogram", low, source, "-o", picture).exit_code == 0
+    drawn = picture.read_bytes()
+    assert drawn.startswith(b"\x89PNG")
+    refused = latentsr("spectrogram", source, "-o", picture)
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.output
+    assert picture.read_bytes() == drawn
+    assert latentsr("spectrogram", source, "-o", picture, "--overwrite").exit_code == 0
+    assert picture.read_bytes() != drawn
+
+
+def test_importing_the_commands_imports_neither_torch_nor_scipy():
+    code = "import sys, latentsr.apps.evaluate; print([m for m in ('torch', 'scipy', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
