@@ -1,0 +1,101 @@
+"""The denoiser: diffusers' UNets on latents, told where the known band ends and how wide the target is.
+
+`LatentUNet` is the small model. The architecture of AudioSR is diffusers' `AudioLDM2UNet2DConditionModel`, which takes
+no such hints. `predict_v` calls either.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AudioLDM2UNet2DConditionModel, UNet2DModel
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from latentsr.config import AUDIO, AudioConfig
+from latentsr.signal.mel import bands_below
+
+DenoisingUNet = UNet2DModel | AudioLDM2UNet2DConditionModel
+
+
+class LatentUNet(UNet2DModel):
+    """UNet on latents, conditioned by channel concatenation.
+
+    Input (B, 2 Z + 2, l, m): noisy latents, condition latents, share of each latent row that is known, and the row's
+    position in [-1, 1] (convolutions alone cannot tell one frequency from another). The target's bandwidth is
+    embedded like a time step. Output (B, Z, l, m): the velocity.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        block_out_channels: tuple[int, ...] = (64, 128, 192),
+        layers_per_block: int = 1,
+        attention_levels: tuple[int, ...] = (1, 2),
+        attention_head_dim: int = 32,
+        norm_num_groups: int = 8,
+        dropout: float = 0.0,
+    ) -> None:
+        levels = range(len(block_out_channels))
+        super().__init__(
+            in_channels=2 * latent_channels + 2,
+            out_channels=latent_channels,
+            block_out_channels=block_out_channels,
+            down_block_types=tuple("AttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in levels),
+            up_block_types=tuple("AttnUpBlock2D" if i in attention_levels else "UpBlock2D" for i in reversed(levels)),
+            layers_per_block=layers_per_block,
+            attention_head_dim=attention_head_dim,
+            norm_num_groups=norm_num_groups,
+            class_embed_type="timestep",
+            dropout=dropout,
+        )
+        self.register_to_config(latent_channels=latent_channels, attention_levels=attention_levels)
+
+    @property
+    def multiple(self) -> int:
+        """Latent frames come in multiples of this."""
+        return int(2 ** (len(self.config.block_out_channels) - 1))
+
+
+def frame_multiple(unet: DenoisingUNet) -> int:
+    """Latent frames that the UNet takes come in multiples of this."""
+    return int(2 ** (len(unet.config.block_out_channels) - 1))
+
+
+def predict_v(
+    unet: DenoisingUNet,
+    noisy: Tensor,
+    condition: Tensor,
+    timestep: Tensor,
+    cutoff_hz: Tensor,
+    bandwidth_hz: Tensor,
+    audio: AudioConfig = AUDIO,
+) -> Tensor:
+    """Velocity (B, Z, l, m) of `noisy` latents given `condition` latents of the same shape.
+
+    `timestep` (B,) integers; `cutoff_hz` (B,) end of the known band; `bandwidth_hz` (B,) end of the wanted band.
+    """
+    if isinstance(unet, LatentUNet):
+        hints = _row_hints(noisy, cutoff_hz, audio)
+        bandwidth = 1000.0 * bandwidth_hz / (audio.sample_rate / 2)
+        return unet(torch.cat([noisy, condition, hints], dim=1), timestep, class_labels=bandwidth).sample
+    return unet(torch.cat([noisy, condition], dim=1), timestep, encoder_hidden_states=None).sample
+
+
+def _row_hints(like: Tensor, cutoff_hz: Tensor, audio: AudioConfig) -> Tensor:
+    """(B, 2, l, m): share of each row's mel bands below the cutoff, and the row's position."""
+    batch, _, frames, rows = like.shape
+    known = rows_known(cutoff_hz, rows, audio).to(like)
+    position = torch.linspace(-1, 1, rows, dtype=like.dtype, device=like.device).expand(batch, rows)
+    return torch.stack([known, position], dim=1)[:, :, None, :].expand(batch, 2, frames, rows)
+
+
+def rows_known(cutoff_hz: Tensor, rows: int, audio: AudioConfig = AUDIO) -> Tensor:
+    """(B, rows): share of the mel bands of each latent row that ends at or below `cutoff_hz` (B,)."""
+    return bands_below(cutoff_hz, audio).float().unflatten(1, (rows, -1)).mean(dim=2)
+
+
+def zero_output(unet: nn.Module) -> None:
+    """Start the last convolution at zero, so that training starts from the velocity's mean."""
+    nn.init.zeros_(unet.conv_out.weight)
+    nn.init.zeros_(unet.conv_out.bias)

@@ -1,0 +1,75 @@
+"""The log-mel spectrogram that every network sees: AudioSR's front end, so that weights can be shared."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from latentsr.config import AUDIO, AudioConfig
+
+_LINEAR_HZ_PER_MEL = 200.0 / 3.0  # Slaney: linear below 1 kHz ...
+_LOG_START_HZ = 1000.0
+_LOG_START_MEL = _LOG_START_HZ / _LINEAR_HZ_PER_MEL
+_LOG_STEP = math.log(6.4) / 27.0  # ... and logarithmic above (Auditory Toolbox, 1998)
+
+
+def hz_to_mel(hz: Tensor) -> Tensor:
+    """Slaney mel number of a frequency in Hz."""
+    above = _LOG_START_MEL + torch.log(hz.clamp(min=_LOG_START_HZ) / _LOG_START_HZ) / _LOG_STEP
+    return torch.where(hz < _LOG_START_HZ, hz / _LINEAR_HZ_PER_MEL, above)
+
+
+def mel_to_hz(mel: Tensor) -> Tensor:
+    """Frequency in Hz of a Slaney mel number."""
+    above = _LOG_START_HZ * torch.exp(_LOG_STEP * (mel - _LOG_START_MEL))
+    return torch.where(mel < _LOG_START_MEL, mel * _LINEAR_HZ_PER_MEL, above)
+
+
+def mel_edges_hz(config: AudioConfig = AUDIO) -> Tensor:
+    """(M + 2,) float64 corner frequencies: band m rises from edge m, peaks at m + 1 and ends at m + 2."""
+    low, high = hz_to_mel(torch.tensor([config.fmin_hz, config.fmax_hz], dtype=torch.float64))
+    return mel_to_hz(torch.linspace(float(low), float(high), config.n_mels + 2, dtype=torch.float64))
+
+
+def mel_filterbank(config: AudioConfig = AUDIO) -> Tensor:
+    """(M, n_fft / 2 + 1) triangles of unit area per Hz (Slaney norm), as librosa builds them."""
+    edges = mel_edges_hz(config)
+    bins_hz = torch.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1, dtype=torch.float64)
+    left, peak, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangles = torch.minimum((bins_hz - left) / (peak - left), (right - bins_hz) / (right - peak)).clamp(min=0)
+    return (triangles * 2.0 / (right - left)).float()
+
+
+def bands_below(cutoff_hz: Tensor, config: AudioConfig = AUDIO) -> Tensor:
+    """Mask (B, M), true where a mel band ends at or below `cutoff_hz` (B,)."""
+    ends = mel_edges_hz(config)[2:].to(cutoff_hz.device, cutoff_hz.dtype)
+    return ends[None, :] <= cutoff_hz[:, None]
+
+
+class MelSpectrogram(nn.Module):
+    """Natural-log mel spectrogram. (B, 1, T) -> (B, 1, T // hop, M)."""
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(self, config: AudioConfig = AUDIO) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.register_buffer("filterbank", mel_filterbank(config), persistent=False)
+
+    def linear(self, wave: Tensor) -> Tensor:
+        """Magnitude spectrogram. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)."""
+        config = self.config
+        if wave.shape[-1] <= config.padding:
+            raise ValueError(f"got {wave.shape[-1]} samples; pad to more than {config.padding} before the mel")
+        padded = nn.functional.pad(wave, (config.padding, config.padding), mode="reflect").squeeze(1)
+        return torch.stft(
+            padded, config.n_fft, config.hop_length, window=self.window, center=False, return_complex=True
+        ).abs()
+
+    def forward(self, wave: Tensor) -> Tensor:
+        mel = self.filterbank @ self.linear(wave)
+        return mel.clamp(min=self.config.floor).log().transpose(1, 2).unsqueeze(1)

@@ -1,0 +1,99 @@
+"""Checkpoints that survive a kill at any moment: written beside, hashed, renamed, and only then rotated.
+
+accelerate's own `save_state` is not atomic and pickles; here every tensor is safetensors and the rest JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+MANIFEST = "manifest.json"  # written last: a folder without it is not a checkpoint
+Tensors = dict[str, dict[str, Tensor]]  # file stem -> name -> tensor
+
+
+def save(folder: Path, step: int, tensors: Tensors, extra: dict[str, Any]) -> Path:
+    """Write checkpoint `folder/step-XXXXXXXX` atomically and return its path."""
+    final = folder / f"step-{step:08d}"
+    partial = folder / f".partial-{final.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for stem, group in tensors.items():
+        save_file({k: v.detach().cpu().contiguous() for k, v in group.items()}, partial / f"{stem}.safetensors")
+    hashes = {f.name: _sha256(f) for f in sorted(partial.iterdir())}
+    (partial / MANIFEST).write_text(json.dumps({"step": step, "sha256": hashes, **extra}, indent=1))
+    for file in partial.iterdir():
+        _sync(file)
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    _sync(folder)
+    return final
+
+
+def rotate(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what killed runs left half-written."""
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    for partial in folder.glob(".partial-*"):
+        shutil.rmtree(partial)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(p for p in folder.glob("step-*") if (p / MANIFEST).is_file())
+
+
+def newest_valid(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint whose files match their hashes, and its manifest; damaged ones are named and passed over."""
+    for path in reversed(checkpoints(folder)):
+        manifest = json.loads((path / MANIFEST).read_text())
+        bad = [name for name, digest in manifest["sha256"].items() if _sha256(path / name) != digest]
+        if not bad:
+            return path, manifest
+        print(f"checkpoint {path} is damaged ({', '.join(bad)}); trying the one before")
+    return None
+
+
+def load(path: Path) -> Tensors:
+    return {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's moments, flat: `<parameter index>.<moment>` -> tensor."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": torch.as_tensor(value) for i, moments in state.items() for key, value in moments.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _sha256(path: Path) -> str:
+    if not path.is_file():
+        return "missing"
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

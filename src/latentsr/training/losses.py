@@ -1,0 +1,58 @@
+"""Losses as plain functions of tensors; each returns a scalar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentsr.models.discriminators import Features
+
+STFT_FLOOR = 1e-5  # magnitude; -100 dB re full scale keeps the dither of 16-bit files out of the logarithm
+
+
+def spectral_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
+    """Multi-resolution STFT losses of waves (B, 1, T) (Parallel WaveGAN, arXiv 1910.11480, eqs. 2-4).
+
+    `convergence` is the Frobenius norm of the difference over that of the reference; `log_magnitude` is an L1 in nats.
+    """
+    convergence, log_magnitude = [], []
+    for n_fft in sizes:
+        window = torch.hann_window(n_fft, device=reference.device)
+        x, y = (
+            torch.stft(w.squeeze(1).float(), n_fft, n_fft // 4, window=window, return_complex=True)
+            .abs()
+            .clamp(min=STFT_FLOOR * n_fft**0.5)
+            for w in (reference, estimate)
+        )
+        convergence.append((x - y).norm() / x.norm().clamp(min=1e-3))
+        log_magnitude.append(F.l1_loss(y.log(), x.log()))
+    return {"convergence": torch.stack(convergence).mean(), "log_magnitude": torch.stack(log_magnitude).mean()}
+
+
+def discriminator_loss(real: Features, fake: Features) -> Tensor:
+    """Least-squares GAN, discriminator side (HiFi-GAN eq. 1), mean over the sub-discriminators."""
+    parts = [(r[-1] - 1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)]
+    return torch.stack(parts).mean()
+
+
+def adversarial_loss(fake: Features) -> Tensor:
+    """Least-squares GAN, generator side (HiFi-GAN eq. 2), mean over the sub-discriminators."""
+    return torch.stack([(f[-1] - 1).square().mean() for f in fake]).mean()
+
+
+def feature_loss(real: Features, fake: Features) -> Tensor:
+    """Feature matching (HiFi-GAN eq. 4): L1 between feature maps, relative to the real maps' size."""
+    parts = [
+        F.l1_loss(f, r.detach()) / r.detach().abs().mean().clamp(min=1e-3)
+        for real_maps, fake_maps in zip(real, fake, strict=True)
+        for r, f in zip(real_maps[:-1], fake_maps[:-1], strict=True)
+    ]
+    return torch.stack(parts).mean()
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence of a diagonal Gaussian posterior to N(0, 1), nats per latent element."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()

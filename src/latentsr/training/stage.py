@@ -1,0 +1,145 @@
+"""What a stage of training is: what lives, what one step does, what it returns. `fit` does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentsr.config import AUDIO, AudioConfig, Config
+from latentsr.data.dataset import Batch, Corpus, DataConfig
+from latentsr.signal.bandwidth import estimate_cutoff_hz
+from latentsr.signal.degrade import DegradeConfig, Recipe, degrade, draw_recipes
+from latentsr.signal.lowband import cut_sharply
+
+
+class OptimizerConfig(Config):
+    learning_rate: float = 5e-4
+    warmup_steps: int = 100
+    final_rate: float = 0.1  # share of the learning rate left at the last step (cosine)
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+
+
+class StageConfig(Config):
+    """What every stage needs: data, steps, optimiser, and the weights of its losses by name."""
+
+    data: str = ""  # folder or manifest
+    out: str = ""  # run folder; "" = runs/<stage>
+    audio: AudioConfig = AUDIO
+    corpus: DataConfig = DataConfig()
+    degrade: DegradeConfig = DegradeConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss_weights: dict[str, float]
+    seed: int = 0
+    steps: int = 100_000
+    batch_size: int = 16  # over all processes
+    frames: int = 256  # mel frames of one example
+    accumulation: int = 1
+    precision: str = "no"  # no, bf16 or fp16
+    ema_decay: float = 0.999
+    log_every: int = 20
+    validate_every: int = 500
+    save_every: int = 500
+    validation_examples: int = 8
+    keep: int = 2
+    initial_weights: str = ""  # folder of a finished run's weights to start from
+
+    @property
+    def samples(self) -> int:
+        return self.frames * self.audio.hop_length
+
+
+@dataclass
+class Degraded:
+    """A training example of the front: the wide-band truth and the low band as the networks get it."""
+
+    wide: Tensor  # (B, 1, T)
+    low: Tensor  # (B, 1, T), cut sharply at the estimated cutoff
+    cutoff_hz: Tensor  # (B,), as estimated from the degraded wave
+    bandwidth_hz: Tensor  # (B,), where the content of the wide wave ends
+    recipes: list[Recipe]
+
+
+@dataclass
+class Validation:
+    """What a stage shows: figures, and waves (name -> (T,)) to look at and listen to."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    waves: dict[str, Tensor] = field(default_factory=dict)
+    sample_rate: int = AUDIO.sample_rate
+
+
+class Stage(nn.Module):
+    """One stage of training. Subclasses name their networks in `trained` and compute losses."""
+
+    phases: tuple[str, ...] = ("model",)  # optimised in turn within a step
+
+    def __init__(self, config: StageConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def trained(self) -> Mapping[str, nn.Module]:
+        """Networks that are optimised and saved, by component name."""
+        raise NotImplementedError
+
+    def networks(self, phase: str) -> list[nn.Module]:
+        """The trained networks that one phase optimises."""
+        return list(self.trained().values())
+
+    def averaged(self) -> Mapping[str, nn.Module]:
+        """Networks whose exponential moving average is what is exported."""
+        return self.trained()
+
+    def active_phases(self, step: int) -> tuple[str, ...]:
+        return self.phases
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Any:
+        """Inputs of the step, computed once and handed to each phase."""
+        raise NotImplementedError
+
+    def losses(self, phase: str, inputs: Any, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Losses of a phase by name; each name has a weight in the config."""
+        raise NotImplementedError
+
+    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
+        raise NotImplementedError
+
+    def finish(self, corpus: Corpus) -> None:
+        """Measurements that belong into the exported weights."""
+
+    def export(self, folder: Path) -> None:
+        """Write the components for the pipeline, each in its own subfolder."""
+        for name, network in self.averaged().items():
+            network.save_pretrained(folder / name)
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """Sum of the losses, weighted by name. A name without a weight is an error."""
+        missing = losses.keys() - self.config.loss_weights.keys()
+        if missing:
+            raise KeyError(f"no weight for the losses {sorted(missing)}; add them to loss_weights")
+        return torch.stack([self.config.loss_weights[name] * value for name, value in losses.items()]).sum()
+
+
+def degraded(batch: Batch, config: StageConfig, generator: torch.Generator) -> Degraded:
+    """Degrade a batch by the recipe; the cutoff is what the estimator says, as at inference.
+
+    Half of the examples are rounded to 16 bit first, so that dust above the cutoff tells nothing.
+    """
+    rate = config.audio.sample_rate
+    wide = batch.wide
+    recipes = draw_recipes(config.degrade, wide.shape[0], generator)
+    narrow = degrade(wide, recipes, rate)
+    rounded = torch.rand(wide.shape[0], generator=generator) < 0.5
+    narrow = torch.where(rounded.to(wide.device)[:, None, None], round_to_16_bit(narrow), narrow)
+    cutoff_hz = estimate_cutoff_hz(narrow, rate)
+    return Degraded(wide, cut_sharply(narrow, cutoff_hz, rate), cutoff_hz, batch.bandwidth_hz, recipes)
+
+
+def round_to_16_bit(wave: Tensor) -> Tensor:
+    return (wave * 32768).round() / 32768

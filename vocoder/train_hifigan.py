@@ -1,0 +1,11 @@
+"""Train a vocoder: accelerate launch vocoder/train_hifigan.py data=FOLDER [--config configs/vocoder/istft.yaml]."""
+
+import sys
+from pathlib import Path
+
+from latentsr.training.hifigan import VocoderStage, VocoderStageConfig
+from latentsr.training.launch import launch
+
+if __name__ == "__main__":
+    default = Path(__file__).parents[1] / "configs/vocoder/istft.yaml"
+    sys.exit(launch(VocoderStage, VocoderStageConfig, default))
