@@ -10,11 +10,15 @@ Importing this package imports neither torch nor diffusers; asking it for `Pipel
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from latentsr._torchaudio import repair
+
 if TYPE_CHECKING:
     from latentsr.pipeline import Pipeline, RestorationOutput
 
 __version__ = "0.1.0"
 __all__ = ["Pipeline", "RestorationOutput", "__version__"]
+
+repair()  # here, since every module of ours that imports diffusers imports this one first
 
 
 def __getattr__(name: str) -> Any:
