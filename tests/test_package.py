@@ -1,6 +1,7 @@
 """The package around the code: what importing costs, what is declared, whose work is credited."""
 
 import ast
+import functools
 import importlib
 import importlib.metadata
 import re
@@ -29,6 +30,7 @@ def requirements() -> dict[str, set[str]]:
     return declared
 
 
+@functools.cache
 def imported() -> set[str]:
     """Top-level names of every import in src, the lazy ones too."""
     names: set[str] = set()
