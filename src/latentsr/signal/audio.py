@@ -25,6 +25,7 @@ from latentsr.signal import containers, foreign
 from latentsr.signal.containers import AudioError
 from latentsr.signal.writing import (
     Writer,
+    check_format,
     check_writable,
     choose_subtype,
     container,
@@ -38,6 +39,7 @@ __all__ = [
     "Info",
     "Reader",
     "Writer",
+    "check_format",
     "check_writable",
     "choose_subtype",
     "container",

@@ -89,6 +89,21 @@ def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
     temporary.unlink()
 
 
+def check_format(path: str | os.PathLike[str], name: str, subtype: str, channels: int, rate_hz: int) -> None:
+    """Raise `AudioError` unless the format `name` can hold this many channels at this rate in this subtype."""
+    major = _CONTAINERS[name][0]
+    if channels > (limit := _MAX_CHANNELS.get(major, 1024)) or channels < 1:
+        raise AudioError(f"cannot write {path}: {name} holds 1 to {limit} channels, not {channels}; write WAV instead")
+    rates = {"OPUS": _OPUS_RATES_HZ, "MPEG_LAYER_III": _MPEG_RATES_HZ}.get(subtype)
+    if rates is not None and rate_hz not in rates:
+        raise AudioError(f"cannot write {path}: {name} has no {rate_hz} Hz; choose one of {', '.join(map(str, rates))}")
+    if not 1 <= rate_hz <= (highest := _MAX_RATE_HZ.get(major, 2**31 - 1)):
+        raise AudioError(f"cannot write {path}: {name} goes up to {highest} Hz, not {rate_hz}; write WAV instead")
+    if not soundfile.check_format(major, subtype):
+        offered = ", ".join(_CONTAINERS[name][1])
+        raise AudioError(f"cannot write {path}: {name} cannot hold {subtype}; choose one of {offered}")
+
+
 def write(
     path: str | os.PathLike[str],
     samples: np.ndarray,
@@ -154,7 +169,7 @@ class Writer:
         name = container(path, format)
         self.subtype = subtype or choose_subtype(name)
         major = _CONTAINERS[name][0]
-        _check_format(self.path, name, major, self.subtype, channels, sample_rate)
+        check_format(self.path, name, self.subtype, channels, sample_rate)
         if major == "WAV" and frames * channels * _DEPTH.get(self.subtype, 16) // 8 > RIFF_LIMIT_BYTES:
             major = "RF64"
         _check_target(self.path, overwrite)
@@ -271,19 +286,6 @@ class _Sink(io.FileIO):
             raise _cannot_write(path, self.error) from None
         if self.error is not None:
             raise self.error
-
-
-def _check_format(path: Path, name: str, major: str, subtype: str, channels: int, rate_hz: int) -> None:
-    if channels > (limit := _MAX_CHANNELS.get(major, 1024)) or channels < 1:
-        raise AudioError(f"cannot write {path}: {name} holds 1 to {limit} channels, not {channels}; write WAV instead")
-    rates = {"OPUS": _OPUS_RATES_HZ, "MPEG_LAYER_III": _MPEG_RATES_HZ}.get(subtype)
-    if rates is not None and rate_hz not in rates:
-        raise AudioError(f"cannot write {path}: {name} has no {rate_hz} Hz; choose one of {', '.join(map(str, rates))}")
-    if not 1 <= rate_hz <= (highest := _MAX_RATE_HZ.get(major, 2**31 - 1)):
-        raise AudioError(f"cannot write {path}: {name} goes up to {highest} Hz, not {rate_hz}; write WAV instead")
-    if not soundfile.check_format(major, subtype):
-        offered = ", ".join(_CONTAINERS[name][1])
-        raise AudioError(f"cannot write {path}: {name} cannot hold {subtype}; choose one of {offered}")
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

@@ -1,0 +1,282 @@
+"""The command `latentsr`. Importing this imports no torch: `latentsr --help` answers at once.
+
+Exit codes: 0 done; 1 the job failed (why, and what to do, in one line on stderr); 2 wrong usage;
+3 some of several files failed, each named once, and the outputs of the others stay.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from latentsr import __version__
+
+FAILED, USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    help="Restore sound: recordings that lost their top come back at 48 kHz, with what was there untouched.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# Commands that live elsewhere and are imported when they are called: name -> (module, function, help).
+LAZY = {
+    "spectrogram": ("latentsr.apps.evaluate", "spectrogram_command", "Draw recordings before and after."),
+    "eval": ("latentsr.apps.evaluate", "eval_command", "Cut wide-band recordings, restore them, and score the result."),
+}
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("must be a finite number")
+    return value
+
+
+class Format(str, Enum):
+    """Formats that can be written."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+    OGG = "ogg"
+    OPUS = "opus"
+
+
+class Dtype(str, Enum):
+    """Types the networks can run in."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def restore(
+    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Recordings to restore.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The output of a single input.")] = None,
+    out_dir: Annotated[Path | None, typer.Option(help="Write DIR/<input's name>; DIR is made.", metavar="DIR")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model folder or hub id; the embedded default if not given.")
+    ] = None,
+    head: Annotated[str, typer.Option(help="What makes the wave: vocoder, ...")] = "vocoder",
+    steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps; the model's default if not given.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0.0, callback=_finite, help="Classifier-free guidance; 1 is none.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same band.")] = 0,
+    denoise: Annotated[bool, typer.Option("--denoise", help="Also clean the low band of tones and hiss.")] = False,
+    cutoff: Annotated[
+        float | None,
+        typer.Option(
+            callback=_finite,
+            min=100.0,
+            max=24_000.0,
+            metavar="HZ",
+            help="Where the recording ends; measured if not given.",
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; chosen if not given.")] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Type the networks run in.")] = None,
+    format: Annotated[Format | None, typer.Option(help="Format of the outputs; by their names if not given.")] = None,
+    sample_rate: Annotated[
+        int | None, typer.Option(min=1_000, max=768_000, metavar="HZ", help="Rate of the outputs; 48000 if not given.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per file on stdout, no progress bar.")
+    ] = False,
+) -> None:
+    """Restore recordings; each comes back at 48 kHz as <stem>.48k.<ext> beside it unless told otherwise."""
+    from latentsr.apps.restore import Options, UsageError, plan
+
+    options = Options(
+        head=head,
+        steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        denoise=denoise,
+        cutoff_hz=cutoff,
+        sample_rate=sample_rate,
+        format=format.value if format else None,
+        overwrite=overwrite,
+    )
+    try:
+        jobs = plan(inputs, output=output, out_dir=out_dir, format=options.format)
+    except UsageError as error:
+        _fail(str(error), USAGE)
+    if out_dir is not None:
+        _make_folder(out_dir)
+
+    def load() -> Any:
+        return _load_pipeline(model, device, dtype.value if dtype else None)
+
+    _restore_all(jobs, options, load, as_json)
+
+
+@app.command()
+def info(
+    model: Annotated[str | None, typer.Argument(help="Model folder; the embedded default if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
+) -> None:
+    """Say what is installed and what a model is made of, without loading its weights."""
+    from latentsr.apps.info import ModelError, describe, lines
+
+    try:
+        facts = describe(model)
+    except ModelError as error:
+        _fail(str(error), FAILED)
+    print(json.dumps(facts) if as_json else "\n".join(lines(facts)))
+
+
+def _register_lazy(name: str) -> None:
+    module, function, text = LAZY[name]
+
+    def forward(context: typer.Context) -> None:
+        command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+        command.command(help=text)(getattr(import_module(module), function))
+        typer.main.get_command(command).main(args=context.args, prog_name=f"latentsr {name}", standalone_mode=True)
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
+    app.command(name, help=text, add_help_option=False, context_settings=settings)(forward)
+
+
+for _name in LAZY:
+    _register_lazy(_name)
+
+
+def main() -> None:
+    """The console script: one line for every failure, never a traceback (LATENTSR_DEBUG=1 shows it)."""
+    # A polite kill unwinds the stack, so that the temporary file of the output is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        app(prog_name="latentsr")
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing half-written is left", INTERRUPTED)
+    except (Exception, MemoryError) as error:
+        from latentsr.apps.restore import one_line
+
+        _fail(one_line(error), FAILED)
+
+
+def _restore_all(jobs: list[Any], options: Any, load: Callable[[], Any], as_json: bool) -> None:
+    """Check everything, then load the model once, then restore file by file."""
+    from latentsr.apps.restore import FILE_ERRORS, Record, one_line, preflight, restore_file
+
+    ready, failed = [], 0
+    for job in jobs:
+        try:
+            preflight(job, options)
+            ready.append(job)
+        except FILE_ERRORS as error:
+            failed += 1
+            _report(Record(str(job.source), None, error=one_line(error, job.source)), as_json)
+    pipe = load() if ready else None
+    for job in ready:
+        with _progress_bar(job.source.name, as_json) as progress:
+            record = restore_file(pipe, job.source, job.target, options, progress)
+        failed += record.error is not None
+        _report(record, as_json)
+    if failed:
+        if len(jobs) > 1:
+            _warn(f"{failed} of {len(jobs)} files failed")
+        raise typer.Exit(FAILED if failed == len(jobs) else SOME_FAILED)
+
+
+def _load_pipeline(model: str | None, device: str | None, dtype: str | None) -> Any:
+    from latentsr import Pipeline
+
+    pipe = Pipeline.from_pretrained(model)
+    pipe.set_progress_bar_config(disable=True)  # ours counts seconds of audio
+    if device is not None or dtype is not None:
+        import torch
+
+        pipe = pipe.to(**({"device": device} if device else {}), **({"dtype": getattr(torch, dtype)} if dtype else {}))
+    return pipe
+
+
+def _report(record: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(record.to_dict()), flush=True)  # ASCII, so that any file name can be printed anywhere
+    if record.error is not None:
+        _warn(record.error)
+    elif not as_json:
+        gain = f", scaled by {record.gain:.4f}" if record.gain != 1.0 else ""
+        text = (
+            f"{record.input} -> {record.output}  ({record.duration_s:.1f} s in {record.seconds:.1f} s, "
+            f"cutoff {record.cutoff_hz:.0f} Hz{gain})"
+        )
+        print(_printable(text, sys.stdout.encoding), flush=True)
+
+
+@contextmanager
+def _progress_bar(name: str, silent: bool) -> Iterator[Callable[[float, float], None] | None]:
+    """A bar in seconds of audio on stderr, with the real-time factor and the time left."""
+    if silent:
+        yield None
+        return
+    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+    shape = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}{postfix}]"
+    label = _printable(name, getattr(sys.stderr, "encoding", None))
+    # A log file gets a line every ten seconds, a terminal ten a second.
+    pace = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(total=0.0, desc=label, bar_format=shape, mininterval=pace, leave=False, file=sys.stderr) as bar:
+
+        def progress(done_s: float, total_s: float) -> None:
+            bar.total = max(total_s, 1e-9)
+            elapsed_s = bar.format_dict["elapsed"]
+            if done_s > 0:
+                bar.set_postfix_str(f"real-time factor {elapsed_s / done_s:.2f}", refresh=False)
+            bar.update(min(done_s, total_s) - bar.n)
+
+        yield progress
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _fail(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}; choose another one", FAILED)
+
+
+def _warn(text: str) -> None:
+    print(_printable(f"latentsr: {' '.join(text.split())}", getattr(sys.stderr, "encoding", None)), file=sys.stderr)
+
+
+def _fail(text: str, code: int) -> Any:
+    _warn(text)
+    sys.exit(code)
+
+
+def _printable(text: str, encoding: str | None) -> str:
+    """`text` with what this terminal cannot show escaped; file names need not be valid UTF-8."""
+    return (
+        os.fsencode(text)
+        .decode("utf-8", "backslashreplace")
+        .encode(encoding or "ascii", "backslashreplace")
+        .decode(encoding or "ascii")
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""One file in, one restored file out: shared by `latentsr restore` and whatever runs many of them.
+
+Importing this imports no torch; the pipeline is an argument.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from latentsr.config import AUDIO
+from latentsr.signal import audio
+from latentsr.signal.audio import AudioError
+
+# What one file can die of without harm to the next: bad media, a bad request, too little memory, a full disk.
+FILE_ERRORS = (ValueError, RuntimeError, OSError, MemoryError)
+
+
+class UsageError(ValueError):
+    """A request that makes no sense, noticed before any work is done."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to restore; the same words as `Pipeline.__call__`, and how to write."""
+
+    head: str = "vocoder"
+    steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int = 0
+    denoise: bool = False
+    cutoff_hz: float | None = None
+    sample_rate: int | None = None  # of the output, Hz; None = the pipeline's
+    format: str | None = None  # None = by the output's extension
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to restore and where to."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one file; `error` is None where it went well."""
+
+    input: str
+    output: str | None
+    error: str | None = None
+    cutoff_hz: float | None = None  # estimated or given; per file
+    duration_s: float | None = None  # of the audio
+    seconds: float | None = None  # of work, model loading not counted
+    real_time_factor: float | None = None  # seconds of work per second of audio
+    sample_rate: int | None = None
+    channels: int | None = None
+    samples: int | None = None
+    subtype: str | None = None
+    gain: float | None = None  # 1.0 unless an input above full scale had to be scaled into PCM
+    head: str | None = None
+    seed: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that is known, for JSON."""
+        known = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        return {"input": self.input, "output": self.output, **known}
+
+
+def plan(
+    sources: Iterable[Path], *, output: Path | None = None, out_dir: Path | None = None, format: str | None = None
+) -> list[Job]:
+    """Where each file goes; raises `UsageError` for clashes before anything is started.
+
+    Args:
+        sources: the inputs.
+        output: the one output of one input.
+        out_dir: the folder of all outputs, each under its input's name.
+        format: the extension of the outputs, where their names do not give it.
+
+    Returns:
+        One job per input, in order.
+    """
+    sources = list(sources)
+    _check_output(output, format)
+    if output is not None and out_dir is not None:
+        raise UsageError("give either -o or --out-dir, not both")
+    if output is not None and len(sources) > 1:
+        raise UsageError(f"-o names one file, but there are {len(sources)} inputs; use --out-dir")
+    jobs = [Job(source, output or _target(source, out_dir, format)) for source in sources]
+    inputs = {key: source for source in sources if (key := _file_id(source)) is not None}
+    taken: dict[str, Path] = {}
+    for job in jobs:
+        clash = inputs.get(_file_id(job.target) or (-1, -1))
+        if clash is not None:
+            which = "the input itself" if clash == job.source else f"the input {clash}"
+            raise UsageError(f"the output of {job.source} would replace {which}; name another with -o or --out-dir")
+        other = taken.setdefault(_name_id(job.target), job.source)
+        if other is not job.source:
+            raise UsageError(f"{other} and {job.source} would both be written to {job.target}; restore them separately")
+    return jobs
+
+
+def preflight(job: Job, options: Options) -> None:
+    """Raise `AudioError` for what can be known before a model is loaded: no such file, no room to write."""
+    info = audio.probe(job.source)
+    name = audio.container(job.target, options.format)
+    rate_hz = options.sample_rate or AUDIO.sample_rate
+    audio.check_format(job.target, name, audio.choose_subtype(name, info.subtype), info.channels, rate_hz)
+    audio.check_writable(job.target, overwrite=options.overwrite)
+
+
+def restore_file(
+    pipe: Any,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    options: Options = Options(),
+    progress: Callable[[float, float], None] | None = None,
+) -> Record:
+    """Restore one file; what goes wrong with it is in the record, not raised.
+
+    Args:
+        pipe: a `latentsr.Pipeline`.
+        source: the recording.
+        target: where the result goes: written whole or not at all.
+        options: how.
+        progress: called with (seconds done, seconds in all) of audio.
+
+    Returns:
+        What was written, or why nothing was.
+    """
+    source, target = Path(source), Path(target)
+    try:
+        return _restore(pipe, source, target, options, progress)
+    except FILE_ERRORS as error:
+        return Record(str(source), None, error=one_line(error, source))
+
+
+def one_line(error: BaseException, path: Path | None = None) -> str:
+    """What went wrong in one line; errors that are not ours are named, with the file they happened on."""
+    text = " ".join(str(error).split())
+    if type(error).__module__.partition(".")[0] == "latentsr":  # ours say what is wrong and what to do
+        return text
+    if os.environ.get("LATENTSR_DEBUG"):
+        raise error
+    where = f"{path}: " if path is not None else ""
+    return f"{where}{type(error).__name__}: {text or 'no message'} (LATENTSR_DEBUG=1 shows where)"
+
+
+def _restore(
+    pipe: Any, source: Path, target: Path, options: Options, progress: Callable[[float, float], None] | None
+) -> Record:
+    info = audio.probe(source)
+    started = time.perf_counter()
+    out = pipe(
+        source,
+        head=options.head,
+        steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        seed=options.seed,
+        denoise=options.denoise,
+        cutoff_hz=options.cutoff_hz,
+        progress=progress,
+    )
+    samples, rate_hz = np.asarray(out.audio, dtype=np.float32), out.sample_rate
+    if options.sample_rate is not None and options.sample_rate != rate_hz:
+        samples = audio.resample(samples, rate_hz, options.sample_rate)
+        rate_hz = options.sample_rate
+    name = audio.container(target, options.format)
+    subtype = audio.choose_subtype(name, info.subtype)
+    gain = audio.full_scale_gain(_peak(samples), subtype)
+    if gain != 1.0:
+        samples = samples * np.float32(gain)
+    audio.write(target, samples, rate_hz, subtype=subtype, format=name, overwrite=options.overwrite, tags=info.tags)
+    seconds, duration_s = time.perf_counter() - started, samples.shape[1] / rate_hz
+    return Record(
+        input=str(source),
+        output=str(target),
+        cutoff_hz=round(float(out.cutoff_hz), 1),
+        duration_s=round(duration_s, 6),
+        seconds=round(seconds, 3),
+        real_time_factor=round(seconds / duration_s, 4),
+        sample_rate=rate_hz,
+        channels=samples.shape[0],
+        samples=samples.shape[1],
+        subtype=subtype,
+        gain=gain,
+        head=options.head,
+        seed=options.seed,
+    )
+
+
+def _check_output(output: Path | None, format: str | None) -> None:
+    if output is None:
+        return
+    if output.is_dir():
+        raise UsageError(f"-o names one file, and {output} is a directory; use --out-dir {output}")
+    if format is not None and output.suffix and output.suffix.lower() != f".{format}":
+        raise UsageError(f"-o {output} and --format {format} disagree; leave one out")
+    try:
+        audio.container(output, format)
+    except AudioError as error:
+        raise UsageError(str(error)) from None
+
+
+def _peak(samples: np.ndarray) -> float:
+    return max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
+
+
+def _target(source: Path, out_dir: Path | None, format: str | None) -> Path:
+    extension = format or _writable_extension(source)
+    if out_dir is not None:
+        return out_dir / f"{source.stem}.{extension}"
+    return source.with_name(f"{source.stem}.{AUDIO.sample_rate // 1000}k.{extension}")
+
+
+def _writable_extension(source: Path) -> str:
+    """The input's own extension where that can be written, else flac (m4a, wma, video, no extension)."""
+    extension = source.suffix.removeprefix(".")
+    try:
+        audio.container(source)
+    except AudioError:
+        return "flac"
+    return extension
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Equal for two names of one existing file; None where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _name_id(path: Path) -> str:
+    """Equal for two names that could become one file, on file systems that ignore case too."""
+    try:
+        return str(path.resolve()).casefold()
+    except (OSError, ValueError, RuntimeError):
+        return str(path.absolute()).casefold()
