@@ -1,28 +1,287 @@
-"""Where the programme's pass band ends: a first version, by the steepest fall of the smoothed long-term spectrum."""
+"""Where the pass band of the programme ends: the cutoff that the whole restoration stands on.
+
+A Kalman filter runs up the long-term spectrum, once for every low-pass that could have made it. It follows the natural
+level of the programme, which wanders and falls a few dB per octave, lowered by that low-pass and lying on a flat noise
+floor; how well it foretells each band tells how likely the low-pass is. The answer is the median of the -3 dB points under
+the posterior: first on a coarse grid of filters, then on a fine one around it. `docs/bandwidth.md` has the errors.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool1d, max_pool1d, pad
+
+from latentsr.signal.degrade import Array, Recipe, cutoff_3db_hz, response
+
+FRAME_S = 0.085  # seconds; rounded to a power of two samples
+LOWEST_BAND_HZ = 700.0
+LOWEST_CUTOFF_HZ = 1_000.0
+TOP = 0.917  # of half the rate: above 22 of 24 kHz lie the skirts of every converter and resampler
+FULL_BAND = 0.9  # of half the rate: a cutoff above this is reported as full band
+LOWEST_RATE = 4_000
+
+BANDS_PER_OCTAVE = 24
+CUTOFFS_PER_OCTAVE = 48
+ORDERS = {
+    "cheby1": (2, 3, 4, 6, 8, 10),
+    "butter": (2, 3, 4, 6, 8, 10),
+    "ellip": (2, 3, 4, 6, 8, 10),
+    "boxcar": (2, 4, 9),
+}
+COARSE = {
+    ("cheby1", 2),
+    ("cheby1", 4),
+    ("cheby1", 8),
+    ("butter", 2),
+    ("butter", 4),
+    ("butter", 8),
+    ("boxcar", 2),
+    ("boxcar", 9),
+}
+COARSE_EVERY = 4  # cutoffs
+FINE_COUNT = 384  # filters nearest to the coarse answer
+LOWEST_GAIN = 1e-7
+
+# The natural spectrum: fitted to uncut recordings, in dB and per band of 1/24 octave.
+SLOPE_DB = -0.3
+DRIFT_DB2 = 2.0
+GRAIN_DB2 = 6.0  # harmonics and chance in one band
+FLOOR_DB2 = 1.5
+START_DB2 = 100.0
+TAIL = 4.0  # degrees of freedom of Student's t: one odd band does not decide
+QUANTILE = 0.45  # of the posterior: too low costs less than too high
+
+DUST_DBFS = -101.0  # white noise of rounding to 16 bit; nothing below it counts ...
+RANGE_DB = 75.0  # ... unless the whole recording is this quiet
+HEARD_DB = 10.0  # a programme stands this far above its floor somewhere
+STEADY = 1.3  # mean squared power over squared mean power: 1 for a sine, 2 for noise, more for programme
+LINE_DB = 6.0
+FEWEST_FRAMES = 8  # with fewer, steadiness says nothing
+DB = 10 / math.log(10)
 
 
 def estimate_cutoff_hz(wave: Tensor, sample_rate: int = 48_000) -> Tensor:
-    """End of the pass band in Hz; `sample_rate / 2` means full band (or silence). (B, 1, T) -> (B,)"""
-    samples = wave.shape[-1]
-    frames = torch.nn.functional.pad(wave[:, 0], (0, max(0, 2048 - samples))).unfold(-1, 2048, 1024)
-    window = torch.hann_window(2048, device=wave.device)
-    power = torch.fft.rfft(frames * window).abs().square().mean(1)[:, :1024]  # (B, F)
-    level_db = 10 * torch.log10(power.clamp_min(1e-12))
-    padded = torch.nn.functional.pad(level_db[:, None], (8, 8), mode="replicate")[:, 0]
-    smooth_db = padded.unfold(-1, 17, 1).median(-1).values
-    padded = torch.nn.functional.pad(smooth_db[:, None], (20, 20), mode="replicate")[:, 0]
-    fall_db = padded[:, :-40] - padded[:, 40:]  # over 0.94 kHz, centred
-    fall_db[:, :40] = 0
-    deepest, place = fall_db.max(-1)
-    hz = place * (sample_rate / 2048)
-    low = (place[:, None] - 40 + torch.arange(20, device=wave.device)).clamp_min(0)
-    reference_db = smooth_db.gather(-1, low).mean(-1)
-    bins = torch.arange(1024, device=wave.device)
-    inside = (bins >= place[:, None] - 30) & (smooth_db < reference_db[:, None] - 3)
-    hz = torch.where(inside.any(-1), inside.float().argmax(-1) * (sample_rate / 2048), hz)
-    return torch.where(deepest > 12, hz, torch.full_like(hz, sample_rate / 2))
+    """Find where the pass band of the programme ends, about 3 dB down on its own trend.
+
+    Steady lines (tones), a flat noise floor, holes and filter skirts do not count. Where nothing was cut the answer is
+    half the sampling rate: full band; so it is for silence and for a lone bass note, where there is nothing to extend.
+
+    Args:
+        wave: (B, 1, T) in [-1, 1], at least a fifth of a second for an answer worth having.
+        sample_rate: Hz, best the rate the recording was made at.
+
+    Returns:
+        (B,) Hz.
+
+    >>> estimate_cutoff_hz(torch.zeros(1, 1, 48_000))
+    tensor([24000.])
+    """
+    return CutoffEstimator(sample_rate).update(wave).result()
+
+
+class CutoffEstimator:
+    """The same estimate for files of any length: feed blocks to `update`, then ask for the `result`."""
+
+    def __init__(self, sample_rate: int = 48_000) -> None:
+        if sample_rate < LOWEST_RATE:
+            raise ValueError(
+                f"a cutoff cannot be found at {sample_rate} Hz; resample to {LOWEST_RATE} Hz or more first"
+            )
+        self.sample_rate = sample_rate
+        self.frame = 2 ** round(math.log2(FRAME_S * sample_rate))  # samples
+        self._rest: Tensor | None = None  # (B, t) samples that no full frame has covered yet
+        self._power: Tensor | None = None  # (B, F) sum over frames
+        self._squared: Tensor | None = None  # (B, F) sum of squared powers
+        self._frames = 0
+
+    def update(self, wave: Tensor) -> CutoffEstimator:
+        """Add the next block of the waves. (B, 1, T)"""
+        if wave.ndim != 3 or wave.shape[1] != 1:
+            raise ValueError(f"waves must have the shape (batch, 1, samples), got {tuple(wave.shape)}")
+        samples = wave[:, 0].detach().float()
+        if self._rest is not None:
+            samples = torch.cat([self._rest, samples], dim=-1)
+        block, hop = 256 * self.frame, self.frame // 2
+        while samples.shape[-1] >= self.frame:
+            self._add(samples[:, : block + hop])
+            covered = (min(samples.shape[-1], block + hop) - hop) // hop * hop
+            samples = samples[:, covered:]
+        self._rest = samples
+        return self
+
+    def result(self) -> Tensor:
+        """The cutoff of each wave so far. -> (B,) Hz"""
+        if self._rest is None:
+            raise ValueError("no samples yet; call update first")
+        if self._power is None:  # shorter than one frame
+            self._add(pad(self._rest, (0, self.frame - self._rest.shape[-1])))
+        assert self._power is not None and self._squared is not None
+        power = self._power / self._frames
+        unsteadiness = self._squared / self._frames / power.square().clamp_min(1e-37)
+        level_db = DB * power.clamp_min(1e-15).log()
+        if self._frames >= FEWEST_FRAMES:
+            level_db = _without_lines(level_db, unsteadiness)
+        return _cutoff_hz(level_db, _templates(self.sample_rate, self.frame, power.device))
+
+    def _add(self, samples: Tensor) -> None:
+        window = _blackman_harris(self.frame, samples.device)
+        frames = samples.unfold(-1, self.frame, self.frame // 2) * window
+        power = torch.fft.rfft(frames).abs().square()  # (B, L, F); white noise of variance v has power v
+        self._power = power.sum(1) + (0 if self._power is None else self._power)
+        self._squared = power.square().sum(1) + (0 if self._squared is None else self._squared)
+        self._frames += power.shape[1]
+
+
+@lru_cache(maxsize=8)
+def _blackman_harris(length: int, device: torch.device) -> Tensor:
+    """Side lobes at -92 dB: a tone at full scale stays within four bins. Scaled to unit energy."""
+    phase = 2 * math.pi * torch.arange(length, dtype=torch.float64) / length
+    terms = (0.35875, -0.48829, 0.14128, -0.01168)
+    window = torch.stack([a * torch.cos(k * phase) for k, a in enumerate(terms)]).sum(0)
+    return (window / window.square().sum().sqrt()).float().to(device)
+
+
+def _without_lines(level_db: Tensor, unsteadiness: Tensor) -> Tensor:
+    """Replace lines of constant amplitude by the level beside them. (B, F) -> (B, F)"""
+    sides = avg_pool1d(pad(level_db[:, None], (22, 22), mode="reflect"), 13, 1)[:, 0]  # 13 bins, centred 16 away
+    beside = (sides[:, : level_db.shape[1]] + sides[:, -level_db.shape[1] :]) / 2
+    peak = (unsteadiness < STEADY) & (level_db > beside + LINE_DB)
+    line = max_pool1d(peak.float()[:, None], 11, 1, 5)[:, 0] > 0
+    return torch.where(line, torch.minimum(level_db, beside), level_db)
+
+
+@dataclass(frozen=True)
+class _Templates:
+    """Low-passes that could have been applied. The first is none at all."""
+
+    half_rate: float
+    first_bin: int
+    last_bin: int
+    to_bands: Tensor  # (F, K) means over bands of 1/24 octave
+    gain_db: Tensor  # (N, K), in ascending order of cutoff
+    cutoff_hz: Tensor  # (N,) -3 dB points
+    coarse: Tensor  # (M,) indices
+
+
+@lru_cache(maxsize=8)
+def _templates(sample_rate: int, frame: int, device: torch.device) -> _Templates:
+    half_rate, bin_hz = sample_rate / 2, sample_rate / frame
+    bands = int(math.log2(TOP * half_rate / LOWEST_BAND_HZ) * BANDS_PER_OCTAVE)
+    edges_hz = LOWEST_BAND_HZ * 2 ** (np.arange(bands + 1) / BANDS_PER_OCTAVE)
+    inside_hz = LOWEST_BAND_HZ * 2 ** ((np.arange(4 * bands) + 0.5) / (4 * BANDS_PER_OCTAVE))  # 4 points per band
+    steps = np.arange(0, math.log2(FULL_BAND * half_rate / LOWEST_CUTOFF_HZ), 1 / CUTOFFS_PER_OCTAVE)
+    cutoffs_hz = LOWEST_CUTOFF_HZ * 2**steps
+    gains, ends_hz, coarse = [np.ones((1, 4 * bands))], [np.array([half_rate])], [np.array([True])]
+    for family, orders in ORDERS.items():
+        for order in orders:
+            gain, end_hz = _BANK[family](family, order, cutoffs_hz, inside_hz, sample_rate)
+            gains.append(gain)
+            ends_hz.append(end_hz)
+            coarse.append((np.arange(len(steps)) % COARSE_EVERY == 0) & ((family, order) in COARSE))
+    gain_db = 20 * np.log10(np.maximum(np.concatenate(gains), LOWEST_GAIN)).reshape(-1, bands, 4).mean(-1)
+    cutoff_hz = np.concatenate(ends_hz)
+    rank = np.argsort(cutoff_hz, kind="stable")
+    return _Templates(
+        half_rate=half_rate,
+        first_bin=round(LOWEST_BAND_HZ / bin_hz),
+        last_bin=int(TOP * half_rate / bin_hz),
+        to_bands=torch.from_numpy(_band_means(frame // 2 + 1, bin_hz, edges_hz)).float().to(device),
+        gain_db=torch.from_numpy(gain_db[rank]).float().to(device),
+        cutoff_hz=torch.from_numpy(cutoff_hz[rank]).float().to(device),
+        coarse=torch.from_numpy(np.flatnonzero(np.concatenate(coarse)[rank])).to(device),
+    )
+
+
+def _warped_bank(family: str, order: int, cutoffs_hz: Array, freqs_hz: Array, rate: int) -> tuple[Array, Array]:
+    """Gains (cutoffs, F) and -3 dB points of one recursive filter: the bilinear transform moves a single design."""
+    middle = Recipe(family, order, rate / 4)
+    place, cutoff = np.tan(math.pi / rate * freqs_hz), np.tan(math.pi / rate * cutoffs_hz)
+    gain = response(middle, rate / math.pi * np.arctan(place / cutoff[:, None]), rate)
+    end = math.tan(math.pi / rate * cutoff_3db_hz(middle, rate))
+    return gain, rate / math.pi * np.arctan(end * cutoff)
+
+
+def _designed_bank(family: str, order: int, cutoffs_hz: Array, freqs_hz: Array, rate: int) -> tuple[Array, Array]:
+    """The same where every cutoff has its own design."""
+    recipes = [Recipe(family, order, float(cutoff_hz)) for cutoff_hz in cutoffs_hz]
+    gains = np.stack([response(recipe, freqs_hz, rate) for recipe in recipes])
+    return gains, np.array([cutoff_3db_hz(recipe, rate) for recipe in recipes])
+
+
+_BANK = {"cheby1": _warped_bank, "ellip": _warped_bank, "butter": _warped_bank, "boxcar": _designed_bank}
+
+
+def _band_means(bins: int, bin_hz: float, edges_hz: Array) -> Array:
+    """(F, K): each column averages the bins of one band, those at its edges in part."""
+    centres_hz = np.arange(bins)[:, None] * bin_hz
+    overlap = np.minimum(centres_hz + bin_hz / 2, edges_hz[1:]) - np.maximum(centres_hz - bin_hz / 2, edges_hz[:-1])
+    overlap = np.maximum(overlap, 0)
+    return overlap / overlap.sum(0)
+
+
+def _cutoff_hz(level_db: Tensor, bank: _Templates) -> Tensor:
+    """(B, F) long-term spectrum -> (B,) Hz"""
+    floor_db = _floor_db(level_db[:, bank.first_bin : bank.last_bin])
+    bands_db = torch.maximum(level_db @ bank.to_bands, floor_db[:, None])  # (B, K)
+    coarse_gain_db = bank.gain_db[bank.coarse].expand(len(bands_db), -1, -1)
+    rough_hz = _median_hz(bands_db, floor_db, coarse_gain_db, bank.cutoff_hz[bank.coarse].expand(len(bands_db), -1))
+    fine = min(FINE_COUNT, len(bank.cutoff_hz))
+    start = torch.searchsorted(bank.cutoff_hz, rough_hz) - fine // 2
+    near = start.clamp(0, len(bank.cutoff_hz) - fine)[:, None] + torch.arange(fine, device=start.device)
+    hz = _median_hz(bands_db, floor_db, bank.gain_db[near], bank.cutoff_hz[near])
+    heard = bands_db.amax(-1) > floor_db + HEARD_DB
+    return torch.where(heard & (hz < FULL_BAND * bank.half_rate), hz, bank.half_rate)
+
+
+def _floor_db(level_db: Tensor) -> Tensor:
+    """Lowest level that spans about 1 kHz, but no lower than dust. (B, F) -> (B,)"""
+    width = min(86, level_db.shape[1])
+    level_db = avg_pool1d(level_db[:, None], width, max(width // 4, 1))[:, 0]
+    dust_db = (level_db.amax(-1) - RANGE_DB).clamp_max(DUST_DBFS)
+    return torch.maximum(level_db.amin(-1), dust_db)
+
+
+def _median_hz(bands_db: Tensor, floor_db: Tensor, gain_db: Tensor, cutoff_hz: Tensor) -> Tensor:
+    """Median of the cutoffs (ascending) under the posterior of their filters. (B, K), (B,), (B, N, K), (B, N) -> (B,)"""
+    weight = torch.softmax(_log_likelihood(bands_db, floor_db, gain_db), dim=-1).cumsum(-1)
+    place = (weight < QUANTILE).sum(-1, keepdim=True).clamp_max(cutoff_hz.shape[1] - 1)
+    return cutoff_hz.gather(1, place)[:, 0]
+
+
+def _log_likelihood(bands_db: Tensor, floor_db: Tensor, gain_db: Tensor) -> Tensor:
+    """How well each low-pass explains the spectrum: an extended Kalman filter from the lowest band up.
+
+    The state is the programme's level before the low-pass, a random walk with a slope. The low-pass lowers it, the
+    floor adds to it: `expected = log(exp(state + gain) + exp(floor))`. Student's t makes it robust (West 1981).
+
+    Args:
+        bands_db: (B, K) level of each band.
+        floor_db: (B,) noise floor.
+        gain_db: (B, N, K) candidates.
+
+    Returns:
+        (B, N) log-likelihood up to a constant.
+    """
+    floor = (floor_db / DB)[:, None].expand(gain_db.shape[:2])
+    state = bands_db[:, :1].expand_as(floor)
+    variance = torch.full_like(state, START_DB2)
+    total = torch.zeros_like(state)
+    for band, gain in zip(bands_db.unbind(1), gain_db.unbind(2), strict=True):
+        passed = (state + gain) / DB
+        expected = torch.logaddexp(passed, floor)
+        slope = torch.exp(passed - expected)  # share of the programme in what is expected
+        spread = slope.square() * (variance + GRAIN_DB2) + FLOOR_DB2
+        error = band[:, None] - DB * expected
+        surprise = error.square() / spread
+        total = total - 0.5 * torch.log(spread) - (TAIL + 1) / 2 * torch.log1p(surprise / TAIL)
+        trust = ((TAIL + 1) / (TAIL + surprise)).clamp_max(1)
+        kalman_gain = trust * variance * slope / spread
+        state = state + kalman_gain * error + SLOPE_DB
+        variance = variance * (1 - kalman_gain * slope) + DRIFT_DB2
+    return total

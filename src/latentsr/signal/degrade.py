@@ -191,13 +191,15 @@ def response(recipe: Recipe, freqs_hz: Array, sample_rate: int = 48_000) -> Arra
 
 def cutoff_3db_hz(recipe: Recipe, sample_rate: int = 48_000) -> float:
     """Where the total response first falls 3 dB: the truth that the cutoff estimator is measured against."""
-    freqs_hz = np.linspace(0, sample_rate / 2, 8193)
-    gain_db = 20 * np.log10(np.maximum(response(recipe, freqs_hz, sample_rate), 1e-12))
-    below = int(np.argmax(gain_db < -3))
-    if gain_db[below] >= -3 or below == 0:
-        raise ValueError(f"{recipe} has no -3 dB point below {sample_rate / 2:g} Hz")
-    (high_db, low_db), step_hz = gain_db[below - 1 : below + 1], freqs_hz[1]
-    return float(freqs_hz[below - 1] + step_hz * (high_db + 3) / (high_db - low_db))
+    low_hz, high_hz = 0.2 * recipe.cutoff_hz, min(3 * recipe.cutoff_hz, sample_rate / 2)
+    for _ in range(3):  # each pass looks closer at the step in which the gain crosses -3 dB
+        freqs_hz = np.linspace(low_hz, high_hz, 129)
+        gain_db = 20 * np.log10(np.maximum(response(recipe, freqs_hz, sample_rate), 1e-12))
+        below = int(np.argmax(gain_db < -3))
+        if gain_db[below] >= -3 or below == 0:
+            raise ValueError(f"{recipe} has no -3 dB point below {sample_rate / 2:g} Hz")
+        low_hz, high_hz = float(freqs_hz[below - 1]), float(freqs_hz[below])
+    return (low_hz + high_hz) / 2
 
 
 def lowpass(wave: Tensor, recipes: Sequence[Recipe], sample_rate: int) -> Tensor:
