@@ -2,11 +2,13 @@
 
 import logging
 
+import av
 import numpy as np
 import pytest
 import soundfile
 
 from latentsr.data.decode import decode, decode_clip, resampled_edge_hz
+from latentsr.data.layouts import find_clips, guess_layout
 from latentsr.data.manifest import Clip, DataError
 
 
@@ -86,6 +88,47 @@ def test_broken_files_can_be_left_out_with_one_line(tmp_path, make_wav, caplog, 
         (record,) = caplog.records
         assert "left out 5 of 6 files" in record.message
         assert "nan.wav" in record.message
+
+
+@pytest.mark.parametrize(("share", "usable"), [(0.97, True), (0.8, False)])
+def test_a_file_damaged_near_its_end_is_used_up_to_there(tmp_path, caplog, share, usable):
+    samples = 0.1 * np.random.default_rng(0).standard_normal(10 * 48_000)
+    samples[round(share * len(samples)) :] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, 48_000, subtype="FLOAT")
+    clip = Clip(tmp_path / "a.wav", "music", 24_000)
+    if not usable:
+        with pytest.raises(DataError, match="a.wav"):
+            decode_clip(clip)
+        return
+    recording = decode_clip(clip)
+    assert 0.95 * len(samples) < len(recording.samples) <= 0.97 * len(samples)
+    assert "used up to its damage" in caplog.text and "a.wav" in caplog.text
+
+
+def test_a_stem_file_gives_its_first_stream(tmp_path):
+    """MUSDB18: an MP4 with five AAC streams, the mixture first; mixture 500 Hz, stems 2 kHz."""
+    (tmp_path / "train").mkdir()
+    path = tmp_path / "train" / "Artist - Song.stem.mp4"
+    time_s = np.arange(44_100) / 44_100
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("aac", rate=44_100, layout="stereo") for _ in range(5)]
+        for i, stream in enumerate(streams):
+            tone = 0.5 * np.sin(2 * np.pi * (2000 if i else 500) * time_s).astype(np.float32)
+            for start in range(0, 44_032, 1024):
+                frame = av.AudioFrame.from_ndarray(
+                    np.stack([tone, tone])[:, start : start + 1024].copy(), "fltp", "stereo"
+                )
+                frame.sample_rate, frame.pts = 44_100, start
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    (clip,) = find_clips(tmp_path)
+    recording = decode_clip(clip)
+    assert guess_layout(tmp_path) == "musdb18"
+    assert recording.seconds == pytest.approx(1.0, abs=0.1)
+    wave = recording.wave(9_600, 38_400)
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
+    assert np.argmax(spectrum) * 48_000 / len(wave) == pytest.approx(500, abs=2)
+    assert spectrum[1200] < 1e-2 * spectrum[300]
 
 
 def test_nothing_readable_is_an_error(tmp_path, make_wav):
