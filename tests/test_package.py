@@ -19,6 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTIONS = {"yaml": "pyyaml", "visqol": "visqol-python", "google": "protobuf"}  # import name -> name to install
 
 
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 def requirements() -> dict[str, set[str]]:
     """Declared distributions by extra; the core is under ''."""
     declared: dict[str, set[str]] = {}
@@ -26,7 +30,7 @@ def requirements() -> dict[str, set[str]]:
         name = re.match(r"[\w.-]+", line)
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
         assert name is not None
-        declared.setdefault(extra[1] if extra else "", set()).add(name[0].lower())
+        declared.setdefault(extra[1] if extra else "", set()).add(canonical(name[0]))
     return declared
 
 
@@ -40,7 +44,7 @@ def imported() -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 names.add((node.module or "").partition(".")[0])
-    return {DISTRIBUTIONS.get(name, name).lower() for name in names if name not in sys.stdlib_module_names}
+    return {canonical(DISTRIBUTIONS.get(name, name)) for name in names if name not in sys.stdlib_module_names}
 
 
 def test_import_brings_neither_torch_nor_diffusers():
