@@ -102,7 +102,7 @@ def test_spectrogram_png_stacks_one_picture_per_wave(tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `eval`)")
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 24_000))
     sizes = []
-    for waves in ({"one": noise[0]}, {"stereo": noise, "quiet": 0.01 * noise[0]}):
+    for waves in ({"costs $1_{": noise[0]}, {"stereo": noise, "quiet": 0.01 * noise[0]}):
         report.spectrogram_png(waves, tmp_path / "a.png", 48_000)
         picture = (tmp_path / "a.png").read_bytes()
         assert picture.startswith(b"\x89PNG")

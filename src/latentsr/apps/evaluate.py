@@ -77,7 +77,9 @@ def eval_command(
         systems = [benchmark.unprocessed(), *_foreign(outputs or [], clips, conditions)]
         about: dict[str, Any] = {"model": None}
         if heads != NO_HEADS:
-            rows, about = _load_rows(model, heads.split(","), step_counts, device, ceiling, conditions, asked)
+            rows, about = _load_rows(
+                model, [head.strip() for head in heads.split(",")], step_counts, device, ceiling, conditions, asked
+            )
             systems += rows
         if visqol and not metrics.visqol_installed():
             typer.echo("ViSQOL is n/a: install it with pip install 'latentsr[eval]'", err=True)
@@ -126,10 +128,10 @@ def _load_rows(
     from latentsr.evaluation import benchmark
     from latentsr.pipeline import Pipeline
 
-    pipe = Pipeline.from_pretrained(model).to(device)
+    pipe = Pipeline.from_pretrained(model, heads=heads).to(device)
     pipe.set_progress_bar_config(disable=True)
     asked = {"seed": conditions.seed, **asked}
-    rows = [benchmark.head_row(pipe, h.strip(), n, conditions.known_cutoff, asked) for h in heads for n in step_counts]
+    rows = [benchmark.head_row(pipe, h, n, conditions.known_cutoff, asked) for h in heads for n in step_counts]
     if ceiling:
         rows.append(benchmark.ceiling(pipe.reconstruct))
     about = {

@@ -205,7 +205,8 @@ def spectrogram_png(waves: Mapping[str, ArrayLike], path: str | Path, sample_rat
         extent = (0.0, seconds, 0.0, sample_rate / 2000)
         limits = {"vmin": top_db - RANGE_DB, "vmax": top_db}
         image = axis.imshow(level, origin="lower", aspect="auto", extent=extent, cmap="magma", **limits)
-        axis.set(title=name, ylabel="kHz")
+        axis.set_title(name, parse_math=False)  # a file may have dollars in its name
+        axis.set_ylabel("kHz")
     axes[-1].set_xlabel("seconds")
     figure.colorbar(image, ax=list(axes), label="dB")
     picture = io.BytesIO()
