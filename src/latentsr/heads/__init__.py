@@ -1,0 +1,9 @@
+"""The wave decoders, one entry each: adding a head is one file, one line here, one config, one test id."""
+
+from latentsr.heads.base import Head
+from latentsr.heads.vocoder import VocoderHead
+
+HEADS: dict[str, type[Head]] = {"vocoder": VocoderHead}
+DEFAULT_HEAD = "vocoder"
+
+__all__ = ["DEFAULT_HEAD", "HEADS", "Head", "VocoderHead"]

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,9 +19,6 @@ from latentsr.models.vocos import ISTFTVocoder
 
 UPSAMPLE_RATES = (6, 5, 4, 2, 2)  # their product is the hop length
 UPSAMPLE_KERNELS = (12, 10, 8, 4, 4)
-
-# Upsample_initial_channel by size. AudioSR's generator is the last: 190.3 M parameters.
-HIFIGAN_CHANNELS = {"tiny": 32, "small": 128, "medium": 512, "audiosr": 1536}
 
 
 def hifigan(channels: int = 128, n_mels: int = AUDIO.n_mels, sample_rate: int = AUDIO.sample_rate) -> SpeechT5HifiGan:
@@ -47,6 +46,12 @@ def build_vocoder(kind: str, **sizes: Any) -> nn.Module:
     if kind not in VOCODERS:
         raise ValueError(f"unknown vocoder {kind!r}; choose one of {', '.join(VOCODERS)}")
     return VOCODERS[kind](**sizes)
+
+
+def vocoder_class(folder: Path) -> type[nn.Module]:
+    """Which class wrote the vocoder in `folder`: diffusers' configs name it, transformers' name the model type."""
+    config = json.loads((folder / "config.json").read_text())
+    return ISTFTVocoder if config.get("_class_name") == ISTFTVocoder.__name__ else SpeechT5HifiGan
 
 
 def vocode(vocoder: nn.Module, mel: Tensor, audio: AudioConfig = AUDIO) -> Tensor:

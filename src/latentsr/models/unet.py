@@ -6,18 +6,21 @@ no such hints. `predict_v` calls either.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, UNet2DModel
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from latentsr.config import AUDIO, AudioConfig
+from latentsr.models.config_mixin import FixedParentMixin
 from latentsr.signal.mel import bands_below
 
 DenoisingUNet = UNet2DModel | AudioLDM2UNet2DConditionModel
 
 
-class LatentUNet(UNet2DModel):
+class LatentUNet(FixedParentMixin, UNet2DModel):
     """UNet on latents, conditioned by channel concatenation.
 
     Input (B, 2 Z + 2, l, m): noisy latents, condition latents, share of each latent row that is known, and the row's
@@ -51,10 +54,23 @@ class LatentUNet(UNet2DModel):
         )
         self.register_to_config(latent_channels=latent_channels, attention_levels=attention_levels)
 
-    @property
-    def multiple(self) -> int:
-        """Latent frames come in multiples of this."""
-        return int(2 ** (len(self.config.block_out_channels) - 1))
+
+def audioldm2_unet(latent_channels: int = 16, head_channels: int = 32) -> AudioLDM2UNet2DConditionModel:
+    """AudioSR's denoiser, 258,195,088 parameters: two self-attention transformers at each of three levels."""
+    widths = (128, 256, 384, 640)
+    return AudioLDM2UNet2DConditionModel(
+        in_channels=2 * latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=widths,
+        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * 3),
+        up_block_types=(*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"),
+        layers_per_block=2,
+        attention_head_dim=tuple(width // head_channels for width in widths),  # diffusers means the number of heads
+        cross_attention_dim=[[None, None]] * 4,
+    )
+
+
+UNETS: dict[str, Callable[..., DenoisingUNet]] = {"latent": LatentUNet, "audioldm2": audioldm2_unet}
 
 
 def frame_multiple(unet: DenoisingUNet) -> int:

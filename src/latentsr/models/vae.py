@@ -18,7 +18,9 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from einops import rearrange
 from torch import Tensor
 
-class MelAutoencoderKL(AutoencoderKL):
+from latentsr.models.config_mixin import FixedParentMixin
+
+class MelAutoencoderKL(FixedParentMixin, AutoencoderKL):
     """Log-mel (B, 1, L, M) <-> latents (B, Z, L / time_stride, M / mel_stride).
 
     L and M must be multiples of the strides. `mel_mean` and `mel_std` bring log-mels (nats) to about unit scale.

@@ -36,7 +36,8 @@ def fit(
     Raises ConfigError where `run` holds another run and `resume` is off, or was made with another config.
     """
     config, started = stage.config, time.monotonic()
-    accelerator = Accelerator(mixed_precision=config.precision, log_with=trackers or None, project_dir=str(run))
+    precision = "no" if config.precision == "fp32" else config.precision
+    accelerator = Accelerator(mixed_precision=precision, log_with=trackers or None, project_dir=str(run))
     stage.to(accelerator.device)
     optimizers = {phase: _optimizer(stage, phase) for phase in stage.phases}
     averages = {name: EMAModel(net.parameters(), decay=config.ema_decay) for name, net in stage.averaged().items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class StageConfig(Config):
     batch_size: int = 16  # over all processes
     frames: int = 256  # mel frames of one example
     accumulation: int = 1
-    precision: str = "no"  # no, bf16 or fp16
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     ema_decay: float = 0.999
     log_every: int = 20
     validate_every: int = 500

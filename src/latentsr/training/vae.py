@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
-from latentsr.config import Config
 from latentsr.data.dataset import Batch, Corpus
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.signal.mel import MelSpectrogram
@@ -21,20 +20,8 @@ from latentsr.training.stage import Stage, StageConfig, Validation, degraded
 NATS_TO_LOG10_POWER = 2 / math.log(10)  # natural log of magnitude to log10 of power, the unit of LSD
 
 
-class VaeSize(Config):
-    latent_channels: int = 16
-    block_out_channels: tuple[int, ...] = (32, 64, 128)
-    layers_per_block: int = 1
-    norm_num_groups: int = 8
-    mid_block_add_attention: bool = False  # attention over the whole window would make chunks disagree
-    patch_frames: int = 2
-    patch_bands: int = 4
-    mel_mean: float = -5.0
-    mel_std: float = 3.0
-
-
 class VaeStageConfig(StageConfig):
-    model: VaeSize = VaeSize()
+    model: dict[str, Any] = {}  # arguments of MelAutoencoderKL
     degraded_share: float = 0.5  # of the examples of a batch
     statistics_batches: int = 64  # for the latents' scale and shift
 
@@ -50,7 +37,7 @@ class VaeStage(Stage):
         if config.initial_weights:
             self.vae = MelAutoencoderKL.from_pretrained(f"{config.initial_weights}/vae", torch_dtype=torch.float32)
         else:
-            self.vae = MelAutoencoderKL(**config.model.model_dump())
+            self.vae = MelAutoencoderKL(**config.model)
 
     def trained(self) -> Mapping[str, nn.Module]:
         return {"vae": self.vae}

@@ -1,0 +1,34 @@
+"""What a head is: it makes the wide-band wave."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Head(Protocol):
+    """Wide-band wave (B, 1, T) of a low-band wave (B, 1, T) at 48 kHz, T a multiple of the hop.
+
+    `components` are the networks of the pipeline that it is built from, by name. `latents` (B, Z, l, m) are what the
+    diffusion made of the low band; a head whose `needs_latents` is false can do without. What a head
+    computes near the ends of its window is thrown away, as far as `context_frames` mel frames.
+    """
+
+    components: ClassVar[tuple[str, ...]]
+    needs_latents: ClassVar[bool]
+    context_frames: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def __call__(
+        self,
+        low: Tensor,
+        cutoff_hz: Tensor,
+        latents: Tensor | None = None,
+        *,
+        steps: int | None = None,
+        generator: torch.Generator | None = None,
+        keep_known: bool = True,
+    ) -> Tensor: ...

@@ -1,0 +1,50 @@
+"""What a restoration returns."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+from diffusers.utils import BaseOutput
+
+from latentsr.signal import audio
+
+
+@dataclass
+class RestorationOutput(BaseOutput):
+    """A restored recording.
+
+    `audio` (C, T) float32 at `sample_rate` Hz, full scale 1.0; `cutoff_hz`, where the source's pass band ended (half the
+    rate: full band, nothing to do); `seconds`, its duration.
+    """
+
+    audio: np.ndarray
+    sample_rate: int
+    cutoff_hz: float
+    seconds: float
+    subtype: str | None = None  # of the source file
+    tags: dict[str, str] = field(default_factory=dict)  # of the source file
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        format: str | None = None,
+        subtype: str | None = None,
+        sample_rate: int | None = None,
+    ) -> float:
+        """Write the recording at least as deep as its source; return the gain it was written with.
+
+        The gain is 1.0 unless a source above full scale goes into a format that ends there.
+        """
+        samples, rate = self.audio, sample_rate or self.sample_rate
+        if rate != self.sample_rate:
+            samples = audio.resample(samples, self.sample_rate, rate)
+        subtype = subtype or audio.choose_subtype(audio.container(path, format), self.subtype)
+        gain = audio.full_scale_gain(float(np.abs(samples).max()), subtype)
+        if gain != 1.0:
+            samples = samples * np.float32(gain)
+        audio.write(path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, tags=self.tags)
+        return gain
