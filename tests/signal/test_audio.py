@@ -475,7 +475,7 @@ def test_an_interrupted_write_leaves_the_old_file(wav, error):
 
 
 def test_ctrl_c_inside_the_encoder_is_not_lost(tmp_path):
-    """libsndfile calls back into Python to write; an exception cannot cross its C code: it is kept, and raised after."""
+    """libsndfile calls back into Python to write; an exception cannot cross its C code: it is kept and raised after."""
     writer = Writer(tmp_path / "a.wav", 1, RATE_HZ, RATE_HZ)
     writer._sink.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt), writer:

@@ -238,18 +238,24 @@ def _progress_bar(name: str, silent: bool) -> Iterator[Callable[[float, float], 
 
     shape = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}{postfix}]"
     label = _printable(name, getattr(sys.stderr, "encoding", None))
-    # A log file gets a line every ten seconds, a terminal ten a second.
-    pace = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(total=0.0, desc=label, bar_format=shape, mininterval=pace, leave=False, file=sys.stderr) as bar:
+    terminal = sys.stderr.isatty()
+    # A terminal sees it move and sees it go; a log file gets a line every ten seconds and the last one.
+    how = {"mininterval": 0.1 if terminal else 10.0, "leave": not terminal, "file": sys.stderr}
+    bars: list[Any] = []
 
-        def progress(done_s: float, total_s: float) -> None:
-            bar.total = max(total_s, 1e-9)
-            elapsed_s = bar.format_dict["elapsed"]
-            if done_s > 0:
-                bar.set_postfix_str(f"real-time factor {elapsed_s / done_s:.2f}", refresh=False)
+    def progress(done_s: float, total_s: float) -> None:
+        if not bars:  # nothing is drawn for a file that fails before its first sample
+            bars.append(tqdm(total=total_s, desc=label, bar_format=shape, **how))
+        bar = bars[0]
+        if done_s > bar.n:
+            bar.set_postfix_str(f"real-time factor {bar.format_dict['elapsed'] / done_s:.2f}", refresh=False)
             bar.update(min(done_s, total_s) - bar.n)
 
+    try:
         yield progress
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 def _make_folder(folder: Path) -> None:

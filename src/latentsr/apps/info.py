@@ -30,11 +30,8 @@ def describe(model: str | Path | None = None) -> dict[str, Any]:
     Returns:
         A dict ready for JSON; `model` in it is None where no default is embedded.
     """
-    return {
-        "version": latentsr.__version__,
-        "torch": _torch(),
-        "model": None if model is None and _embedded() is None else describe_model(model),
-    }
+    facts = None if model is None and _embedded() is None else describe_model(model)
+    return {"version": latentsr.__version__, "torch": _torch(), "model": facts}
 
 
 def describe_model(model: str | Path | None = None) -> dict[str, Any]:
