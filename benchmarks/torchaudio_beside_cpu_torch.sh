@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# PyPI's torchaudio links CUDA. Beside a CPU torch it cannot be imported, and then diffusers cannot either.
+# Installs it there, in an environment of its own, shows that it is broken, and restores a file with latentsr.
+#
+#   benchmarks/torchaudio_beside_cpu_torch.sh [VENV]     VENV: reuse this environment; default: a temporary one
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+venv=${1:-$scratch/venv}
+
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/pip" install -q "$root"
+"$venv/bin/pip" install -q --no-deps torchaudio
+
+cd "$scratch" # the installed package, not the checkout
+"$venv/bin/python" - <<'PY'
+import subprocess
+import sys
+
+import torch
+from importlib import metadata
+
+print("torch", torch.__version__, "torchaudio", metadata.version("torchaudio"))
+plain = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True)
+print("import torchaudio, without latentsr:", "works" if plain.returncode == 0 else plain.stderr.splitlines()[-1][:70])
+
+from latentsr import Pipeline, _torchaudio  # noqa: E402
+from latentsr.signal.audio import resample  # noqa: E402
+
+wave = torch.sin(torch.arange(44_100, dtype=torch.float64) * (2 * torch.pi * 997 / 44_100))[None]
+ours = torch.from_numpy(resample(wave.numpy(), 44_100, 48_000))
+error = (_torchaudio.resample(wave, 44_100, 48_000) - ours)[:, 2_000:-2_000]
+db = 10 * torch.log10(error.square().mean() / ours.square().mean()).item()
+print(f"torchaudio's resampling against soxr's: {db:.0f} dB")
+assert db < -100, db
+PY
+"$venv/bin/latentsr" restore "$root/examples/phone_speech.flac" -o restored.flac --json
+[ -s restored.flac ]
+echo "restored beside torchaudio"
