@@ -2,8 +2,9 @@
 
 A Kalman filter runs up the long-term spectrum, once for every low-pass that could have made it. It follows the natural
 level of the programme, which wanders and falls a few dB per octave, lowered by that low-pass and lying on a flat noise
-floor; how well it foretells each band tells how likely the low-pass is. The answer is the median of the -3 dB points under
-the posterior: first on a coarse grid of filters, then on a fine one around it. `docs/bandwidth.md` has the errors.
+floor; how well it foretells each band tells how likely the low-pass is. The answer is the median of the -3 dB points
+under the posterior: first on a coarse grid of filters, then on a fine one around it. `docs/bandwidth.md` explains and
+holds the errors.
 """
 
 from __future__ import annotations
@@ -248,7 +249,7 @@ def _floor_db(level_db: Tensor) -> Tensor:
 
 
 def _median_hz(bands_db: Tensor, floor_db: Tensor, gain_db: Tensor, cutoff_hz: Tensor) -> Tensor:
-    """Median of the cutoffs (ascending) under the posterior of their filters. (B, K), (B,), (B, N, K), (B, N) -> (B,)"""
+    """Median cutoff (they ascend) under the posterior of the filters. (B, K), (B,), (B, N, K), (B, N) -> (B,)"""
     weight = torch.softmax(_log_likelihood(bands_db, floor_db, gain_db), dim=-1).cumsum(-1)
     place = (weight < QUANTILE).sum(-1, keepdim=True).clamp_max(cutoff_hz.shape[1] - 1)
     return cutoff_hz.gather(1, place)[:, 0]

@@ -1,6 +1,6 @@
-"""The low band: filters of zero phase, and the sharp cut at the (estimated) cutoff.
+"""The low band: the sharp cut at the (estimated) cutoff before the networks, and the merge after them.
 
-Everything here multiplies the spectrum of a whole wave by a real gain, so nothing moves in time.
+Everything here multiplies spectra by real gains, so nothing moves in time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from torch import Tensor
 
 EDGE_S = 0.1  # odd extension at both ends, as filtfilt does, so that the ends ring like the middle
 SKIRT_HZ = 100.0  # the cut goes from 1 at cutoff - 100 Hz to 0 at cutoff + 100 Hz
+MERGE_FRAME = 2048  # samples; Hann, before and after
+MERGE_HOP = 512  # samples; chunks that begin on a multiple of it see the same frames as the whole
+MERGE_CONTEXT = 2048  # samples on either side that an output sample depends on
+MERGE_FROM = 0.9  # of the cutoff: the cross-fade lies between here and the cutoff
 
 
 def filter_frequencies(samples: int, sample_rate: int) -> Tensor:
@@ -54,13 +58,60 @@ def cut_sharply(wave: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Tensor:
     Returns:
         (B, 1, T).
     """
-    if cutoff_hz.shape != wave.shape[:1]:
-        raise ValueError(f"{wave.shape[0]} waves need as many cutoffs, got shape {tuple(cutoff_hz.shape)}")
+    _check_cutoffs(wave, cutoff_hz)
     freqs_hz = filter_frequencies(wave.shape[-1], sample_rate)
     place = (freqs_hz - cutoff_hz.detach().cpu().double()[:, None]) / SKIRT_HZ  # -1 .. 1 across the skirt
     gain = 0.5 - 0.5 * torch.sin(place.clamp(-1, 1) * (math.pi / 2))
     full_band = (cutoff_hz >= sample_rate / 2).to(wave.device)[:, None, None]
     return torch.where(full_band, wave, filter_zero_phase(wave, gain, sample_rate))
+
+
+def merge(low: Tensor, wide: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Tensor:
+    """Take what lies below the cutoff from `low` and the rest from `wide`, at the level they have.
+
+    The two gains sum to 1 in amplitude: `low` counts in full up to 0.9 of the cutoff and not at all above the cutoff. A
+    cutoff of half the sampling rate or more gives `low` back as it is. Each output sample depends on `MERGE_CONTEXT`
+    samples on either side; chunks that begin on a multiple of `MERGE_HOP` and carry that context join exactly.
+
+    Args:
+        low: (B, 1, T) the recording.
+        wide: (B, 1, T) what a head made of it.
+        cutoff_hz: (B,) Hz, one per wave.
+        sample_rate: Hz.
+
+    Returns:
+        (B, 1, T).
+
+    >>> wave = torch.linspace(-1, 1, 4_800)[None, None]
+    >>> torch.equal(merge(wave, wave, torch.tensor([4_000.0]), 48_000), wave)
+    True
+    """
+    if low.shape != wide.shape:
+        raise ValueError(f"low {tuple(low.shape)} and wide {tuple(wide.shape)} must have the same shape")
+    _check_cutoffs(low, cutoff_hz)
+    cutoff_hz = cutoff_hz.detach().to(low)
+    freqs_hz = torch.arange(MERGE_FRAME // 2 + 1, device=low.device) * (sample_rate / MERGE_FRAME)
+    place = (freqs_hz / cutoff_hz[:, None] - MERGE_FROM) / (1 - MERGE_FROM)  # 0 .. 1 across the cross-fade
+    gain = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)  # (B, F)
+    # wide + gain * (low - wide): where both agree nothing is touched.
+    difference = (low - wide)[:, 0]
+    window = torch.hann_window(MERGE_FRAME, device=low.device, dtype=low.dtype)
+    padded = torch.nn.functional.pad(difference, (0, MERGE_FRAME))  # the last frames need no special case
+    spectrum = torch.stft(
+        padded, MERGE_FRAME, MERGE_HOP, window=window, center=True, pad_mode="constant", return_complex=True
+    )
+    kept = torch.istft(
+        spectrum * gain[:, :, None], MERGE_FRAME, MERGE_HOP, window=window, center=True, length=padded.shape[-1]
+    )[:, None, : low.shape[-1]]
+    full_band = (cutoff_hz >= sample_rate / 2)[:, None, None]
+    return torch.where(full_band, low, wide + kept)
+
+
+def _check_cutoffs(wave: Tensor, cutoff_hz: Tensor) -> None:
+    if cutoff_hz.shape != wave.shape[:1]:
+        raise ValueError(f"{wave.shape[0]} waves need as many cutoffs, got shape {tuple(cutoff_hz.shape)}")
+    if not bool((cutoff_hz > 0).all()):
+        raise ValueError(f"cutoffs must be above 0 Hz, got {cutoff_hz.tolist()}")
 
 
 def _edge(samples: int, sample_rate: int) -> int:
