@@ -23,7 +23,7 @@ from latentsr.sampling import SCHEDULERS
 INDEX = "model_index.json"
 HASHES = "sha256.json"
 EMBEDDED = Path(__file__).parent / "weights"
-MAX_SHARD = "15MB"
+MAX_SHARD_BYTES = 15 * 2**20
 
 _NETWORKS: tuple[type[nn.Module], ...] = (
     MelAutoencoderKL,

@@ -57,11 +57,10 @@ class Pipeline(DiffusionPipeline):
             vae=vae, unet=unet, scheduler=scheduler, vocoder=vocoder, mamba_gan=mamba_gan, diffwave_mamba=diffwave_mamba
         )
         self.register_to_config(default_steps=default_steps, default_guidance_scale=default_guidance_scale)
-        self.mel = MelSpectrogram(AUDIO)
         self._folder: Path | None = None  # where components that are not loaded yet lie
         self._dtype = torch.float32
 
-        @torch.inference_mode()
+    @torch.inference_mode()
     def __call__(
         self,
         source: Source | Sequence[Source],
@@ -186,11 +185,11 @@ class Pipeline(DiffusionPipeline):
         own = {name: next(network.parameters()).dtype for name, network in networks.items()}
         try:
             for network in networks.values():
-                network.to(dtype or network.dtype)
-            super().save_pretrained(save_directory, max_shard_size=folders.MAX_SHARD, **kwargs)
+                nn.Module.to(network, dtype=dtype)  # diffusers' own `to` warns of every cast
+            super().save_pretrained(save_directory, max_shard_size=folders.MAX_SHARD_BYTES, **kwargs)
         finally:
             for name, network in networks.items():
-                network.to(own[name])
+                nn.Module.to(network, dtype=own[name])
         folders.write_hashes(Path(save_directory))
 
     def _head(self, name: str) -> Head:

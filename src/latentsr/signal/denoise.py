@@ -8,6 +8,7 @@ from torch import Tensor
 from latentsr.signal.mel import MelSpectrogram
 
 LOWEST_GAIN = 0.03  # -30 dB: deeper holes sound worse than the noise they remove
+SMALL = 1e-9
 HOP_SHARE = 4  # analysis hop = n_fft / 4
 
 
@@ -23,7 +24,8 @@ def filter_by_mel(noisy: Tensor, clean: Tensor, mel: MelSpectrogram) -> Tensor:
     ]
     noisy_mel, clean_mel = (mel.filterbank @ s.abs() + config.floor for s in spectra)
     gain = (clean_mel / noisy_mel).clamp(LOWEST_GAIN, 1.0)
-    weights = mel.filterbank / mel.filterbank.sum(dim=0, keepdim=True).clamp(min=1e-12)
-    covered = mel.filterbank.sum(dim=0) > 0  # bins below the first band keep its gain
-    per_bin = torch.where(covered[:, None], weights.T @ gain, gain[:, :1])
+    coverage = mel.filterbank.sum(dim=0)
+    weights = mel.filterbank / coverage.clamp(min=SMALL)
+    weights[0, 0] = weights[-1, -1] = 1.0  # no triangle covers 0 Hz and the highest bin
+    per_bin = weights.T @ gain
     return torch.istft(spectra[0] * per_bin, n_fft, hop, window=mel.window, length=samples)[:, None]

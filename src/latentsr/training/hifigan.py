@@ -82,16 +82,20 @@ class VocoderStage(Stage):
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator) -> VocoderInputs:
         true_mel = self.mel(batch.wide)
-        mel = true_mel
-        if self.vae is not None:
-            count = mel.shape[0]
-            decoded = self.vae.decode(self.vae.encode(mel).latent_dist.mode()).sample
-            low_hz, high_hz = self.config.known_cutoff_hz
-            cutoff_hz = low_hz + (high_hz - low_hz) * torch.rand(count, generator=generator)
-            chosen = torch.rand(count, generator=generator) < self.config.decoded_share
-            replaced = chosen[:, None] & ~bands_below(cutoff_hz, self.config.audio)
-            mel = torch.where(replaced.to(mel.device)[:, None, None, :], decoded, mel)
+        if self.vae is None:
+            return VocoderInputs(true_mel, true_mel, batch.wide)
+        count = true_mel.shape[0]
+        low_hz, high_hz = self.config.known_cutoff_hz
+        cutoff_hz = low_hz + (high_hz - low_hz) * torch.rand(count, generator=generator)
+        chosen = torch.rand(count, generator=generator) < self.config.decoded_share
+        known = bands_below(cutoff_hz[chosen], self.config.audio).to(true_mel.device)[:, None, None, :]
+        mel = true_mel.clone()
+        mel[chosen] = torch.where(known, true_mel[chosen], self._through_vae(true_mel[chosen]))
         return VocoderInputs(mel, true_mel, batch.wide)
+
+    def _through_vae(self, mel: Tensor) -> Tensor:
+        assert self.vae is not None
+        return self.vae.decode(self.vae.encode(mel).latent_dist.mode()).sample
 
     def losses(self, phase: str, inputs: VocoderInputs, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         if phase == "discriminator":
@@ -114,7 +118,7 @@ class VocoderStage(Stage):
         wave, metrics = batch.wide, {}
         mels = {"mel": self.mel(wave)}
         if self.vae is not None:
-            mels["decoded"] = self.vae.decode(self.vae.encode(mels["mel"]).latent_dist.mode()).sample
+            mels["decoded"] = self._through_vae(mels["mel"])
         waves = {"truth": wave[0, 0]}
         for name, mel in mels.items():
             made = vocode(self.vocoder, mel, self.config.audio).float()

@@ -12,13 +12,17 @@ from latentsr.models.discriminators import Features
 
 STFT_FLOOR = 1e-5  # magnitude; -100 dB re full scale keeps the dither of 16-bit files out of the logarithm
 
+ENERGY_PATCH = (16, 8)  # bins x frames
+
 
 def spectral_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
     """Multi-resolution STFT losses of waves (B, 1, T) (Parallel WaveGAN, arXiv 1910.11480, eqs. 2-4).
 
     `convergence` is the Frobenius norm of the difference over that of the reference; `log_magnitude` is an L1 in nats.
+    `energy` is an L1 in nats between powers averaged over patches: where a spectrogram is noise, log_magnitude alone is
+    won by its median, which is 3 to 5 dB too quiet.
     """
-    convergence, log_magnitude = [], []
+    convergence, log_magnitude, energy = [], [], []
     for n_fft in sizes:
         window = torch.hann_window(n_fft, device=reference.device)
         x, y = (
@@ -29,7 +33,10 @@ def spectral_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -
         )
         convergence.append((x - y).norm() / x.norm().clamp(min=1e-3))
         log_magnitude.append(F.l1_loss(y.log(), x.log()))
-    return {"convergence": torch.stack(convergence).mean(), "log_magnitude": torch.stack(log_magnitude).mean()}
+        pooled = [F.avg_pool2d(m.square(), ENERGY_PATCH).log() for m in (x, y)]
+        energy.append(0.5 * F.l1_loss(pooled[1], pooled[0]))
+    terms = {"convergence": convergence, "log_magnitude": log_magnitude, "energy": energy}
+    return {name: torch.stack(values).mean() for name, values in terms.items()}
 
 
 def discriminator_loss(real: Features, fake: Features) -> Tensor:

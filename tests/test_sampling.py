@@ -1,0 +1,73 @@
+"""Schedulers, guidance and noise: identities that hold for any network."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from latentsr.sampling import SCHEDULERS, ZERO_SNR, absolute_noise, guided, sample, training_scheduler
+
+# AudioSR's betas: a cosine schedule without the usual clip, so that the last beta is exactly 1.
+_T = torch.arange(1001, dtype=torch.float64) / 1000
+_ABAR = torch.cos((_T + 0.008) / 1.008 * torch.pi / 2) ** 2
+AUDIOSR_BETAS = (1 - _ABAR[1:] / _ABAR[:-1]).clamp(max=1.0)
+
+
+def exact_velocity(scheduler, x0):
+    """The velocity of a network that knows the answer."""
+
+    def denoiser(x, t):
+        abar = scheduler.alphas_cumprod.to(x)[t.long()][:, None, None, None]
+        eps = (x - abar.sqrt() * x0) / (1 - abar).sqrt().clamp(min=1e-8)
+        return abar.sqrt() * eps - (1 - abar).sqrt() * x0
+
+    return denoiser
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("steps", [1, 2, 4, 10, 50])
+@pytest.mark.parametrize("betas", ["ours", "audiosr"])
+def test_every_scheduler_finds_what_an_exact_network_knows(name, steps, betas):
+    if betas == "ours":
+        scheduler = SCHEDULERS[name].from_config(training_scheduler().config)
+    else:
+        extra = {"clip_sample": False} if name == "ddim" else {}
+        scheduler = SCHEDULERS[name](trained_betas=AUDIOSR_BETAS.tolist(), **ZERO_SNR, **extra)
+    x0 = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+    out = sample(exact_velocity(scheduler, x0), noise, scheduler, steps)
+    assert_close(out, x0, atol=0.02, rtol=0)
+
+
+def test_training_starts_from_pure_noise():
+    scheduler = training_scheduler()
+    assert float(scheduler.alphas_cumprod[-1]) == 0
+    x0, noise = torch.randn(1, 1, 2, 2), torch.randn(1, 1, 2, 2)
+    last = torch.tensor([999])
+    assert_close(scheduler.add_noise(x0, noise, last), noise)
+    assert_close(scheduler.get_velocity(x0, noise, last), -x0)
+
+
+def test_velocity_closes_the_circle():
+    """x0 = alpha x - sigma v, for every time step."""
+    scheduler = training_scheduler()
+    x0, noise = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
+    t = torch.tensor([10, 500, 980])
+    abar = scheduler.alphas_cumprod[t][:, None, None, None]
+    noisy, v = scheduler.add_noise(x0, noise, t), scheduler.get_velocity(x0, noise, t)
+    assert_close(abar.sqrt() * noisy - (1 - abar).sqrt() * v, x0, atol=1e-5, rtol=0)
+
+
+def test_guidance_of_one_is_none_and_rescaling_keeps_the_spread():
+    torch.manual_seed(0)
+    c, u = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    assert_close(guided(c, u, 1.0), c)
+    spread = guided(c, u, 5.0, rescale=1.0).std(dim=(1, 2, 3))
+    assert_close(spread, c.std(dim=(1, 2, 3)))
+
+
+@pytest.mark.parametrize("first", [-8, 0, 60, 128])
+def test_noise_belongs_to_absolute_frames(first):
+    whole = absolute_noise(3, -64, 320, channels=2, rows=4)
+    assert_close(absolute_noise(3, first, 40, channels=2, rows=4), whole[:, first + 64 : first + 104], rtol=0, atol=0)
+    assert abs(float(whole.std()) - 1) < 0.05
+    assert not torch.equal(absolute_noise(4, first, 40, 2, 4), absolute_noise(3, first, 40, 2, 4))
