@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -181,15 +182,14 @@ class Pipeline(DiffusionPipeline):
 
         `dtype` is that of the files; None keeps the networks' own.
         """
-        networks = {n: c for n, c in self.components.items() if isinstance(c, nn.Module)}
-        own = {name: next(network.parameters()).dtype for name, network in networks.items()}
+        own = {name: c for name, c in self.components.items() if isinstance(c, nn.Module)}
         try:
-            for network in networks.values():
-                nn.Module.to(network, dtype=dtype)  # diffusers' own `to` warns of every cast
+            if dtype is not None:  # a cast cannot be undone: copies are cast
+                cast = {name: nn.Module.to(copy.deepcopy(network), dtype=dtype) for name, network in own.items()}
+                self.register_modules(**cast)
             super().save_pretrained(save_directory, max_shard_size=folders.MAX_SHARD_BYTES, **kwargs)
         finally:
-            for name, network in networks.items():
-                nn.Module.to(network, dtype=own[name])
+            self.register_modules(**own)
         folders.write_hashes(Path(save_directory))
 
     def _head(self, name: str) -> Head:

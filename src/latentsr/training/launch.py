@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from latentsr.config import ConfigError, load
+import torch
+
+from latentsr.config import load
 from latentsr.data.dataset import Corpus
 from latentsr.training.loop import fit
 from latentsr.training.stage import Stage, StageConfig
@@ -29,12 +31,13 @@ def launch(
         if not config.data:
             parser.error("no training data: add data=FOLDER (audio files) or data=manifest.csv")
         run = Path(config.out or f"runs/{stage.__name__.removesuffix('Stage').lower()}")
+        torch.manual_seed(config.seed)  # the networks' initial weights
         built = stage(config)
         corpus = Corpus.open(config.data, config.corpus)
         exported = fit(
             built, corpus, run, resume=args.resume, max_minutes=args.max_minutes, trackers=args.tracker
         )  # fmt: skip
-    except (ConfigError, ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"weights are in {exported}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from latentsr.config import AUDIO, AudioConfig, Config
+from latentsr.config import AUDIO, AudioConfig, Config, ConfigError
 from latentsr.data.dataset import Batch, Corpus, DataConfig
 from latentsr.signal.bandwidth import estimate_cutoff_hz
 from latentsr.signal.degrade import DegradeConfig, Recipe, degrade, draw_recipes
@@ -122,7 +122,7 @@ class Stage(nn.Module):
         """Sum of the losses, weighted by name. A name without a weight is an error."""
         missing = losses.keys() - self.config.loss_weights.keys()
         if missing:
-            raise KeyError(f"no weight for the losses {sorted(missing)}; add them to loss_weights")
+            raise ConfigError(f"no weight for the losses {sorted(missing)}; add them to loss_weights")
         return torch.stack([self.config.loss_weights[name] * value for name, value in losses.items()]).sum()
 
 

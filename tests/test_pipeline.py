@@ -1,0 +1,245 @@
+"""The pipeline on a tiny random model: what is promised holds whatever the networks say."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from latentsr import Pipeline
+from latentsr.evaluation.metrics import kept_band_error_db
+from latentsr.folder import ModelError
+from latentsr.models.hifigan import build_vocoder
+from latentsr.models.unet import LatentUNet
+from latentsr.models.vae import MelAutoencoderKL
+from latentsr.sampling import SCHEDULERS, training_scheduler
+from latentsr.signal.audio import AudioError, resample
+
+RATE = 48_000
+
+
+def tiny_pipeline():
+    torch.manual_seed(0)
+    vae = MelAutoencoderKL(latent_channels=4, block_out_channels=(8, 8), norm_num_groups=4, patch_frames=4,
+                           patch_bands=8, scaling_factor=1.0, shift_factor=0.0)  # fmt: skip
+    unet = LatentUNet(latent_channels=4, block_out_channels=(8, 16), attention_levels=(1,), attention_head_dim=8,
+                      norm_num_groups=4)  # fmt: skip
+    vocoder = build_vocoder("istft", channels=16, hidden=32, layers=1)
+    pipe = Pipeline(vae=vae.eval(), unet=unet.eval(), scheduler=training_scheduler(), vocoder=vocoder.eval())
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_pipeline()
+
+
+def programme(seconds, channels=1, seed=0, cutoff_hz=4000):
+    """Noise bursts cut at 4 kHz. (C, T)"""
+    rng = np.random.default_rng(seed)
+    samples = round(seconds * RATE)
+    spectrum = np.fft.rfft(rng.standard_normal((channels, samples)))
+    frequencies = np.fft.rfftfreq(samples, 1 / RATE)
+    spectrum *= (frequencies < cutoff_hz) / np.maximum(frequencies, 100)
+    wave = np.fft.irfft(spectrum, n=samples) * (1 + 0.8 * np.sin(np.arange(samples) / 4000))
+    return (0.3 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+def below_db(a, b, cutoff_hz):
+    """What differs below 0.8 cutoff, against what is there, in dB, the worst channel."""
+    return float(kept_band_error_db(torch.from_numpy(b), torch.from_numpy(a), 0.8 * cutoff_hz).max())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000, 96_000])
+def test_length_channels_rate_and_level_are_kept(pipe, channels, rate):
+    wave = resample(programme(0.7, channels, cutoff_hz=3000), RATE, rate)
+    out = pipe(wave, sample_rate=rate, cutoff_hz=3000.0, steps=1)
+    source = resample(wave, rate, RATE)
+    assert out.sample_rate == RATE and out.audio.dtype == np.float32
+    assert out.audio.shape == (channels, math.floor(wave.shape[1] * RATE / rate + 0.5))
+    assert below_db(out.audio, source, 3000) < -60
+
+
+def test_chunked_and_whole_keep_the_band_and_do_not_depend_on_batch_size(pipe):
+    wave = programme(14, 2)
+    out = pipe(wave, sample_rate=RATE, cutoff_hz=4000.0, steps=2)
+    assert below_db(out.audio, wave, 4000) < -60
+    batched = pipe(wave, sample_rate=RATE, cutoff_hz=4000.0, steps=2, batch_size=2)
+    assert np.abs(batched.audio - out.audio).max() < 1e-4
+
+
+def test_same_seed_same_sound_other_seed_another(pipe):
+    wave = programme(1)
+    first, again, other = (pipe(wave, sample_rate=RATE, seed=s, steps=2, cutoff_hz=4000.0).audio for s in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-4
+
+
+def test_equal_channels_stay_equal(pipe):
+    wave = np.repeat(programme(1), 2, axis=0)
+    out = pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0).audio
+    assert np.abs(out[0] - out[1]).max() < 1e-6
+
+
+def test_a_list_gives_a_list_equal_to_single_calls(pipe):
+    waves = [programme(0.5, seed=1), programme(0.8, seed=2)[0], torch.from_numpy(programme(0.6, seed=3))]
+    outs = pipe(waves, sample_rate=RATE, steps=1)
+    assert [o.audio.shape for o in outs] == [(1, 24_000), (1, 38_400), (1, 28_800)]
+    assert np.array_equal(outs[1].audio, pipe(waves[1], sample_rate=RATE, steps=1).audio)
+
+
+@pytest.mark.parametrize(
+    "wave",
+    [np.zeros((1, 48_000)), np.full((1, 48_000), 0.25), np.ones((1, 1)) * 0.1, 0.3 * np.sin(np.arange(48_000) / 80)[None]],
+    ids=["silence", "DC", "one sample", "bass note"],
+)
+def test_odd_inputs_are_answers(pipe, wave):
+    out = pipe(wave.astype(np.float32), sample_rate=RATE)
+    assert out.audio.shape == wave.shape
+    assert np.isfinite(out.audio).all()
+    assert np.abs(out.audio).max() <= max(1e-4, np.abs(wave).max() + 0.05)
+
+
+def test_full_band_comes_back_bit_for_bit(pipe):
+    wave = (0.1 * np.random.default_rng(0).standard_normal((2, 96_000))).astype(np.float32)
+    out = pipe(wave, sample_rate=RATE)
+    assert out.cutoff_hz == 24_000
+    assert np.array_equal(out.audio, wave)
+
+
+def test_loud_input_never_clips(pipe):
+    wave = programme(1)
+    wave *= 0.999 / np.abs(wave).max()
+    out = pipe(wave, sample_rate=RATE, cutoff_hz=4000.0, steps=1)
+    assert np.abs(out.audio).max() <= 1.0
+
+
+def test_input_above_full_scale_is_saved_with_a_gain_that_is_told(pipe, tmp_path):
+    wave = programme(1)
+    wave *= 1.6 / np.abs(wave).max()
+    out = pipe(wave, sample_rate=RATE, cutoff_hz=4000.0, steps=1)
+    peak = float(np.abs(out.audio).max())
+    assert out.save(tmp_path / "a.wav", subtype="PCM_24") == pytest.approx(1 / peak)
+    assert out.save(tmp_path / "b.wav", subtype="FLOAT") == 1.0
+    assert np.abs(soundfile.read(tmp_path / "b.wav")[0]).max() == pytest.approx(peak, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_scheduler_swap(name):
+    pipe = tiny_pipeline()
+    pipe.scheduler = SCHEDULERS[name].from_config(pipe.scheduler.config)
+    assert np.isfinite(pipe(programme(0.5), sample_rate=RATE, steps=3).audio).all()
+
+
+def test_guidance_and_denoise_change_the_sound(pipe):
+    wave = programme(0.5)
+    plain = pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0).audio
+    assert np.abs(pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0, guidance_scale=3.0).audio - plain).max() > 1e-5
+    assert np.abs(pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0, denoise=True).audio - plain).max() > 1e-5
+
+
+def test_progress_ends_at_the_whole_duration(pipe):
+    calls = []
+    pipe(programme(7), sample_rate=RATE, steps=1, cutoff_hz=4000.0, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (pytest.approx(7.0), 7.0)
+    assert [c[0] for c in calls] == sorted(c[0] for c in calls)
+
+
+def test_reconstruct_keeps_the_shape(pipe):
+    assert pipe.reconstruct(torch.from_numpy(programme(1.3, 2))[:, None]).shape == (2, 1, 62_400)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"head": "mamba"}, ValueError, "choose one of vocoder"),
+        ({"steps": 0}, ValueError, "steps must be"),
+        ({"guidance_scale": -1.0}, ValueError, "guidance_scale must be"),
+        ({"cutoff_hz": 10.0}, ValueError, "cutoff_hz must be"),
+        ({"sample_rate": None}, ValueError, "sample_rate="),
+    ],
+)
+def test_bad_arguments_name_the_remedy(pipe, arguments, error, message):
+    with pytest.raises(error, match=message):
+        pipe(programme(0.2), **{"sample_rate": RATE, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((0,), np.float32), "got float32"),
+        (np.array([[0.0, np.nan, np.inf]], np.float32), "2 samples are NaN or infinite, the first at 1"),
+        (np.zeros((4, 4, 4), np.float32), "channels, samples"),
+        (np.zeros((48_000, 2), np.float32), "transpose"),
+        (np.zeros(100, np.int16), "must be float"),
+    ],
+)
+def test_bad_samples_are_refused(pipe, samples, message):
+    with pytest.raises(AudioError, match=message):
+        pipe(samples, sample_rate=RATE)
+
+
+class TestFolder:
+    def test_round_trip_in_fp16_and_fp32(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path / "full")
+        pipe.save_pretrained(tmp_path / "half", dtype=torch.float16)
+        assert next(pipe.unet.parameters()).dtype == torch.float32
+        wave = programme(0.5)
+        ours, full, half = (
+            p(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0).audio
+            for p in (pipe, Pipeline.from_pretrained(tmp_path / "full"), Pipeline.from_pretrained(tmp_path / "half"))
+        )
+        assert np.abs(full - ours).max() < 1e-6
+        assert np.abs(half - ours).max() < 0.02
+        assert next(Pipeline.from_pretrained(tmp_path / "half").unet.parameters()).dtype == torch.float32
+
+    def test_round_trip_in_a_fresh_process(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path / "model")
+        wave = programme(0.5)
+        np.save(tmp_path / "in.npy", wave)
+        code = (
+            "import sys, numpy as np; from latentsr import Pipeline; "
+            "pipe = Pipeline.from_pretrained(sys.argv[1] + '/model'); "
+            "out = pipe(np.load(sys.argv[1] + '/in.npy'), sample_rate=48000, steps=2, cutoff_hz=4000.0); "
+            "np.save(sys.argv[1] + '/out.npy', out.audio)"
+        )
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, timeout=120)
+        ours = pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0).audio
+        assert np.abs(np.load(tmp_path / "out.npy") - ours).max() < 1e-6
+
+    def test_components_are_loaded_when_first_needed(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path)
+        lazy = Pipeline.from_pretrained(tmp_path, heads=[])
+        assert lazy.unet is None and lazy.vae is None
+        lazy(programme(0.3), sample_rate=RATE, steps=1, cutoff_hz=4000.0)
+        assert lazy.unet is not None
+
+    def test_a_flipped_bit_is_found(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path)
+        file = tmp_path / "vocoder/diffusion_pytorch_model.safetensors"
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(ModelError, match="damaged"):
+            Pipeline.from_pretrained(tmp_path)
+
+    def test_a_missing_file_and_a_foreign_class(self, pipe, tmp_path):
+        pipe.save_pretrained(tmp_path)
+        index = tmp_path / "model_index.json"
+        index.write_text(index.read_text().replace("LatentUNet", "UNet3D"))
+        with pytest.raises(ModelError, match="does not know"):
+            Pipeline.from_pretrained(tmp_path)
+        (tmp_path / "vae/config.json").unlink()
+        with pytest.raises(ModelError, match="missing"):
+            Pipeline.from_pretrained(tmp_path)
+
+    def test_not_a_folder(self, tmp_path):
+        with pytest.raises(ModelError, match="no model_index.json"):
+            Pipeline.from_pretrained(tmp_path)
+        with pytest.raises(ModelError, match="not a model folder"):
+            Pipeline.from_pretrained(tmp_path / "nowhere")

@@ -1,0 +1,142 @@
+"""The training scripts as a user runs them: default configs, tiny sizes, kill and resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from safetensors.numpy import load_file
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = {"vae": "train_vae.py", "ldm": "train_ldm.py", "vocoder": "vocoder/train_hifigan.py"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+
+
+def command(name, data, out, *overrides):
+    config = ROOT / f"configs/tiny/{name}.yaml"
+    return [sys.executable, str(ROOT / SCRIPTS[name]), "--config", str(config), f"data={data}", f"out={out}", *overrides]
+
+
+def run(*arguments, check=True):
+    done = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    if check:
+        assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def weights(run_folder, name):
+    folder = run_folder / "weights" / ("unet" if name == "ldm" else name)
+    return load_file(folder / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        wave = 0.2 * rng.standard_normal(96_000) * np.abs(np.sin(np.arange(96_000) / (3000 + 500 * i)))
+        soundfile.write(folder / f"{i}.wav", wave.astype(np.float32), 48_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae_run(recordings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "vae"
+    run(*command("vae", recordings, out))
+    return out
+
+
+def extra(name, vae_run):
+    return {"vae": [], "ldm": [f"vae={vae_run}/weights/vae"], "vocoder": [f"vae={vae_run}/weights/vae"]}[name]
+
+
+def test_vae_run_leaves_all_that_the_docs_promise(vae_run):
+    assert {p.name for p in vae_run.iterdir()} >= {"config.yaml", "metrics.jsonl", "checkpoints", "weights"}
+    config = json.loads((vae_run / "weights/vae/config.json").read_text())
+    assert config["scaling_factor"] > 0 and config["shift_factor"] is not None
+    lines = [json.loads(line) for line in (vae_run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "mel" in line] == [1, 2, 3, 4]
+    assert json.loads((vae_run / "weights/training.json").read_text())["finished"]
+    assert len(list((vae_run / "checkpoints").iterdir())) == 2  # keep: 2
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_kill_and_resume_equals_the_unbroken_run_bit_for_bit(name, recordings, vae_run, tmp_path):
+    options = [*extra(name, vae_run), "steps=6", "save_every=2", "validate_every=100"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(*command(name, recordings, whole, *options))
+
+    process = subprocess.Popen(
+        command(name, recordings, broken, *options), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 240
+    while not (broken / "checkpoints/step-00000002/manifest.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / "weights").exists()
+
+    refused = run(*command(name, recordings, broken, *options), check=False)
+    assert refused.returncode == 1 and "add --resume" in refused.stderr
+    run(*command(name, recordings, broken, *options), "--resume")
+    expected, got = weights(whole, name), weights(broken, name)
+    assert expected.keys() == got.keys()
+    for key in expected:
+        np.testing.assert_array_equal(got[key], expected[key], err_msg=key)
+
+
+def test_a_damaged_checkpoint_is_passed_over(recordings, tmp_path):
+    out = tmp_path / "run"
+    run(*command("vae", recordings, out))
+    newest = out / "checkpoints/step-00000004/model.vae.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    done = run(*command("vae", recordings, out, "steps=5"), "--resume")
+    assert "is damaged" in done.stdout and "at step 2" in done.stdout
+
+
+def test_max_minutes_stops_cleanly_and_leaves_a_resumable_state(recordings, tmp_path):
+    out = tmp_path / "run"
+    run(*command("vae", recordings, out, "steps=100000"), "--max-minutes", "0.02")
+    state = json.loads((out / "weights/training.json").read_text())
+    assert not state["finished"] and 0 < state["step"] < 100_000
+    assert (out / f"checkpoints/step-{state['step']:08d}/manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=nowhere"], "nowhere"),
+        (["optimizer.learning_rat=1"], "did you mean 'learning_rate'"),
+        (["precision=half"], "precision"),
+        (["loss_weights={mel: 1.0}"], "no weight for the losses ['kl']"),
+        (["initial_weights=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(recordings, tmp_path, overrides, message):
+    done = run(*command("vae", recordings, tmp_path / "run", *overrides), check=False)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_missing_data_is_wrong_usage():
+    done = run(sys.executable, str(ROOT / "train_vae.py"), check=False)
+    assert done.returncode == 2 and "data=FOLDER" in done.stderr
+
+
+def test_ldm_refuses_a_vae_without_scale(recordings, vae_run, tmp_path):
+    vae = tmp_path / "vae"
+    vae.mkdir()
+    for file in (vae_run / "weights/vae").iterdir():
+        (vae / file.name).write_bytes(file.read_bytes())
+    config = json.loads((vae / "config.json").read_text())
+    config["scaling_factor"] = None
+    (vae / "config.json").write_text(json.dumps(config))
+    done = run(*command("ldm", recordings, tmp_path / "run", f"vae={vae}"), check=False)
+    assert done.returncode == 1 and "train_vae.py" in done.stderr
