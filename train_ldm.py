@@ -1,4 +1,4 @@
-"""Train the latent diffusion: accelerate launch train_ldm.py data=FOLDER [vae=FOLDER] [--config configs/ldm/small.yaml]."""
+"""Train the latent diffusion: accelerate launch train_ldm.py data=FOLDER [vae=FOLDER] [--config FILE]."""
 
 import sys
 from pathlib import Path

@@ -95,7 +95,12 @@ def test_a_list_gives_a_list_equal_to_single_calls(pipe):
 
 @pytest.mark.parametrize(
     "wave",
-    [np.zeros((1, 48_000)), np.full((1, 48_000), 0.25), np.ones((1, 1)) * 0.1, 0.3 * np.sin(np.arange(48_000) / 80)[None]],
+    [
+        np.zeros((1, 48_000)),
+        np.full((1, 48_000), 0.25),
+        np.ones((1, 1)) * 0.1,
+        0.3 * np.sin(np.arange(48_000) / 80)[None],
+    ],
     ids=["silence", "DC", "one sample", "bass note"],
 )
 def test_odd_inputs_are_answers(pipe, wave):
@@ -139,13 +144,21 @@ def test_scheduler_swap(name):
 def test_guidance_and_denoise_change_the_sound(pipe):
     wave = programme(0.5)
     plain = pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0).audio
-    assert np.abs(pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0, guidance_scale=3.0).audio - plain).max() > 1e-5
+    assert (
+        np.abs(pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0, guidance_scale=3.0).audio - plain).max() > 1e-5
+    )
     assert np.abs(pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0, denoise=True).audio - plain).max() > 1e-5
 
 
 def test_progress_ends_at_the_whole_duration(pipe):
     calls = []
-    pipe(programme(7), sample_rate=RATE, steps=1, cutoff_hz=4000.0, progress=lambda done, total: calls.append((done, total)))
+    pipe(
+        programme(7),
+        sample_rate=RATE,
+        steps=1,
+        cutoff_hz=4000.0,
+        progress=lambda done, total: calls.append((done, total)),
+    )
     assert calls[-1] == (pytest.approx(7.0), 7.0)
     assert [c[0] for c in calls] == sorted(c[0] for c in calls)
 

@@ -20,7 +20,15 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true
 
 def command(name, data, out, *overrides):
     config = ROOT / f"configs/tiny/{name}.yaml"
-    return [sys.executable, str(ROOT / SCRIPTS[name]), "--config", str(config), f"data={data}", f"out={out}", *overrides]
+    return [
+        sys.executable,
+        str(ROOT / SCRIPTS[name]),
+        "--config",
+        str(config),
+        f"data={data}",
+        f"out={out}",
+        *overrides,
+    ]
 
 
 def run(*arguments, check=True):
@@ -73,7 +81,10 @@ def test_kill_and_resume_equals_the_unbroken_run_bit_for_bit(name, recordings, v
     run(*command(name, recordings, whole, *options))
 
     process = subprocess.Popen(
-        command(name, recordings, broken, *options), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(name, recordings, broken, *options),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 240
     while not (broken / "checkpoints/step-00000002/manifest.json").exists():

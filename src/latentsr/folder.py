@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class ModelError(ValueError):
     """A model folder that cannot be used; the message says which file and what to do."""
 
 
-def find(model: str | Path | None, *, local_files_only: bool = False) -> Path:
+def find(model: str | os.PathLike[str] | None, *, local_files_only: bool = False) -> Path:
     """The folder of a model: the embedded one, a local path, or a Hub id, which is downloaded."""
     if model is None:
         folder = EMBEDDED

@@ -15,8 +15,8 @@ from latentsr.signal import audio
 class RestorationOutput(BaseOutput):
     """A restored recording.
 
-    `audio` (C, T) float32 at `sample_rate` Hz, full scale 1.0; `cutoff_hz`, where the source's pass band ended (half the
-    rate: full band, nothing to do); `seconds`, its duration.
+    `audio` (C, T) float32 at `sample_rate` Hz, full scale 1.0; `cutoff_hz`, where the source's pass band ended (half
+    the rate: full band, nothing to do); `seconds`, its duration.
     """
 
     audio: np.ndarray

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,18 +16,21 @@ from torch import Tensor, nn
 from latentsr import folder as folders
 from latentsr.config import AUDIO
 from latentsr.heads import DEFAULT_HEAD, HEADS, Head
-from latentsr.models.vae import strides
 from latentsr.output import RestorationOutput
 from latentsr.signal import audio
 from latentsr.signal.bandwidth import CutoffEstimator
 from latentsr.signal.chunks import take
 from latentsr.windowed import EDGE_SAMPLES, Diffusion, Job, decode
 
+__all__ = ["Pipeline", "RestorationOutput"]
+
 Samples = np.ndarray | Tensor
 Source = str | os.PathLike[str] | Samples
 Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
+DIFFUSION = ("vae", "unet", "scheduler")  # the components that make latents
 DIFFUSION_SHARE = 0.8  # of the progress bar
+WAVE_STRIDE = 8  # mel frames that windows come in where there are no latents
 BLOCK_SAMPLES = 480_000  # 10 s at a time for the cutoff estimate
 
 
@@ -99,39 +102,38 @@ class Pipeline(DiffusionPipeline):
             AudioError: the recording cannot be read or is not one.
             ValueError: an argument is out of its range.
         """
-        if isinstance(source, (list, tuple)):
-            options = dict(
-                head=head, steps=steps, guidance_scale=guidance_scale, seed=seed, denoise=denoise, cutoff_hz=cutoff_hz,
-                use_latents=use_latents, batch_size=batch_size, progress=progress,
-            )  # fmt: skip
-            return [self(one, sample_rate, **options) for one in source]
-        # 1. The recording at 48 kHz, and where its pass band ends.
-        decoder = self._head(head)
+        decoder, with_latents = self._head(head, use_latents)
         steps, scale = self._sampling(steps, guidance_scale)
-        wave, subtype, tags = _read(source, sample_rate)
-        end_hz = _estimate(wave) if cutoff_hz is None else _checked_cutoff(cutoff_hz)
-        seconds = wave.shape[-1] / AUDIO.sample_rate
-        result = RestorationOutput(wave.numpy(), AUDIO.sample_rate, end_hz, seconds, subtype, tags)
-        if end_hz >= AUDIO.sample_rate / 2 and not denoise:
+        cutoff_hz = None if cutoff_hz is None else _checked_cutoff(cutoff_hz)
+
+        def restore(one: Source) -> RestorationOutput:
+            # 1. The recording at 48 kHz, and where its pass band ends.
+            wave, subtype, tags = _read(one, sample_rate)
+            end_hz = _estimate(wave) if cutoff_hz is None else cutoff_hz
+            seconds = wave.shape[-1] / AUDIO.sample_rate
+            result = RestorationOutput(wave.numpy(), AUDIO.sample_rate, end_hz, seconds, subtype, tags)
+            if end_hz >= AUDIO.sample_rate / 2 and not denoise:
+                return result
+            job = Job(wave, end_hz, seed, denoise)
+            with _Bar(self, seconds, progress) as bar:
+                # 2. Low band -> mel -> VAE encode -> diffusion -> latents.
+                latents, stride, left = None, WAVE_STRIDE, 1.0
+                if with_latents:
+                    diffusion, left = Diffusion(self.vae, self.unet, self.scheduler), 1 - DIFFUSION_SHARE
+                    latents = diffusion(job, steps, scale, batch_size, bar.scaled(DIFFUSION_SHARE))
+                    stride = diffusion.stride
+                # 3. Head -> wide band, and the low band put back.
+                result.audio = decode(job, decoder, latents, stride, bar.scaled(left)).numpy()
             return result
-        job = Job(wave, end_hz, seed, denoise)
-        with_latents = decoder.needs_latents or use_latents
-        with _Bar(self, seconds, progress) as bar:
-            # 2. Low band -> mel -> VAE encode -> diffusion -> latents.
-            latents, stride = None, 8
-            if with_latents:
-                diffusion = Diffusion(self.vae, self.unet, self.scheduler)
-                latents = diffusion(job, steps, scale, batch_size, lambda share: bar.advance(DIFFUSION_SHARE * share))
-                stride = diffusion.stride
-            # 3. Head -> wide band, and the low band put back.
-            share_left = 1 - DIFFUSION_SHARE * with_latents
-            result.audio = decode(job, decoder, latents, stride, lambda share: bar.advance(share_left * share)).numpy()
-        return result
+
+        if isinstance(source, (list, tuple)):
+            return [restore(one) for one in source]
+        return restore(cast(Source, source))
 
     @torch.inference_mode()
     def reconstruct(self, wave: Tensor) -> Tensor:
         """Wide-band waves (B, 1, T) through VAE and vocoder alone: the ceiling of every diffusion row."""
-        decoder = self._head("vocoder")
+        decoder, _ = self._head("vocoder")
         diffusion = Diffusion(self.vae, self.unet, self.scheduler)
         hop, samples = diffusion.stride * AUDIO.hop_length, wave.shape[-1]
         made = []
@@ -165,7 +167,9 @@ class Pipeline(DiffusionPipeline):
             ModelError: the folder is incomplete, damaged, or not a model.
         """
         if unknown:
-            raise TypeError(f"from_pretrained() takes path, heads, torch_dtype, local_files_only; got {sorted(unknown)}")
+            raise TypeError(
+                f"from_pretrained() takes path, heads, torch_dtype, local_files_only; got {sorted(unknown)}"
+            )
         source = folders.find(path, local_files_only=local_files_only)
         index = folders.read_index(source)
         defaults = {key: index[key] for key in ("default_steps", "default_guidance_scale") if key in index}
@@ -183,6 +187,8 @@ class Pipeline(DiffusionPipeline):
         `dtype` is that of the files; None keeps the networks' own.
         """
         own = {name: c for name, c in self.components.items() if isinstance(c, nn.Module)}
+        for stale in (f for name in own for f in Path(save_directory, name).glob("*.safetensors*")):
+            stale.unlink()  # shards of another size would be taken for ours
         try:
             if dtype is not None:  # a cast cannot be undone: copies are cast
                 cast = {name: nn.Module.to(copy.deepcopy(network), dtype=dtype) for name, network in own.items()}
@@ -192,19 +198,22 @@ class Pipeline(DiffusionPipeline):
             self.register_modules(**own)
         folders.write_hashes(Path(save_directory))
 
-    def _head(self, name: str) -> Head:
-        """The head by name, with its networks loaded."""
+    def _head(self, name: str, use_latents: bool = False) -> tuple[Head, bool]:
+        """The head by name, with all networks loaded that it runs on, and whether it gets the diffusion's latents."""
         if name not in HEADS:
             raise ValueError(f"unknown head {name!r}; choose one of {', '.join(HEADS)}")
         head = HEADS[name]
-        self._load([*head.components, *(["vae", "unet", "scheduler"] if head.needs_latents else [])])
-        return head(**{component: getattr(self, component) for component in head.components})
+        with_latents = head.needs_latents or use_latents
+        self._load([*head.components, *(DIFFUSION if with_latents else ())])
+        return head(**{component: getattr(self, component) for component in head.components}), with_latents
 
     def _load(self, names: Sequence[str]) -> None:
         """Load components that are not there yet, from the folder the pipeline came from."""
         missing = [name for name in dict.fromkeys(names) if getattr(self, name) is None]
         if missing and self._folder is None:
-            raise ValueError(f"this pipeline has no {', '.join(missing)}; pass it to Pipeline() or use from_pretrained()")
+            raise ValueError(
+                f"this pipeline has no {', '.join(missing)}; pass it to Pipeline() or use from_pretrained()"
+            )
         for name in missing:
             assert self._folder is not None
             device = self.device
@@ -237,6 +246,10 @@ class _Bar:
         if self.bar is not None:
             self.bar.close()
 
+    def scaled(self, part: float) -> Callable[[float], None]:
+        """`advance` for a stage that is this part of the whole."""
+        return lambda share: self.advance(part * share)
+
     def advance(self, share: float) -> None:
         self.done += share * self.seconds
         if self.bar is not None:
@@ -255,8 +268,15 @@ def _read(source: Source, sample_rate: int | None) -> tuple[Tensor, str | None, 
     else:
         recording = audio.read(source)
         if sample_rate not in (None, recording.sample_rate):
-            raise ValueError(f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files")
-        samples, sample_rate, subtype, tags = recording.samples, recording.sample_rate, recording.subtype, recording.tags
+            raise ValueError(
+                f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files"
+            )
+        samples, sample_rate, subtype, tags = (
+            recording.samples,
+            recording.sample_rate,
+            recording.subtype,
+            recording.tags,
+        )
         del recording
     return torch.from_numpy(audio.resample(samples, sample_rate, AUDIO.sample_rate)), subtype, tags
 
@@ -265,7 +285,8 @@ def _checked_samples(samples: np.ndarray) -> np.ndarray:
     """(C, T) float32 of an array; raise AudioError where it is no audio."""
     if samples.ndim not in (1, 2) or samples.size == 0 or not np.issubdtype(samples.dtype, np.floating):
         raise audio.AudioError(
-            f"samples must be float, (samples,) or (channels, samples), full scale 1.0; got {samples.dtype} {samples.shape}"
+            "samples must be float, (samples,) or (channels, samples), full scale 1.0; "
+            f"got {samples.dtype} {samples.shape}"
         )
     samples = np.atleast_2d(samples).astype(np.float32)
     if samples.shape[0] > audio.MAX_CHANNELS:

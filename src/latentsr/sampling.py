@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]  # (noisy latents, time step (B,)) -> velocity
+Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (noisy latents, time step (B,)) -> velocity
 
-# Every offered scheduler is safe at zero terminal signal-to-noise ratio: it starts at pure noise without dividing by it.
+# Every offered scheduler is safe at zero terminal SNR: it starts at pure noise without dividing by the signal.
 ZERO_SNR: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "prediction_type": "v_prediction",

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from diffusers import SchedulerMixin
-from torch import Tensor, nn
+from diffusers import AutoencoderKL, SchedulerMixin
+from torch import Tensor
 
 from latentsr.config import AUDIO
 from latentsr.heads import Head
-from latentsr.models.unet import frame_multiple, predict_v
-from latentsr.models.vae import scaled, strides
+from latentsr.models.unet import DenoisingUNet, frame_multiple, predict_v
+from latentsr.models.vae import mode, strides
 from latentsr.sampling import absolute_noise, guided, sample
 from latentsr.signal.chunks import Window, take, trapezoid, windows
 from latentsr.signal.denoise import filter_by_mel
@@ -55,7 +55,7 @@ class Job:
 class Diffusion:
     """Low band -> mel -> VAE encode -> denoiser and scheduler -> latents of the wide band."""
 
-    def __init__(self, vae: nn.Module, unet: nn.Module, scheduler: SchedulerMixin) -> None:
+    def __init__(self, vae: AutoencoderKL, unet: DenoisingUNet, scheduler: SchedulerMixin) -> None:
         self.vae, self.unet, self.scheduler = vae, unet, scheduler
         self.mel = MelSpectrogram(AUDIO).to(vae.device)
         self.stride, mel_stride = strides(vae)
@@ -84,11 +84,9 @@ class Diffusion:
     def encode(self, wave: Tensor) -> Tensor:
         """Scaled latents of waves. (B, 1, T) -> (B, Z, l, m)"""
         mel = self.mel(wave.to(self.vae.device, torch.float32)).to(self.vae.dtype)
-        return scaled(self.vae, self.vae.encode(mel).latent_dist.mode())
+        return mode(self.vae, mel)
 
-    def denoise(
-        self, condition: Tensor, noise: Tensor, cutoff_hz: float, steps: int, guidance_scale: float
-    ) -> Tensor:
+    def denoise(self, condition: Tensor, noise: Tensor, cutoff_hz: float, steps: int, guidance_scale: float) -> Tensor:
         """Run the scheduler on a batch of windows. (B, Z, l, m) -> (B, Z, l, m)"""
         end = torch.full((condition.shape[0],), cutoff_hz, device=condition.device)
         wanted = torch.full_like(end, AUDIO.sample_rate / 2)
@@ -109,7 +107,7 @@ def decode(job: Job, head: Head, latents: Tensor | None, stride: int, advance: A
 
     `latents` are the diffusion's, `stride` mel frames each.
     """
-    hop, (channels, samples) = stride * AUDIO.hop_length, job.wave.shape
+    hop, samples = stride * AUDIO.hop_length, job.wave.shape[-1]
     restored = torch.empty_like(job.wave)
     margin = -(-head.context_frames // stride) + 1
     mel = MelSpectrogram(AUDIO)

@@ -59,8 +59,9 @@ def test_unet_folder_round_trip_is_exact(tmp_path):
 
 def test_unet_hears_cutoff_and_bandwidth():
     torch.manual_seed(0)
-    unet = LatentUNet(latent_channels=4, block_out_channels=(8, 16), attention_levels=(), attention_head_dim=8,
-                      norm_num_groups=4).eval()
+    unet = LatentUNet(
+        latent_channels=4, block_out_channels=(8, 16), attention_levels=(), attention_head_dim=8, norm_num_groups=4
+    ).eval()
     x, c, t = torch.randn(1, 4, 8, 16), torch.randn(1, 4, 8, 16), torch.tensor([500])
     base = predict_v(unet, x, c, t, torch.tensor([4000.0]), torch.tensor([24000.0]))
     for other in ((8000.0, 24000.0), (4000.0, 16000.0)):
@@ -89,7 +90,9 @@ def test_audiosr_sizes_are_exact():
         assert parameters(hifigan(1536)) == 190_281_889
 
 
-@pytest.mark.parametrize(("kind", "sizes"), [("istft", {"channels": 16, "hidden": 32, "layers": 2}), ("hifigan", {"channels": 32})])
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("istft", {"channels": 16, "hidden": 32, "layers": 2}), ("hifigan", {"channels": 32})]
+)
 class TestVocoders:
     def test_length_is_the_hop_times_the_frames(self, kind, sizes):
         vocoder = build_vocoder(kind, **sizes).eval()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from latentsr.config import AUDIO, AudioConfig
 from latentsr.models.hifigan import context_frames, vocode
-from latentsr.models.vae import strides, unscaled
+from latentsr.models.vae import strides, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
 
 VAE_REACH = 13  # latent frames that a decoded frame of the small VAE depends on, each side
@@ -30,10 +30,6 @@ class VocoderHead:
         self.mel = MelSpectrogram(audio).to(vae.device)
         self.context_frames = context_frames(vocoder) + VAE_REACH * strides(vae)[0]
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Log-mel (B, 1, L, M) of scaled latents (B, Z, l, m)."""
-        return self.vae.decode(unscaled(self.vae, latents)).sample
-
     def __call__(
         self,
         low: Tensor,
@@ -46,7 +42,7 @@ class VocoderHead:
     ) -> Tensor:
         if latents is None:
             raise ValueError("the vocoder head decodes latents; call it through the pipeline, which samples them")
-        mel = self.decode(latents)
+        mel = to_mel(self.vae, latents)
         if keep_known:
             known = bands_below(cutoff_hz, self.audio)[:, None, None, :]
             mel = torch.where(known, self.mel(low.float()).to(mel), mel)

@@ -7,6 +7,7 @@ no such hints. `predict_v` calls either.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, UNet2DModel
@@ -17,7 +18,7 @@ from latentsr.config import AUDIO, AudioConfig
 from latentsr.models.config_mixin import FixedParentMixin
 from latentsr.signal.mel import bands_below
 
-DenoisingUNet = UNet2DModel | AudioLDM2UNet2DConditionModel
+DenoisingUNet: TypeAlias = UNet2DModel | AudioLDM2UNet2DConditionModel
 
 
 class LatentUNet(FixedParentMixin, UNet2DModel):
@@ -111,7 +112,7 @@ def rows_known(cutoff_hz: Tensor, rows: int, audio: AudioConfig = AUDIO) -> Tens
     return bands_below(cutoff_hz, audio).float().unflatten(1, (rows, -1)).mean(dim=2)
 
 
-def zero_output(unet: nn.Module) -> None:
+def zero_output(unet: DenoisingUNet) -> None:
     """Start the last convolution at zero, so that training starts from the velocity's mean."""
     nn.init.zeros_(unet.conv_out.weight)
     nn.init.zeros_(unet.conv_out.bias)

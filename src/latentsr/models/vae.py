@@ -8,7 +8,7 @@ the width (one core).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL
@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from latentsr.models.config_mixin import FixedParentMixin
+
 
 class MelAutoencoderKL(FixedParentMixin, AutoencoderKL):
     """Log-mel (B, 1, L, M) <-> latents (B, Z, L / time_stride, M / mel_stride).
@@ -57,9 +58,7 @@ class MelAutoencoderKL(FixedParentMixin, AutoencoderKL):
             scaling_factor=scaling_factor,
             shift_factor=shift_factor,
         )
-        self.register_to_config(
-            patch_frames=patch_frames, patch_bands=patch_bands, mel_mean=mel_mean, mel_std=mel_std
-        )
+        self.register_to_config(patch_frames=patch_frames, patch_bands=patch_bands, mel_mean=mel_mean, mel_std=mel_std)
 
     @property
     def time_stride(self) -> int:
@@ -86,6 +85,16 @@ class MelAutoencoderKL(FixedParentMixin, AutoencoderKL):
         mel = rearrange(folded, "b (c p q) l m -> b c (l p) (m q)", p=p, q=q)
         mel = mel * self.config.mel_std + self.config.mel_mean
         return DecoderOutput(sample=mel) if return_dict else (mel,)
+
+
+def mode(vae: AutoencoderKL, mel: Tensor) -> Tensor:
+    """Scaled latents (B, Z, l, m) of log-mels (B, 1, L, M): the posterior's mean."""
+    return scaled(vae, cast(Any, vae.encode(mel)).latent_dist.mode())
+
+
+def to_mel(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Log-mels (B, 1, L, M) of scaled latents (B, Z, l, m)."""
+    return cast(Any, vae.decode(unscaled(vae, latents))).sample
 
 
 def strides(vae: AutoencoderKL) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A frame-rate vocoder: convolutions at 100 frames a second, and one inverse STFT at the end (Vocos, arXiv 2306.00814)."""
+"""A frame-rate vocoder: convolutions at 100 frames a second, one inverse STFT at the end (Vocos, arXiv 2306.00814)."""
 
 from __future__ import annotations
 

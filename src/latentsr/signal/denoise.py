@@ -1,4 +1,4 @@
-"""With `denoise`: the known band filtered by the gain that the model's clean mel implies, so that phase and detail survive."""
+"""`denoise`: the known band filtered by the gain that the model's clean mel implies; phase and detail survive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def filter_by_mel(noisy: Tensor, clean: Tensor, mel: MelSpectrogram) -> Tensor:
     config = mel.config
     n_fft, hop, samples = config.n_fft, config.n_fft // HOP_SHARE, noisy.shape[-1]
     spectra = [
-        torch.stft(w[:, 0], n_fft, hop, window=mel.window, return_complex=True, pad_mode="constant") for w in (noisy, clean)
+        torch.stft(w[:, 0], n_fft, hop, window=mel.window, return_complex=True, pad_mode="constant")
+        for w in (noisy, clean)
     ]
     noisy_mel, clean_mel = (mel.filterbank @ s.abs() + config.floor for s in spectra)
     gain = (clean_mel / noisy_mel).clamp(LOWEST_GAIN, 1.0)

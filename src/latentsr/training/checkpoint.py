@@ -53,7 +53,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_valid(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint whose files match their hashes, and its manifest; damaged ones are named and passed over."""
+    """The newest checkpoint whose files match their hashes, and its manifest; damaged ones are named and skipped."""
     for path in reversed(checkpoints(folder)):
         manifest = json.loads((path / MANIFEST).read_text())
         bad = [name for name, digest in manifest["sha256"].items() if _sha256(path / name) != digest]

@@ -16,7 +16,8 @@ from latentsr.config import Config
 from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import lsd
 from latentsr.models.discriminators import Discriminators
-from latentsr.models.hifigan import build_vocoder, vocode
+from latentsr.models.hifigan import build_vocoder, vocode, vocoder_class
+from latentsr.models.vae import mode, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
 from latentsr.training.stage import Stage, StageConfig, Validation
@@ -62,7 +63,7 @@ class VocoderStage(Stage):
         self.vae = load_vae(config.vae) if config.vae else None
         if config.initial_weights:
             start = Path(config.initial_weights)
-            self.vocoder = type(self.vocoder).from_pretrained(start / "vocoder", torch_dtype=torch.float32)
+            self.vocoder = load_vocoder(start / "vocoder").requires_grad_(True)
             if (start / "discriminators.safetensors").is_file():
                 state = load_file(start / "discriminators.safetensors")
                 self.discriminators.load_state_dict({k: v.float() for k, v in state.items()})
@@ -95,7 +96,7 @@ class VocoderStage(Stage):
 
     def _through_vae(self, mel: Tensor) -> Tensor:
         assert self.vae is not None
-        return self.vae.decode(self.vae.encode(mel).latent_dist.mode()).sample
+        return to_mel(self.vae, mode(self.vae, mel))
 
     def losses(self, phase: str, inputs: VocoderInputs, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         if phase == "discriminator":
@@ -131,6 +132,12 @@ class VocoderStage(Stage):
         super().export(folder)
         state = {k: v.half().cpu().contiguous() for k, v in self.discriminators.state_dict().items()}
         save_file(state, folder / "discriminators.safetensors")
+
+
+def load_vocoder(folder: Path) -> nn.Module:
+    """A finished vocoder of either kind, frozen, in fp32."""
+    kind: Any = vocoder_class(folder)
+    return kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True).requires_grad_(False).eval()
 
 
 def high_band_ratio_db(reference: Tensor, estimate: Tensor) -> float:

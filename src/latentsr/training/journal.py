@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from latentsr.evaluation.report import spectrogram_png
-from latentsr.signal import audio  # noqa
+from latentsr.signal import audio
 from latentsr.training.stage import Validation
 
 
@@ -55,4 +55,3 @@ class Journal:
         if self.accelerator.is_main_process:
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **figures}) + "\n")
-

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import lsd
 from latentsr.folder import EMBEDDED
-from latentsr.models.hifigan import vocode, vocoder_class
+from latentsr.models.hifigan import vocode
 from latentsr.models.unet import UNETS, LatentUNet, predict_v, rows_known, zero_output
-from latentsr.models.vae import scaled, unscaled
+from latentsr.models.vae import mode, to_mel
 from latentsr.sampling import sample, training_scheduler
 from latentsr.signal.lowband import merge
 from latentsr.signal.mel import MelSpectrogram, bands_below
-from latentsr.training.hifigan import high_band_ratio_db
+from latentsr.training.hifigan import high_band_ratio_db, load_vocoder
 from latentsr.training.stage import Degraded, Stage, StageConfig, Validation, degraded
 from latentsr.training.vae import load_vae, mel_lsd
 
@@ -56,7 +56,7 @@ class LdmStage(Stage):
         self.mel = MelSpectrogram(config.audio)
         self.vae = load_vae(config.vae)
         self.scheduler = training_scheduler()
-        self.vocoder = load_vocoder(config.vocoder) if config.vocoder else None
+        self.vocoder = load_vocoder(Path(config.vocoder)) if config.vocoder else None
         if config.initial_weights:
             start = f"{config.initial_weights}/unet"
             kind = LatentUNet if config.architecture == "latent" else AudioLDM2UNet2DConditionModel
@@ -72,7 +72,7 @@ class LdmStage(Stage):
         mel = self.mel(wave)  # in fp32: autocast would round the filterbank's products
         precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
         with torch.autocast(wave.device.type, dtype=precision, enabled=precision is not None):
-            return scaled(self.vae, self.vae.encode(mel).latent_dist.mode()).float()
+            return mode(self.vae, mel).float()
 
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator) -> LdmInputs:
@@ -121,7 +121,7 @@ class LdmStage(Stage):
         return result
 
     def _restore(self, example: Degraded, low_mel: Tensor, generator: torch.Generator) -> Tensor:
-        condition = scaled(self.vae, self.vae.encode(low_mel).latent_dist.mode())
+        condition = mode(self.vae, low_mel)
         noise = torch.randn(condition.shape, generator=generator).to(condition.device)
         wanted_hz = torch.full_like(example.cutoff_hz, self.config.audio.sample_rate / 2)
 
@@ -129,7 +129,7 @@ class LdmStage(Stage):
             return predict_v(self.unet, x, condition, t, example.cutoff_hz, wanted_hz, self.config.audio)
 
         latents = sample(denoiser, noise, self.scheduler, self.config.validation_steps)
-        return self.vae.decode(unscaled(self.vae, latents)).sample
+        return to_mel(self.vae, latents)
 
 
 def find_vae(given: str, runs: Path = Path("runs")) -> Path:
@@ -142,9 +142,3 @@ def find_vae(given: str, runs: Path = Path("runs")) -> Path:
     vae = newest.parent / "vae" if newest else EMBEDDED / "vae"
     print(f"training on the VAE in {vae}" + ("" if newest else " (embedded: no finished VAE run was found)"))
     return vae
-
-
-def load_vocoder(folder: str) -> nn.Module:
-    """A finished vocoder of either kind, frozen, in fp32."""
-    vocoder = vocoder_class(Path(folder)).from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
-    return vocoder.requires_grad_(False).eval()

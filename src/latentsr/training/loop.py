@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from latentsr.config import ConfigError, differences, dump
@@ -104,7 +104,8 @@ def _step(
     stage: Stage, optimizers: dict[str, torch.optim.Optimizer], accelerator: Accelerator, micro: list[Batch], step: int
 ) -> tuple[dict[str, float], bool]:
     """One optimisation step of every active phase. Returns the losses by name and whether all were finite."""
-    config, figures, finite = stage.config, {}, True
+    config, finite = stage.config, True
+    figures: dict[str, float] = {}
     torch.manual_seed(config.seed * 1_000_003 + step)  # dropout is the one thing that reads the global generator
     stage.train()
     inputs = []
@@ -175,7 +176,9 @@ def _start(
         return 0, 0.0
     path, manifest = found
     if not resume:
-        raise ConfigError(f"{run} holds a run at step {manifest['step']}; add --resume to go on, or choose another out=")
+        raise ConfigError(
+            f"{run} holds a run at step {manifest['step']}; add --resume to go on, or choose another out="
+        )
     changed = differences(manifest["config"], stage.config.model_dump(mode="json"))
     if changed:
         accelerator.print("resuming with other values: " + "; ".join(changed))
@@ -232,5 +235,3 @@ def _rng(seed: int, step: int, rank: int) -> torch.Generator:
 
 def _out_of_time(started: float, max_minutes: float | None) -> bool:
     return max_minutes is not None and time.monotonic() - started > 60 * max_minutes
-
-

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from latentsr.models.discriminators import Features
 
-STFT_FLOOR = 1e-5  # magnitude; -100 dB re full scale keeps the dither of 16-bit files out of the logarithm
-
+# Magnitude per root sample: 1e-4 at n_fft 2048, the floor of LSD. A higher one leaves quiet speech untrained.
+STFT_FLOOR = 1e-4 / 2048**0.5
 ENERGY_PATCH = (16, 8)  # bins x frames
 
 

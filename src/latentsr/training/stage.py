@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class Stage(nn.Module):
     def export(self, folder: Path) -> None:
         """Write the components for the pipeline, each in its own subfolder."""
         for name, network in self.averaged().items():
-            network.save_pretrained(folder / name)
+            cast(Any, network).save_pretrained(folder / name)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """Sum of the losses, weighted by name. A name without a weight is an error."""

@@ -1,4 +1,4 @@
-"""Stage 1: the mel autoencoder, on clean and degraded mels alike, since its encoder supplies the diffusion's condition."""
+"""Stage 1: the mel autoencoder, on clean and degraded mels: its encoder supplies the diffusion's condition."""
 
 from __future__ import annotations
 
