@@ -95,7 +95,8 @@ def restore(
             help="Where the recording ends; measured if not given.",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; chosen if not given.")] = None,
+    use_latents: Annotated[bool, typer.Option("--use-latents", help="Let a Mamba head decode the latents.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; CUDA where there is one.")] = None,
     dtype: Annotated[Dtype | None, typer.Option(help="Type the networks run in.")] = None,
     format: Annotated[Format | None, typer.Option(help="Format of the outputs; by their names if not given.")] = None,
     sample_rate: Annotated[
@@ -107,7 +108,7 @@ def restore(
     ] = False,
 ) -> None:
     """Restore recordings; each comes back at 48 kHz as <stem>.48k.<ext> beside it unless told otherwise."""
-    from latentsr.apps.restore import Options, UsageError, plan
+    from latentsr.apps.restore import Options, plan
 
     options = Options(
         head=head,
@@ -116,19 +117,17 @@ def restore(
         seed=seed,
         denoise=denoise,
         cutoff_hz=cutoff,
+        use_latents=use_latents,
         sample_rate=sample_rate,
         format=format.value if format else None,
         overwrite=overwrite,
     )
-    try:
-        jobs = plan(inputs, output=output, out_dir=out_dir, format=options.format)
-    except UsageError as error:
-        _fail(str(error), USAGE)
+    jobs = plan(inputs, output=output, out_dir=out_dir, format=options.format)
     if out_dir is not None:
         _make_folder(out_dir)
 
     def load() -> Any:
-        return _load_pipeline(model, device, dtype.value if dtype else None)
+        return _load_pipeline(model, head, device, dtype.value if dtype else None)
 
     _restore_all(jobs, options, load, as_json)
 
@@ -173,9 +172,9 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted; nothing half-written is left", INTERRUPTED)
     except (Exception, MemoryError) as error:
-        from latentsr.apps.restore import one_line
+        from latentsr.apps.restore import UsageError, one_line
 
-        _fail(one_line(error), FAILED)
+        _fail(one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
 
 
 def _restore_all(jobs: list[Any], options: Any, load: Callable[[], Any], as_json: bool) -> None:
@@ -202,16 +201,18 @@ def _restore_all(jobs: list[Any], options: Any, load: Callable[[], Any], as_json
         raise typer.Exit(FAILED if failed == len(jobs) else SOME_FAILED)
 
 
-def _load_pipeline(model: str | None, device: str | None, dtype: str | None) -> Any:
+def _load_pipeline(model: str | None, head: str, device: str | None, dtype: str | None) -> Any:
+    import torch
+
     from latentsr import Pipeline
+    from latentsr.apps.restore import UsageError
+    from latentsr.heads import HEADS
 
-    pipe = Pipeline.from_pretrained(model)
-    pipe.set_progress_bar_config(disable=True)  # ours counts seconds of audio
-    if device is not None or dtype is not None:
-        import torch
-
-        pipe = pipe.to(**({"device": device} if device else {}), **({"dtype": getattr(torch, dtype)} if dtype else {}))
-    return pipe
+    if head not in HEADS:
+        raise UsageError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
+    pipe: Any = Pipeline.from_pretrained(model, heads=[head], torch_dtype=getattr(torch, dtype or "float32"))
+    pipe.set_progress_bar_config(disable=True)  # ours shows the real-time factor
+    return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def _report(record: Any, as_json: bool) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from latentsr.config import AUDIO
 from latentsr.signal import audio
 from latentsr.signal.audio import AudioError
@@ -37,6 +35,7 @@ class Options:
     seed: int = 0
     denoise: bool = False
     cutoff_hz: float | None = None
+    use_latents: bool = False
     sample_rate: int | None = None  # of the output, Hz; None = the pipeline's
     format: str | None = None  # None = by the output's extension
     overwrite: bool = False
@@ -168,19 +167,14 @@ def _restore(
         seed=options.seed,
         denoise=options.denoise,
         cutoff_hz=options.cutoff_hz,
+        use_latents=options.use_latents,
         progress=progress,
     )
-    samples, rate_hz = np.asarray(out.audio, dtype=np.float32), out.sample_rate
-    if options.sample_rate is not None and options.sample_rate != rate_hz:
-        samples = audio.resample(samples, rate_hz, options.sample_rate)
-        rate_hz = options.sample_rate
+    rate_hz = options.sample_rate or out.sample_rate
     name = audio.container(target, options.format)
-    subtype = audio.choose_subtype(name, info.subtype)
-    gain = audio.full_scale_gain(_peak(samples), subtype)
-    if gain != 1.0:
-        samples = samples * np.float32(gain)
-    audio.write(target, samples, rate_hz, subtype=subtype, format=name, overwrite=options.overwrite, tags=info.tags)
-    seconds, duration_s = time.perf_counter() - started, samples.shape[1] / rate_hz
+    gain = out.save(target, overwrite=options.overwrite, format=name, sample_rate=rate_hz)
+    channels, samples = out.audio.shape
+    seconds, duration_s = time.perf_counter() - started, samples / out.sample_rate
     return Record(
         input=str(source),
         output=str(target),
@@ -189,9 +183,9 @@ def _restore(
         seconds=round(seconds, 3),
         real_time_factor=round(seconds / duration_s, 4),
         sample_rate=rate_hz,
-        channels=samples.shape[0],
-        samples=samples.shape[1],
-        subtype=subtype,
+        channels=channels,
+        samples=audio.output_length(samples, out.sample_rate, rate_hz),
+        subtype=audio.choose_subtype(name, info.subtype),
         gain=gain,
         head=options.head,
         seed=options.seed,
@@ -209,10 +203,6 @@ def _check_output(output: Path | None, format: str | None) -> None:
         audio.container(output, format)
     except AudioError as error:
         raise UsageError(str(error)) from None
-
-
-def _peak(samples: np.ndarray) -> float:
-    return max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
 
 
 def _target(source: Path, out_dir: Path | None, format: str | None) -> Path:

@@ -1,0 +1,95 @@
+"""`latentsr restore` with real networks, the smallest that `configs/tiny` describes, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from latentsr.models.hifigan import build_vocoder
+from latentsr.models.unet import LatentUNet
+from latentsr.models.vae import MelAutoencoderKL
+from latentsr.pipeline import Pipeline
+from latentsr.sampling import training_scheduler
+from latentsr.signal import audio
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def tiny(name: str) -> dict:
+    return yaml.safe_load((ROOT / "configs" / "tiny" / f"{name}.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    vae = MelAutoencoderKL(**tiny("vae")["model"], scaling_factor=1.0, shift_factor=0.0)
+    pipe = Pipeline(
+        vae=vae,
+        unet=LatentUNet(latent_channels=4, **tiny("ldm")["model"]),
+        scheduler=training_scheduler(),
+        vocoder=build_vocoder(tiny("vocoder")["kind"], **tiny("vocoder")["model"]),
+    )
+    folder = tmp_path_factory.mktemp("model")
+    pipe.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def dull(tmp_path) -> Path:
+    """A second of stereo noise at 8 kHz."""
+    samples = np.random.default_rng(0).uniform(-0.3, 0.3, (8_000, 2))
+    soundfile.write(tmp_path / "dull.wav", samples, 8_000, subtype="PCM_16")
+    return tmp_path / "dull.wav"
+
+
+def latentsr(*words) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "latentsr", *map(str, words)]
+    return subprocess.run(command, env=ENV, capture_output=True, text=True)
+
+
+def test_restore(model, dull):
+    bad = dull.with_name("bad.wav")
+    bad.write_bytes(dull.read_bytes()[:-10])
+    before = dull.read_bytes()
+    done = latentsr("restore", dull, bad, "--model", model, "--steps", 1, "--cutoff", 3_000, "--json")
+    assert done.returncode == 3, done.stderr
+    failed, record = map(json.loads, done.stdout.splitlines())
+    assert (failed["input"], failed["output"]) == (str(bad), None)
+    assert (record["samples"], record["channels"], record["sample_rate"]) == (48_000, 2, 48_000)
+    assert record["cutoff_hz"] == 3_000
+    assert dull.read_bytes() == before
+    assert sorted(path.name for path in dull.parent.iterdir()) == ["bad.wav", "dull.48k.wav", "dull.wav"]
+    kept, given = audio.read(record["output"]).samples, audio.resample(audio.read(dull).samples, 8_000, 48_000)
+    low = np.fft.rfft(kept - given)[:, :2_400], np.fft.rfft(given)[:, :2_400]  # below 0.8 x cutoff, in Hz
+    assert 20 * np.log10(np.linalg.norm(low[0]) / np.linalg.norm(low[1])) < -60
+
+
+def test_unknown_head_is_wrong_usage(model, dull):
+    done = latentsr("restore", dull, "--model", model, "--head", "choir")
+    assert done.returncode == 2
+    assert "unknown head 'choir'; choose one of vocoder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_is_no_model(dull, tmp_path):
+    done = latentsr("restore", dull, "--model", tmp_path)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert not dull.with_name("dull.48k.wav").exists()
+
+
+def test_info_counts_what_torch_counts(model):
+    done = latentsr("info", model, "--json")
+    facts = json.loads(done.stdout)["model"]
+    pipe = Pipeline.from_pretrained(model)
+    for name in ("vae", "unet", "vocoder"):
+        assert facts["components"][name]["parameters"] == sum(p.numel() for p in getattr(pipe, name).parameters())
+    assert facts["heads"] == ["vocoder"]
