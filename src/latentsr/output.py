@@ -43,7 +43,8 @@ class RestorationOutput(BaseOutput):
         if rate != self.sample_rate:
             samples = audio.resample(samples, self.sample_rate, rate)
         subtype = subtype or audio.choose_subtype(audio.container(path, format), self.subtype)
-        gain = audio.full_scale_gain(float(np.abs(samples).max()), subtype)
+        peak = max(float(samples.max()), -float(samples.min()))  # np.abs would copy a long recording
+        gain = audio.full_scale_gain(peak, subtype)
         if gain != 1.0:
             samples = samples * np.float32(gain)
         audio.write(path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, tags=self.tags)

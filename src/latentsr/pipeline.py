@@ -239,7 +239,7 @@ class _Bar:
         self.pipe, self.seconds, self.progress, self.done = pipe, seconds, progress, 0.0
 
     def __enter__(self) -> _Bar:
-        self.bar = self.pipe.progress_bar(total=round(self.seconds, 2)) if self.progress is None else None
+        self.bar = self.pipe.progress_bar(total=self.seconds) if self.progress is None else None
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -251,11 +251,11 @@ class _Bar:
         return lambda share: self.advance(part * share)
 
     def advance(self, share: float) -> None:
-        self.done += share * self.seconds
+        before, self.done = self.done, min(self.done + share * self.seconds, self.seconds)
         if self.bar is not None:
-            self.bar.update(round(share * self.seconds, 2))
+            self.bar.update(self.done - before)
         elif self.progress is not None:
-            self.progress(min(self.done, self.seconds), self.seconds)
+            self.progress(self.done, self.seconds)
 
 
 def _read(source: Source, sample_rate: int | None) -> tuple[Tensor, str | None, dict[str, str]]:

@@ -38,7 +38,7 @@ class Job:
     denoise: bool = False
 
     def __post_init__(self) -> None:
-        self.peak = float(self.wave.abs().max())
+        self.peak = max(float(self.wave.max()), -float(self.wave.min()))  # abs() would copy a long recording
         self.gain = network_gain(self.peak)
 
     def low(self, first: int, last: int) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
@@ -52,6 +53,12 @@ def vocoder_class(folder: Path) -> type[nn.Module]:
     """Which class wrote the vocoder in `folder`: diffusers' configs name it, transformers' name the model type."""
     config = json.loads((folder / "config.json").read_text())
     return ISTFTVocoder if config.get("_class_name") == ISTFTVocoder.__name__ else SpeechT5HifiGan
+
+
+def load_vocoder(folder: Path) -> nn.Module:
+    """A finished vocoder of either kind, frozen, in fp32."""
+    kind: Any = vocoder_class(folder)
+    return kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True).requires_grad_(False).eval()
 
 
 def vocode(vocoder: nn.Module, mel: Tensor, audio: AudioConfig = AUDIO) -> Tensor:

@@ -16,7 +16,7 @@ from latentsr.config import Config
 from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import lsd
 from latentsr.models.discriminators import Discriminators
-from latentsr.models.hifigan import build_vocoder, vocode, vocoder_class
+from latentsr.models.hifigan import build_vocoder, load_vocoder, vocode
 from latentsr.models.vae import mode, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
@@ -132,12 +132,6 @@ class VocoderStage(Stage):
         super().export(folder)
         state = {k: v.half().cpu().contiguous() for k, v in self.discriminators.state_dict().items()}
         save_file(state, folder / "discriminators.safetensors")
-
-
-def load_vocoder(folder: Path) -> nn.Module:
-    """A finished vocoder of either kind, frozen, in fp32."""
-    kind: Any = vocoder_class(folder)
-    return kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True).requires_grad_(False).eval()
 
 
 def high_band_ratio_db(reference: Tensor, estimate: Tensor) -> float:

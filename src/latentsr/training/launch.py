@@ -21,7 +21,7 @@ def launch(
     """Parse, build the stage, train. Returns the exit code: 0 done, 1 failed, 2 wrong usage."""
     parser = argparse.ArgumentParser(description=f"Train {stage.__name__}. Any config key can be given as key=value.")
     parser.add_argument("--config", type=Path, default=default_config, help=f"YAML (default {default_config})")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint of the run folder")
+    parser.add_argument("--resume", action="store_true", help="go on even if values have changed")
     parser.add_argument("--max-minutes", type=float, help="stop cleanly after this time, leaving a resumable state")
     parser.add_argument("--tracker", action="append", default=[], help="tensorboard, wandb, ... (repeatable)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for instance data=FOLDER batch_size=8")

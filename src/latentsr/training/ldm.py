@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import lsd
 from latentsr.folder import EMBEDDED
-from latentsr.models.hifigan import vocode
+from latentsr.models.hifigan import load_vocoder, vocode
 from latentsr.models.unet import UNETS, LatentUNet, predict_v, rows_known, zero_output
 from latentsr.models.vae import mode, to_mel
 from latentsr.sampling import sample, training_scheduler
 from latentsr.signal.lowband import merge
 from latentsr.signal.mel import MelSpectrogram, bands_below
-from latentsr.training.hifigan import high_band_ratio_db, load_vocoder
+from latentsr.training.hifigan import high_band_ratio_db
 from latentsr.training.stage import Degraded, Stage, StageConfig, Validation, degraded
 from latentsr.training.vae import load_vae, mel_lsd
 

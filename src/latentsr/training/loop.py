@@ -33,7 +33,8 @@ def fit(
 ) -> Path:
     """Train until `config.steps` or for `max_minutes`; return the folder of exported weights.
 
-    Raises ConfigError where `run` holds another run and `resume` is off, or was made with another config.
+    The same command goes on where a run was stopped. Raises ConfigError where `run` was made with other values, unless
+    `resume` says to go on with the new ones.
     """
     config, started = stage.config, time.monotonic()
     precision = "no" if config.precision == "fp32" else config.precision
@@ -175,11 +176,12 @@ def _start(
             dump(stage.config, run / "config.yaml")
         return 0, 0.0
     path, manifest = found
-    if not resume:
-        raise ConfigError(
-            f"{run} holds a run at step {manifest['step']}; add --resume to go on, or choose another out="
-        )
     changed = differences(manifest["config"], stage.config.model_dump(mode="json"))
+    if changed and not resume:
+        raise ConfigError(
+            f"{run} holds a run with other values ({'; '.join(changed)}); "
+            "add --resume to go on with the new ones, or choose another out="
+        )
     if changed:
         accelerator.print("resuming with other values: " + "; ".join(changed))
     tensors = checkpoint.load(path)

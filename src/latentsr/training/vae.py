@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 from tqdm import trange
 
 from latentsr.data.dataset import Batch, Corpus
+from latentsr.evaluation.metrics import lsd
+from latentsr.models.hifigan import load_vocoder, vocode
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.signal.mel import MelSpectrogram
 from latentsr.training.losses import kl_to_standard_normal
@@ -24,6 +27,7 @@ class VaeStageConfig(StageConfig):
     model: dict[str, Any] = {}  # arguments of MelAutoencoderKL
     degraded_share: float = 0.5  # of the examples of a batch
     statistics_batches: int = 64  # for the latents' scale and shift
+    vocoder: str = ""  # folder of a finished vocoder, to look and listen at validation
 
 
 class VaeStage(Stage):
@@ -38,6 +42,7 @@ class VaeStage(Stage):
             self.vae = MelAutoencoderKL.from_pretrained(f"{config.initial_weights}/vae", torch_dtype=torch.float32)
         else:
             self.vae = MelAutoencoderKL(**config.model)
+        self.vocoder = load_vocoder(Path(config.vocoder)) if config.vocoder else None
 
     def trained(self) -> Mapping[str, nn.Module]:
         return {"vae": self.vae}
@@ -64,7 +69,13 @@ class VaeStage(Stage):
     def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
         mel = self.mel(batch.wide)
         reconstruction = self.vae.decode(self.vae.encode(mel).latent_dist.mode()).sample
-        return Validation({"mel_l1": float(F.l1_loss(reconstruction, mel)), "mel_lsd": mel_lsd(mel, reconstruction)})
+        result = Validation({"mel_l1": float(F.l1_loss(reconstruction, mel)), "mel_lsd": mel_lsd(mel, reconstruction)})
+        if self.vocoder is not None:
+            wave = vocode(self.vocoder, reconstruction, self.config.audio).float()
+            result.metrics["lsd"] = float(lsd(batch.wide[:, 0], wave[:, 0]).mean())
+            result.waves = {"truth": batch.wide[0, 0], "reconstruction": wave[0, 0]}
+            result.sample_rate = self.config.audio.sample_rate
+        return result
 
     @torch.no_grad()
     def finish(self, corpus: Corpus) -> None:
