@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from accelerate import Accelerator
 
+from latentsr.config import ConfigError
 from latentsr.evaluation.report import spectrogram_png
 from latentsr.signal import audio
 from latentsr.training.stage import Validation
@@ -17,6 +19,8 @@ class Journal:
     """Figures under the names that the stage gave them. On resuming, lines past the resumed step are dropped."""
 
     def __init__(self, run: Path, accelerator: Accelerator, step: int) -> None:
+        if find_spec("matplotlib") is None:  # said now, and not at the first validation
+            raise ConfigError("validation draws spectrograms with matplotlib; pip install 'latentsr[train]'")
         self.run = run
         self.accelerator = accelerator
         self.file = run / "metrics.jsonl"
