@@ -57,7 +57,7 @@ BLOCK_FRAMES = 65_536
 # Above this libsndfile means "length unknown" (a FLAC that was streamed, or whose writer was killed).
 UNKNOWN_FRAMES = 2**62
 _REPAIR = "fetch a whole copy, or save what is left under a new name in an audio editor"
-MPEG_SLACK = 2 * 1152  # samples: encoder delay and padding make MP3 lengths inexact by up to two frames
+MPEG_SLACK = 3 * 1152  # samples: encoder delay and padding make declared lengths of MP3 inexact by up to 2.7 frames
 
 
 @dataclass(frozen=True)
