@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -103,6 +104,35 @@ def test_kill_and_resume_equals_the_unbroken_run_bit_for_bit(name, recordings, v
         np.testing.assert_array_equal(got[key], expected[key], err_msg=key)
 
 
+def test_sigterm_saves_and_the_same_command_goes_on(recordings, tmp_path):
+    out = tmp_path / "run"
+    words = command("vae", recordings, out, "steps=100000", "save_every=100000", "validate_every=100000", "log_every=1")
+    process = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 240
+    while not (out / "metrics.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on" in printed
+    (saved,) = (out / "checkpoints").iterdir()
+    assert json.loads((saved / "manifest.json").read_text())["step"] >= 1
+
+
+def test_a_full_disk_keeps_the_checkpoint_before_it(recordings, tmp_path):
+    out = tmp_path / "run"
+    run(*command("vae", recordings, out, "steps=2"))
+    before = sorted(p.name for p in (out / "checkpoints").iterdir())
+    size = max(f.stat().st_size for f in (out / "checkpoints").rglob("*.safetensors"))
+    done = subprocess.run(
+        [*command("vae", recordings, out, "steps=4"), "--resume"], env=ENVIRONMENT, capture_output=True, text=True,
+        timeout=300, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "cannot write checkpoint" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == before
+
+
 def test_a_damaged_checkpoint_is_passed_over(recordings, tmp_path):
     out = tmp_path / "run"
     run(*command("vae", recordings, out))
@@ -126,6 +156,7 @@ def test_max_minutes_stops_cleanly_and_leaves_a_resumable_state(recordings, tmp_
         (["data=nowhere"], "nowhere"),
         (["optimizer.learning_rat=1"], "did you mean 'learning_rate'"),
         (["precision=half"], "precision"),
+        (["batch_size=3", "accumulation=2"], "must be a multiple of processes x accumulation = 2"),
         (["loss_weights={mel: 1.0}"], "no weight for the losses ['kl']"),
         (["initial_weights=nowhere"], "nowhere"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,22 +22,33 @@ Tensors = dict[str, dict[str, Tensor]]  # file stem -> name -> tensor
 
 
 def save(folder: Path, step: int, tensors: Tensors, extra: dict[str, Any]) -> Path:
-    """Write checkpoint `folder/step-XXXXXXXX` atomically and return its path."""
+    """Write checkpoint `folder/step-XXXXXXXX` atomically and return its path.
+
+    Raises OSError where it cannot be written (a full disk); the checkpoints before it stay as they are.
+    """
     final = folder / f"step-{step:08d}"
     partial = folder / f".partial-{final.name}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+        _write(partial, step, tensors, extra)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(f"cannot write checkpoint {final} ({error}); make room; those before it are kept") from error
+    if final.exists():
+        shutil.rmtree(final)
+    partial.rename(final)
+    _sync(folder)
+    return final
+
+
+def _write(partial: Path, step: int, tensors: Tensors, extra: dict[str, Any]) -> None:
     for stem, group in tensors.items():
         save_file({k: v.detach().cpu().contiguous() for k, v in group.items()}, partial / f"{stem}.safetensors")
     hashes = {f.name: _sha256(f) for f in sorted(partial.iterdir())}
     (partial / MANIFEST).write_text(json.dumps({"step": step, "sha256": hashes, **extra}, indent=1))
     for file in partial.iterdir():
         _sync(file)
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
-    _sync(folder)
-    return final
 
 
 def rotate(folder: Path, keep: int) -> None:

@@ -18,16 +18,19 @@ from latentsr.training.stage import Validation
 class Journal:
     """Figures under the names that the stage gave them. On resuming, lines past the resumed step are dropped."""
 
-    def __init__(self, run: Path, accelerator: Accelerator, step: int) -> None:
+    def __init__(self, run: Path, accelerator: Accelerator) -> None:
         if find_spec("matplotlib") is None:  # said now, and not at the first validation
             raise ConfigError("validation draws spectrograms with matplotlib; pip install 'latentsr[train]'")
         self.run = run
         self.accelerator = accelerator
         self.file = run / "metrics.jsonl"
         self.sums: dict[str, list[float]] = defaultdict(list)
-        if accelerator.trackers == [] and accelerator.log_with:
-            accelerator.init_trackers("latentsr")
-        if accelerator.is_main_process and self.file.exists():
+
+    def start(self, step: int) -> None:
+        """Begin to write, after `step`."""
+        if self.accelerator.log_with:
+            self.accelerator.init_trackers("latentsr")
+        if self.accelerator.is_main_process and self.file.exists():
             kept = [line for line in self.file.read_text().splitlines() if json.loads(line)["step"] <= step]
             self.file.write_text("".join(line + "\n" for line in kept))
 

@@ -14,11 +14,13 @@ from latentsr.data.dataset import Corpus
 from latentsr.training.loop import fit
 from latentsr.training.stage import Stage, StageConfig
 
+INTERRUPTED = 130  # the shell's code for SIGINT
+
 
 def launch(
     stage: type[Stage], config_type: type[StageConfig], default_config: Path, argv: Sequence[str] | None = None
 ) -> int:
-    """Parse, build the stage, train. Returns the exit code: 0 done, 1 failed, 2 wrong usage."""
+    """Parse, build the stage, train. Returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     parser = argparse.ArgumentParser(description=f"Train {stage.__name__}. Any config key can be given as key=value.")
     parser.add_argument("--config", type=Path, default=default_config, help=f"YAML (default {default_config})")
     parser.add_argument("--resume", action="store_true", help="go on even if values have changed")
@@ -40,5 +42,8 @@ def launch(
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if exported is None:
+        print(f"stopped and saved in {run}; the same command goes on from there")
+        return INTERRUPTED
     print(f"weights are in {exported}")
     return 0

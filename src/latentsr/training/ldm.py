@@ -70,8 +70,7 @@ class LdmStage(Stage):
 
     def _encode(self, wave: Tensor) -> Tensor:
         mel = self.mel(wave)  # in fp32: autocast would round the filterbank's products
-        precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
-        with torch.autocast(wave.device.type, dtype=precision, enabled=precision is not None):
+        with torch.autocast(wave.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
             return mode(self.vae, mel).float()
 
     @torch.no_grad()

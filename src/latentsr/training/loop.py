@@ -21,128 +21,227 @@ from latentsr.config import ConfigError, differences, dump
 from latentsr.data.dataset import Batch, Corpus
 from latentsr.data.prefetch import prefetch
 from latentsr.training import checkpoint
+from latentsr.training.interrupt import Interrupt
 from latentsr.training.journal import Journal
 from latentsr.training.schedule import learning_rate_factor
-from latentsr.training.stage import Stage
+from latentsr.training.stage import Stage, Validation
 
-MAX_BAD_STEPS = 10  # non-finite losses in a row
+MAX_BAD_STEPS = 10  # non-finite gradients in a row
 
 
 def fit(
     stage: Stage, corpus: Corpus, run: Path, *, resume: bool, max_minutes: float | None, trackers: list[str]
-) -> Path:
+) -> Path | None:
     """Train until `config.steps` or for `max_minutes`; return the folder of exported weights.
 
-    The same command goes on where a run was stopped. Raises ConfigError where `run` was made with other values, unless
-    `resume` says to go on with the new ones.
-    """
-    config, started = stage.config, time.monotonic()
-    precision = "no" if config.precision == "fp32" else config.precision
-    accelerator = Accelerator(mixed_precision=precision, log_with=trackers or None, project_dir=str(run))
-    stage.to(accelerator.device)
-    optimizers = {phase: _optimizer(stage, phase) for phase in stage.phases}
-    averages = {name: EMAModel(net.parameters(), decay=config.ema_decay) for name, net in stage.averaged().items()}
-    for average in averages.values():
-        average.to(accelerator.device)
-    step, seconds_before = _start(stage, optimizers, averages, run, resume, accelerator)
-    journal = Journal(run, accelerator, step)
+    The same command goes on where a run was stopped. On SIGINT or SIGTERM the step is finished, a checkpoint saved, and
+    None returned.
 
-    def batch_of(at: int) -> Batch:
-        per_process = config.batch_size // accelerator.num_processes // config.accumulation
-        return corpus.batch(
-            at, per_process, config.samples, seed=config.seed,
-            rank=accelerator.process_index, world_size=accelerator.num_processes,
+    Raises:
+        ConfigError: `run` was made with other values, and `resume` does not say to go on with the new ones.
+        FloatingPointError: MAX_BAD_STEPS gradients in a row were not finite.
+    """
+    trainer = Trainer(stage, corpus, run, trackers)
+    trainer.restore(resume)
+    with Interrupt() as interrupt:
+        trainer.train(interrupt, max_minutes)
+    return None if interrupt.happened else trainer.finish()
+
+
+class Trainer:
+    """A stage, its optimisers and averages, and where they stand."""
+
+    def __init__(self, stage: Stage, corpus: Corpus, run: Path, trackers: list[str]) -> None:
+        config = stage.config
+        precision = "no" if config.precision == "fp32" else config.precision
+        self.accelerator = Accelerator(mixed_precision=precision, log_with=trackers or None, project_dir=str(run))
+        parts = self.accelerator.num_processes * config.accumulation
+        if config.batch_size % parts:
+            raise ConfigError(
+                f"batch_size {config.batch_size} must be a multiple of processes x accumulation = {parts}"
+            )
+        self.per_process = config.batch_size // parts
+        self.stage, self.config, self.corpus, self.run = stage.to(self.accelerator.device), config, corpus, run
+        self.optimizers = {phase: _optimizer(stage, phase) for phase in stage.phases}
+        self.averages = {
+            name: EMAModel(network.parameters(), decay=config.ema_decay) for name, network in stage.averaged().items()
+        }
+        self.step, self.bad_steps = 0, 0
+        self.seconds_before, self.started = 0.0, time.monotonic()
+        self.journal = Journal(run, self.accelerator)
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def train(self, interrupt: Interrupt, max_minutes: float | None) -> None:
+        """Step until the last one, the time limit, or an interrupt; then save."""
+        main, config = self.accelerator.is_main_process, self.config
+        deadline = None if max_minutes is None else self.started + 60 * max_minutes
+        with (
+            prefetch(self._batch, self.step * config.accumulation) as batches,
+            tqdm(total=config.steps, initial=self.step, disable=not main, desc=self.run.name, mininterval=5) as bar,
+        ):
+            while self.step < config.steps and not interrupt.happened:
+                if deadline is not None and time.monotonic() > deadline:
+                    break
+                micro = [next(batches).to(self.accelerator.device) for _ in range(config.accumulation)]
+                self.journal.losses(self.step + 1, self._step(micro), every=config.log_every)
+                for name, average in self.averages.items():
+                    average.step(self.stage.averaged()[name].parameters())
+                self.step += 1
+                bar.update()
+                if self.step % config.validate_every == 0 and main:
+                    self.journal.validation(self.step, self._seconds(), self._validate())
+                if self.step % config.save_every == 0:
+                    self._save()
+        self._save()
+
+    def _step(self, micro: list[Batch]) -> dict[str, float]:
+        """One optimisation step of every active phase. Returns the losses by name."""
+        config, figures, finite = self.config, dict[str, float](), True
+        torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout alone reads the global generator
+        self.stage.train()
+        inputs = []
+        for part, batch in enumerate(micro):
+            generator = self._generator(self.step * config.accumulation + part)
+            inputs.append((self.stage.prepare(batch, generator), generator))
+        for phase in self.stage.active_phases(self.step):
+            self.optimizers[phase].zero_grad(set_to_none=True)
+            for prepared, generator in inputs:
+                with self.accelerator.autocast():
+                    losses = self.stage.losses(phase, prepared, self.step, generator)
+                total = self.stage.total(losses)
+                (total / config.accumulation).backward()
+                for name, value in {**losses, f"total_{phase}": total}.items():
+                    figures[name] = figures.get(name, 0.0) + float(value.detach()) / config.accumulation
+            norm = self._optimize(phase)
+            figures[f"gradient_norm_{phase}"] = float(norm)
+            finite = finite and bool(torch.isfinite(norm))
+        self.bad_steps = 0 if finite else self.bad_steps + 1
+        if self.bad_steps >= MAX_BAD_STEPS:
+            raise FloatingPointError(
+                f"{MAX_BAD_STEPS} steps in a row were not finite; lower optimizer.learning_rate, or use precision=fp32"
+            )
+        return figures
+
+    def _optimize(self, phase: str) -> torch.Tensor:
+        """Clip the gradients and take the step, unless they are not finite. Returns their norm."""
+        config = self.config.optimizer
+        parameters = [p for network in self.stage.networks(phase) for p in network.parameters() if p.grad is not None]
+        _average_gradients(parameters, self.accelerator)
+        norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+        if torch.isfinite(norm):
+            for group in self.optimizers[phase].param_groups:
+                group["lr"] = config.learning_rate * learning_rate_factor(config, self.step, self.config.steps)
+            self.optimizers[phase].step()
+        return norm
+
+    def _batch(self, at: int) -> Batch:
+        return self.corpus.batch(
+            at, self.per_process, self.config.samples, seed=self.config.seed,
+            rank=self.accelerator.process_index, world_size=self.accelerator.num_processes,
         )  # fmt: skip
 
-    def seconds() -> float:
-        return seconds_before + time.monotonic() - started
+    def _generator(self, at: int) -> torch.Generator:
+        """A CPU generator that depends on (seed, step, rank) alone."""
+        return torch.Generator().manual_seed(
+            (self.config.seed * 1_000_003 + at) * 4096 + self.accelerator.process_index
+        )
 
-    def save() -> None:
-        if accelerator.is_main_process:
-            checkpoint.save(
-                run / "checkpoints", step, _tensors(stage, optimizers, averages),
-                {"seconds": seconds(), "config": config.model_dump(mode="json")},
-            )  # fmt: skip
-            checkpoint.rotate(run / "checkpoints", config.keep)
+    def _seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
 
-    batches = prefetch(batch_of, step * config.accumulation)
-    bar = tqdm(total=config.steps, initial=step, disable=not accelerator.is_main_process, desc=run.name, mininterval=5)
-    bad_steps = 0
-    try:
-        while step < config.steps and not _out_of_time(started, max_minutes):
-            micro = [next(batches).to(accelerator.device) for _ in range(config.accumulation)]
-            figures, finite = _step(stage, optimizers, accelerator, micro, step)
-            bad_steps = 0 if finite else bad_steps + 1
-            if bad_steps >= MAX_BAD_STEPS:
-                raise FloatingPointError(f"{bad_steps} steps in a row were not finite; lower learning_rate or use bf16")
-            for name, average in averages.items():
-                average.step(stage.averaged()[name].parameters())
-            step += 1
-            bar.update()
-            journal.losses(step, figures, every=config.log_every)
-            if step % config.validate_every == 0 and accelerator.is_main_process:
-                journal.validation(step, seconds(), _validate(stage, averages, corpus, accelerator))
-            if step % config.save_every == 0:
-                save()
-    finally:
-        batches.close()
-        bar.close()
-    save()
-    exported = run / "weights"
-    if accelerator.is_main_process:
-        _swap_in(stage, averages)
-        stage.finish(corpus)
-        journal.validation(step, seconds(), stage.eval().validate(_fixed(corpus, stage, accelerator), _rng(0, 0, 0)))
-        stage.export(exported)
-        summary = {"step": step, "seconds": seconds(), "finished": step >= config.steps}
-        (exported / "training.json").write_text(json.dumps(summary, indent=1))
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
-    return exported
+    # --- validation and the end -----------------------------------------------------------------------------------
 
+    def _validate(self) -> Validation:
+        """Validate with the averaged weights, and put the trained ones back."""
+        for name, average in self.averages.items():
+            average.store(self.stage.averaged()[name].parameters())
+        try:
+            return self._validate_averaged()
+        finally:
+            for name, average in self.averages.items():
+                average.restore(self.stage.averaged()[name].parameters())
 
-def _step(
-    stage: Stage, optimizers: dict[str, torch.optim.Optimizer], accelerator: Accelerator, micro: list[Batch], step: int
-) -> tuple[dict[str, float], bool]:
-    """One optimisation step of every active phase. Returns the losses by name and whether all were finite."""
-    config, finite = stage.config, True
-    figures: dict[str, float] = {}
-    torch.manual_seed(config.seed * 1_000_003 + step)  # dropout is the one thing that reads the global generator
-    stage.train()
-    inputs = []
-    for part, batch in enumerate(micro):
-        generator = _rng(config.seed, step * config.accumulation + part, accelerator.process_index)
-        inputs.append((stage.prepare(batch, generator), generator))
-    for phase in stage.active_phases(step):
-        optimizer = optimizers[phase]
-        optimizer.zero_grad(set_to_none=True)
-        for prepared, generator in inputs:
-            with accelerator.autocast():
-                losses = stage.losses(phase, prepared, step, generator)
-            total = stage.total(losses) / config.accumulation
-            total.backward()
-            for name, value in {**losses, f"total_{phase}": total * config.accumulation}.items():
-                figures[name] = figures.get(name, 0.0) + float(value.detach()) / config.accumulation
-        parameters = [p for net in stage.networks(phase) for p in net.parameters() if p.grad is not None]
-        _average_gradients(parameters, accelerator)
-        norm = nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
-        figures[f"gradient_norm_{phase}"] = float(norm)
-        if torch.isfinite(norm):
-            rate = config.optimizer.learning_rate * learning_rate_factor(config.optimizer, step, config.steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-        else:
-            finite = False
-    return figures, finite
+    def _validate_averaged(self) -> Validation:
+        """The same batch and the same randomness at every call."""
+        for name, average in self.averages.items():
+            average.copy_to(self.stage.averaged()[name].parameters())
+        count = self.config.validation_examples
+        batch = self.corpus.validation_batches(self.config.samples, count, batch_size=count)[0]
+        with torch.no_grad():
+            return self.stage.eval().validate(batch.to(self.accelerator.device), torch.Generator().manual_seed(0))
+
+    def finish(self) -> Path:
+        """Measure what belongs to the weights, and export their average."""
+        exported = self.run / "weights"
+        if self.accelerator.is_main_process:
+            last = self._validate_averaged()
+            self.stage.finish(self.corpus)
+            self.journal.validation(self.step, self._seconds(), last)
+            self.stage.export(exported)
+            summary = {
+                "step": self.step, "seconds": self._seconds(), "finished": self.step >= self.config.steps
+            }  # fmt: skip
+            (exported / "training.json").write_text(json.dumps(summary, indent=1))
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return exported
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        stage = self.stage
+        groups: checkpoint.Tensors = {f"model.{n}": dict(net.state_dict()) for n, net in stage.trained().items()}
+        groups |= {f"optimizer.{p}": checkpoint.optimizer_tensors(o) for p, o in self.optimizers.items()}
+        groups |= {f"average.{n}": {str(i): t for i, t in enumerate(a.shadow_params)} for n, a in self.averages.items()}
+        extra = {"seconds": self._seconds(), "config": self.config.model_dump(mode="json")}
+        folder = self.run / "checkpoints"
+        checkpoint.save(folder, self.step, {name: group for name, group in groups.items() if group}, extra)
+        checkpoint.rotate(folder, self.config.keep)
+
+    def restore(self, resume: bool) -> None:
+        """Take up the newest checkpoint of the run folder, or begin a run."""
+        config = self.config.model_dump(mode="json")
+        found = checkpoint.newest_valid(self.run / "checkpoints")
+        if found is not None:
+            path, manifest = found
+            changed = differences(manifest["config"], config)
+            if changed and not resume:
+                raise ConfigError(
+                    f"{self.run} holds a run with other values ({'; '.join(changed)}); "
+                    "add --resume to go on with the new ones, or choose another out="
+                )
+            if changed:
+                self.accelerator.print("going on with other values: " + "; ".join(changed))
+            self._load(path, manifest)
+            self.accelerator.print(f"resumed {path} at step {self.step}")
+        if self.accelerator.is_main_process:
+            self.run.mkdir(parents=True, exist_ok=True)
+            dump(self.config, self.run / "config.yaml")
+        for average in self.averages.values():
+            average.to(self.accelerator.device)
+        self.journal.start(self.step)
+
+    def _load(self, path: Path, manifest: dict[str, Any]) -> None:
+        tensors = checkpoint.load(path)
+        for name, network in self.stage.trained().items():
+            network.load_state_dict(tensors[f"model.{name}"])
+        for phase, optimizer in self.optimizers.items():
+            checkpoint.load_optimizer(optimizer, tensors.get(f"optimizer.{phase}", {}))
+        for name, average in self.averages.items():
+            shadow = tensors[f"average.{name}"]
+            average.shadow_params = [shadow[str(i)] for i in range(len(average.shadow_params))]
+            average.optimization_step = manifest["step"]
+        self.step, self.seconds_before = manifest["step"], manifest["seconds"]
 
 
 def _average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:
     """Mean over the processes, in one message: the same gradients as one process with the whole batch."""
     if accelerator.num_processes == 1:
         return
-    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-    flat = accelerator.reduce(flat, "mean")
+    flat = accelerator.reduce(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]), "mean")
     offset = 0
     for p in parameters:
         p.grad = flat[offset : offset + p.numel()].view_as(p).clone()
@@ -152,88 +251,9 @@ def _average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator)
 def _optimizer(stage: Stage, phase: str) -> torch.optim.Optimizer:
     """AdamW; biases, norms and scales are not decayed."""
     config = stage.config.optimizer
-    parameters = [p for net in stage.networks(phase) for p in net.parameters()]
+    parameters = [p for network in stage.networks(phase) for p in network.parameters()]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
-
-
-def _start(
-    stage: Stage,
-    optimizers: dict[str, torch.optim.Optimizer],
-    averages: dict[str, EMAModel],
-    run: Path,
-    resume: bool,
-    accelerator: Accelerator,
-) -> tuple[int, float]:
-    """Restore the newest checkpoint into the networks, or begin a run. Returns (step, seconds trained so far)."""
-    found = checkpoint.newest_valid(run / "checkpoints")
-    if found is None:
-        if accelerator.is_main_process:
-            run.mkdir(parents=True, exist_ok=True)
-            dump(stage.config, run / "config.yaml")
-        return 0, 0.0
-    path, manifest = found
-    changed = differences(manifest["config"], stage.config.model_dump(mode="json"))
-    if changed and not resume:
-        raise ConfigError(
-            f"{run} holds a run with other values ({'; '.join(changed)}); "
-            "add --resume to go on with the new ones, or choose another out="
-        )
-    if changed:
-        accelerator.print("resuming with other values: " + "; ".join(changed))
-    tensors = checkpoint.load(path)
-    for name, network in stage.trained().items():
-        network.load_state_dict(tensors[f"model.{name}"])
-    for phase, optimizer in optimizers.items():
-        checkpoint.load_optimizer(optimizer, tensors.get(f"optimizer.{phase}", {}))
-    for name, average in averages.items():
-        shadow = tensors[f"average.{name}"]
-        average.shadow_params = [shadow[str(i)].to(accelerator.device) for i in range(len(average.shadow_params))]
-        average.optimization_step = manifest["step"]
-    accelerator.print(f"resumed {path} at step {manifest['step']}")
-    return manifest["step"], manifest["seconds"]
-
-
-def _tensors(
-    stage: Stage, optimizers: dict[str, torch.optim.Optimizer], averages: dict[str, EMAModel]
-) -> checkpoint.Tensors:
-    groups: checkpoint.Tensors = {f"model.{n}": dict(net.state_dict()) for n, net in stage.trained().items()}
-    groups |= {f"optimizer.{p}": checkpoint.optimizer_tensors(o) for p, o in optimizers.items()}
-    groups |= {f"average.{n}": {str(i): t for i, t in enumerate(a.shadow_params)} for n, a in averages.items()}
-    return {name: group for name, group in groups.items() if group}
-
-
-def _validate(stage: Stage, averages: dict[str, EMAModel], corpus: Corpus, accelerator: Accelerator) -> Any:
-    """Validate with the averaged weights, and put the trained ones back."""
-    for name, average in averages.items():
-        average.store(stage.averaged()[name].parameters())
-    _swap_in(stage, averages)
-    try:
-        with torch.no_grad():
-            return stage.eval().validate(_fixed(corpus, stage, accelerator), _rng(0, 0, 0))
-    finally:
-        for name, average in averages.items():
-            average.restore(stage.averaged()[name].parameters())
-
-
-def _swap_in(stage: Stage, averages: dict[str, EMAModel]) -> None:
-    for name, average in averages.items():
-        average.copy_to(stage.averaged()[name].parameters())
-
-
-def _fixed(corpus: Corpus, stage: Stage, accelerator: Accelerator) -> Batch:
-    """The same validation batch at every call."""
-    count = stage.config.validation_examples
-    return corpus.validation_batches(stage.config.samples, count, batch_size=count)[0].to(accelerator.device)
-
-
-def _rng(seed: int, step: int, rank: int) -> torch.Generator:
-    """A CPU generator that depends on (seed, step, rank) alone."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 4096 + rank)
-
-
-def _out_of_time(started: float, max_minutes: float | None) -> bool:
-    return max_minutes is not None and time.monotonic() - started > 60 * max_minutes

@@ -41,7 +41,7 @@ class StageConfig(Config):
     batch_size: int = 16  # over all processes
     frames: int = 256  # mel frames of one example
     accumulation: int = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"  # of autocast; fp16 would need loss scaling
     ema_decay: float = 0.999
     log_every: int = 20
     validate_every: int = 500
