@@ -33,20 +33,11 @@ ORDERS = {
     "cheby1": (2, 3, 4, 6, 8, 10),
     "butter": (2, 3, 4, 6, 8, 10),
     "ellip": (2, 3, 4, 6, 8, 10),
-    "boxcar": (2, 4, 9),
+    "boxcar": (2, 3, 4, 5, 6, 7, 8, 9, 10),  # side lobes tell the lengths apart
 }
-COARSE = {
-    ("cheby1", 2),
-    ("cheby1", 4),
-    ("cheby1", 8),
-    ("butter", 2),
-    ("butter", 4),
-    ("butter", 8),
-    ("boxcar", 2),
-    ("boxcar", 9),
-}
+COARSE_ORDERS = {"cheby1": (2, 4, 8), "butter": (2, 4, 8), "boxcar": (2, 4, 10)}
 COARSE_EVERY = 4  # cutoffs
-FINE_COUNT = 384  # filters nearest to the coarse answer
+FINE_COUNT = 512  # filters nearest to the coarse answer
 LOWEST_GAIN = 1e-7
 
 # The natural spectrum: fitted to uncut recordings, in dB and per band of 1/24 octave.
@@ -56,10 +47,12 @@ GRAIN_DB2 = 6.0  # harmonics and chance in one band
 FLOOR_DB2 = 1.5
 START_DB2 = 100.0
 TAIL = 4.0  # degrees of freedom of Student's t: one odd band does not decide
+FULL_BAND_ODDS = 6.0  # log of the odds, before looking, that nothing was cut
 QUANTILE = 0.45  # of the posterior: too low costs less than too high
 
 DUST_DBFS = -101.0  # white noise of rounding to 16 bit; nothing below it counts ...
 RANGE_DB = 75.0  # ... unless the whole recording is this quiet
+UNSEEN_DB = 20.0  # a floor this far below the lowest level does nothing
 HEARD_DB = 10.0  # a programme stands this far above its floor somewhere
 STEADY = 1.3  # mean squared power over squared mean power: 1 for a sine, 2 for noise, more for programme
 LINE_DB = 6.0
@@ -118,16 +111,26 @@ class CutoffEstimator:
 
     def result(self) -> Tensor:
         """The cutoff of each wave so far. -> (B,) Hz"""
+        return self._evaluate(together=False)
+
+    def result_together(self) -> float:
+        """One cutoff in Hz for all waves, as channels of one recording: a silent channel has no say."""
+        return float(self._evaluate(together=True))
+
+    def _evaluate(self, together: bool) -> Tensor:
         if self._rest is None:
             raise ValueError("no samples yet; call update first")
         if self._power is None:  # shorter than one frame
             self._add(pad(self._rest, (0, self.frame - self._rest.shape[-1])))
         assert self._power is not None and self._squared is not None
-        power = self._power / self._frames
-        unsteadiness = self._squared / self._frames / power.square().clamp_min(1e-37)
+        power, squared = self._power / self._frames, self._squared / self._frames
+        if together:
+            # Steadiness per channel, weighted: a tone is steady in every channel that has it.
+            squared = (squared / power.clamp_min(1e-18)).sum(0, keepdim=True) * power.sum(0, keepdim=True)
+            power = power.sum(0, keepdim=True)
         level_db = DB * power.clamp_min(1e-15).log()
         if self._frames >= FEWEST_FRAMES:
-            level_db = _without_lines(level_db, unsteadiness)
+            level_db = _without_lines(level_db, squared / power.square().clamp_min(1e-36))
         return _cutoff_hz(level_db, _templates(self.sample_rate, self.frame, power.device))
 
     def _add(self, samples: Tensor) -> None:
@@ -159,7 +162,7 @@ def _without_lines(level_db: Tensor, unsteadiness: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Templates:
-    """Low-passes that could have been applied. The first is none at all."""
+    """Low-passes that could have been applied."""
 
     half_rate: float
     first_bin: int
@@ -178,13 +181,13 @@ def _templates(sample_rate: int, frame: int, device: torch.device) -> _Templates
     inside_hz = LOWEST_BAND_HZ * 2 ** ((np.arange(4 * bands) + 0.5) / (4 * BANDS_PER_OCTAVE))  # 4 points per band
     steps = np.arange(0, math.log2(FULL_BAND * half_rate / LOWEST_CUTOFF_HZ), 1 / CUTOFFS_PER_OCTAVE)
     cutoffs_hz = LOWEST_CUTOFF_HZ * 2**steps
-    gains, ends_hz, coarse = [np.ones((1, 4 * bands))], [np.array([half_rate])], [np.array([True])]
+    gains, ends_hz, coarse = [], [], []
     for family, orders in ORDERS.items():
         for order in orders:
             gain, end_hz = _BANK[family](family, order, cutoffs_hz, inside_hz, sample_rate)
             gains.append(gain)
             ends_hz.append(end_hz)
-            coarse.append((np.arange(len(steps)) % COARSE_EVERY == 0) & ((family, order) in COARSE))
+            coarse.append((np.arange(len(steps)) % COARSE_EVERY == 0) & (order in COARSE_ORDERS.get(family, ())))
     gain_db = 20 * np.log10(np.maximum(np.concatenate(gains), LOWEST_GAIN)).reshape(-1, bands, 4).mean(-1)
     cutoff_hz = np.concatenate(ends_hz)
     rank = np.argsort(cutoff_hz, kind="stable")
@@ -230,14 +233,20 @@ def _cutoff_hz(level_db: Tensor, bank: _Templates) -> Tensor:
     """(B, F) long-term spectrum -> (B,) Hz"""
     floor_db = _floor_db(level_db[:, bank.first_bin : bank.last_bin])
     bands_db = torch.maximum(level_db @ bank.to_bands, floor_db[:, None])  # (B, K)
-    coarse_gain_db = bank.gain_db[bank.coarse].expand(len(bands_db), -1, -1)
-    rough_hz = _median_hz(bands_db, floor_db, coarse_gain_db, bank.cutoff_hz[bank.coarse].expand(len(bands_db), -1))
+    coarse_hz = bank.cutoff_hz[bank.coarse]
+    likelihood = _log_likelihood(bands_db, floor_db[:, None], bank.gain_db[bank.coarse].expand(len(bands_db), -1, -1))
+    rough_hz = _median_hz(likelihood, coarse_hz.expand(len(bands_db), -1))
+    # Nothing cut: the programme goes on to the top, above the floor, or above one that is never seen.
+    either_db = torch.stack([floor_db, floor_db - UNSEEN_DB], dim=-1)
+    uncut = _log_likelihood(bands_db, either_db, torch.zeros_like(bands_db)[:, None].expand(-1, 2, -1))
+    odds = uncut.logsumexp(-1) - math.log(2) - likelihood.logsumexp(-1) + math.log(len(coarse_hz)) + FULL_BAND_ODDS
     fine = min(FINE_COUNT, len(bank.cutoff_hz))
     start = torch.searchsorted(bank.cutoff_hz, rough_hz) - fine // 2
     near = start.clamp(0, len(bank.cutoff_hz) - fine)[:, None] + torch.arange(fine, device=start.device)
-    hz = _median_hz(bands_db, floor_db, bank.gain_db[near], bank.cutoff_hz[near])
+    likelihood = _log_likelihood(bands_db, floor_db[:, None], bank.gain_db[near])
+    hz = _median_hz(likelihood, bank.cutoff_hz[near])
     heard = bands_db.amax(-1) > floor_db + HEARD_DB
-    return torch.where(heard & (hz < FULL_BAND * bank.half_rate), hz, bank.half_rate)
+    return torch.where(heard & (odds < 0) & (hz < FULL_BAND * bank.half_rate), hz, bank.half_rate)
 
 
 def _floor_db(level_db: Tensor) -> Tensor:
@@ -248,9 +257,9 @@ def _floor_db(level_db: Tensor) -> Tensor:
     return torch.maximum(level_db.amin(-1), dust_db)
 
 
-def _median_hz(bands_db: Tensor, floor_db: Tensor, gain_db: Tensor, cutoff_hz: Tensor) -> Tensor:
-    """Median cutoff (they ascend) under the posterior of the filters. (B, K), (B,), (B, N, K), (B, N) -> (B,)"""
-    weight = torch.softmax(_log_likelihood(bands_db, floor_db, gain_db), dim=-1).cumsum(-1)
+def _median_hz(likelihood: Tensor, cutoff_hz: Tensor) -> Tensor:
+    """Median of the cutoffs under the posterior of their filters. (B, N) logarithms, (B, N) ascending -> (B,)"""
+    weight = torch.softmax(likelihood, dim=-1).cumsum(-1)
     place = (weight < QUANTILE).sum(-1, keepdim=True).clamp_max(cutoff_hz.shape[1] - 1)
     return cutoff_hz.gather(1, place)[:, 0]
 
@@ -263,13 +272,13 @@ def _log_likelihood(bands_db: Tensor, floor_db: Tensor, gain_db: Tensor) -> Tens
 
     Args:
         bands_db: (B, K) level of each band.
-        floor_db: (B,) noise floor.
+        floor_db: (B, N) or (B, 1) noise floor.
         gain_db: (B, N, K) candidates.
 
     Returns:
         (B, N) log-likelihood up to a constant.
     """
-    floor = (floor_db / DB)[:, None].expand(gain_db.shape[:2])
+    floor = (floor_db / DB).expand(gain_db.shape[:2])
     state = bands_db[:, :1].expand_as(floor)
     variance = torch.full_like(state, START_DB2)
     total = torch.zeros_like(state)

@@ -1,0 +1,136 @@
+"""The cutoff estimate against the -3 dB point of the filter that made the cut."""
+
+from functools import lru_cache
+
+import pytest
+import torch
+
+from latentsr.signal.audio import read
+from latentsr.signal.bandwidth import CutoffEstimator, estimate_cutoff_hz
+from latentsr.signal.degrade import FAMILIES, Recipe, cutoff_3db_hz, degrade
+
+RATE = 48_000
+
+
+@lru_cache(maxsize=4)
+def programme(count: int = 4, seconds: float = 2.0) -> torch.Tensor:
+    """Bursts of noise that falls 6 dB per octave, and a decaying harmonic note. (B, 1, T)"""
+    generator = torch.Generator().manual_seed(0)
+    samples = int(seconds * RATE)
+    time_s = torch.arange(samples) / RATE
+    freqs_hz = torch.fft.rfftfreq(samples, 1 / RATE)
+    noise = torch.fft.rfft(torch.randn(count, samples, generator=generator))
+    noise = torch.fft.irfft(noise * (100 / freqs_hz.clamp_min(100)), n=samples)
+    bursts = noise / noise.std() * torch.exp(-8 * (time_s % 0.5))
+    pitch_hz = 110 + 40 * torch.arange(count)[:, None]
+    note = sum(torch.sin(2 * torch.pi * k * pitch_hz * time_s) / k for k in range(1, 60)) * torch.exp(-3 * (time_s % 1))
+    return (0.15 * (bursts + 0.3 * note))[:, None]
+
+
+def rounded(wave: torch.Tensor) -> torch.Tensor:
+    return (wave * 2**15).round() / 2**15
+
+
+def relative_errors(recipe: Recipe, wave: torch.Tensor | None = None) -> torch.Tensor:
+    wave = programme() if wave is None else wave
+    out = rounded(degrade(wave, [recipe] * len(wave), RATE))
+    return (estimate_cutoff_hz(out, RATE) / cutoff_3db_hz(recipe, RATE) - 1).abs()
+
+
+@pytest.mark.parametrize("cutoff_hz", [4_000.0, 8_000.0])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_steep_cut_is_found_within_3_percent(family, cutoff_hz):
+    assert relative_errors(Recipe(family, 8, cutoff_hz)).max() < 0.03
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_gentle_cut_is_found_within_10_percent_by_the_median(family):
+    assert relative_errors(Recipe(family, 3, 4_000.0)).median() < 0.10
+
+
+def test_white_noise_is_not_programme():
+    assert relative_errors(Recipe("cheby1", 8, 4_000.0, "white", amplitude=0.003, seed=1)).max() < 0.10
+
+
+@pytest.mark.parametrize("frequency_hz", [500.0, 4_200.0, 14_000.0])
+def test_tone_is_not_programme(frequency_hz):
+    tone = Recipe("cheby1", 8, 4_000.0, "tone", amplitude=0.2, frequency_hz=frequency_hz)
+    assert relative_errors(tone).max() < 0.05
+
+
+def test_hole_below_the_cutoff_is_not_the_cutoff():
+    wave = degrade(programme(), [Recipe("cheby1", 8, 8_000.0)] * 4, RATE)
+    spectrum = torch.fft.rfft(wave)
+    freqs_hz = torch.fft.rfftfreq(wave.shape[-1], 1 / RATE)
+    spectrum[..., (freqs_hz > 5_500) & (freqs_hz < 5_900)] = 0
+    holed = rounded(torch.fft.irfft(spectrum, n=wave.shape[-1]))
+    assert (estimate_cutoff_hz(holed, RATE) / 8_231 - 1).abs().max() < 0.05
+
+
+def test_natural_slope_is_not_a_cut():
+    assert torch.equal(estimate_cutoff_hz(rounded(programme()), RATE), torch.full((4,), 24_000.0))
+
+
+def test_silence_and_a_lone_bass_note_are_full_band():
+    time_s = torch.arange(2 * RATE) / RATE
+    bass = 0.5 * torch.sin(2 * torch.pi * 80 * time_s)
+    waves = torch.stack([torch.zeros_like(bass), bass, torch.full_like(bass, 0.1)])[:, None]
+    assert estimate_cutoff_hz(rounded(waves), RATE).tolist() == [24_000.0] * 3
+
+
+@pytest.mark.parametrize("samples", [1, 500, 5_000])
+def test_short_waves_get_an_answer(samples):
+    hz = estimate_cutoff_hz(programme()[..., :samples], RATE)
+    assert hz.shape == (4,) and bool(((hz >= 500) & (hz <= 24_000)).all())
+
+
+def test_answer_does_not_depend_on_the_batch():
+    recipes = [Recipe(family, 6, 5_000.0) for family in FAMILIES]
+    waves = degrade(programme(), recipes, RATE)
+    alone = torch.cat([estimate_cutoff_hz(waves[i : i + 1], RATE) for i in range(4)])
+    assert torch.allclose(estimate_cutoff_hz(waves, RATE), alone, rtol=1e-3)
+
+
+def test_level_does_not_matter():
+    wave = degrade(programme(), [Recipe("cheby1", 8, 4_000.0)] * 4, RATE)
+    loud, soft = estimate_cutoff_hz(wave, RATE), estimate_cutoff_hz(0.03 * wave, RATE)
+    assert (loud / soft - 1).abs().max() < 0.02
+
+
+def test_blocks_give_the_answer_of_the_whole():
+    wave = degrade(programme(), [Recipe("butter", 8, 6_000.0)] * 4, RATE)
+    estimator = CutoffEstimator(RATE)
+    for block in wave.split(10_007, dim=-1):
+        estimator.update(block)
+    assert torch.allclose(estimator.result(), estimate_cutoff_hz(wave, RATE), rtol=1e-3)
+
+
+def test_silent_channel_has_no_say_in_the_answer_for_a_recording():
+    left = degrade(programme(1), [Recipe("cheby1", 8, 4_000.0)], RATE)
+    estimator = CutoffEstimator(RATE).update(torch.cat([left, torch.zeros_like(left)]))
+    assert estimator.result()[1] == 24_000
+    assert estimator.result_together() == pytest.approx(estimator.result()[0].item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("sample_rate", [16_000, 44_100])
+def test_other_sampling_rates(sample_rate):
+    recipe = Recipe("cheby1", 8, 3_000.0)
+    wave = rounded(degrade(programme(), [recipe] * 4, sample_rate))
+    assert (estimate_cutoff_hz(wave, sample_rate) / cutoff_3db_hz(recipe, sample_rate) - 1).abs().max() < 0.05
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="cannot be found at 2000 Hz; resample to 4000"):
+        estimate_cutoff_hz(torch.zeros(1, 1, 100), 2_000)
+    with pytest.raises(ValueError, match="no samples yet"):
+        CutoffEstimator(RATE).result()
+    with pytest.raises(ValueError, match=r"shape \(batch, 1, samples\), got \(1, 100\)"):
+        estimate_cutoff_hz(torch.zeros(1, 100), RATE)
+
+
+def test_real_recordings_cut_as_the_evaluation_cuts_them(shared):
+    folder = shared / "data" / "dev" / "music"
+    files = sorted(folder.glob("visqol_*.flac"))[:6]
+    waves = [torch.from_numpy(read(path).samples.mean(0)).float()[None, None] for path in files]
+    errors = torch.cat([relative_errors(Recipe("cheby1", 8, 4_000.0), wave) for wave in waves])
+    assert errors.median() < 0.03
