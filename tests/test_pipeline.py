@@ -150,6 +150,14 @@ def test_guidance_and_denoise_change_the_sound(pipe):
     assert np.abs(pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0, denoise=True).audio - plain).max() > 1e-5
 
 
+def test_without_noise_the_seed_does_not_matter(pipe):
+    wave = programme(0.5)
+    one, other = (
+        pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0, temperature=0.0, seed=s).audio for s in (1, 2)
+    )
+    assert np.array_equal(one, other)
+
+
 def test_progress_ends_at_the_whole_duration(pipe):
     calls = []
     pipe(
@@ -173,6 +181,7 @@ def test_reconstruct_keeps_the_shape(pipe):
         ({"head": "mamba"}, ValueError, "choose one of vocoder"),
         ({"steps": 0}, ValueError, "steps must be"),
         ({"guidance_scale": -1.0}, ValueError, "guidance_scale must be"),
+        ({"temperature": 3.0}, ValueError, "temperature must be 0 to 2"),
         ({"cutoff_hz": 10.0}, ValueError, "cutoff_hz must be"),
         ({"sample_rate": None}, ValueError, "sample_rate="),
     ],

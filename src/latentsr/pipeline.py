@@ -20,7 +20,7 @@ from latentsr.output import RestorationOutput
 from latentsr.signal import audio
 from latentsr.signal.bandwidth import CutoffEstimator
 from latentsr.signal.chunks import take
-from latentsr.windowed import EDGE_SAMPLES, Diffusion, Job, decode
+from latentsr.windowed import EDGE_SAMPLES, Diffusion, Job, Sampling, decode
 
 __all__ = ["Pipeline", "RestorationOutput"]
 
@@ -55,12 +55,17 @@ class Pipeline(DiffusionPipeline):
         diffwave_mamba: nn.Module | None = None,
         default_steps: int = 4,
         default_guidance_scale: float = 1.0,
+        default_temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.register_modules(
             vae=vae, unet=unet, scheduler=scheduler, vocoder=vocoder, mamba_gan=mamba_gan, diffwave_mamba=diffwave_mamba
         )
-        self.register_to_config(default_steps=default_steps, default_guidance_scale=default_guidance_scale)
+        self.register_to_config(
+            default_steps=default_steps,
+            default_guidance_scale=default_guidance_scale,
+            default_temperature=default_temperature,
+        )
         self._folder: Path | None = None  # where components that are not loaded yet lie
         self._dtype = torch.float32
 
@@ -73,6 +78,7 @@ class Pipeline(DiffusionPipeline):
         head: str = DEFAULT_HEAD,
         steps: int | None = None,
         guidance_scale: float | None = None,
+        temperature: float | None = None,
         seed: int = 0,
         denoise: bool = False,
         cutoff_hz: float | None = None,
@@ -88,6 +94,7 @@ class Pipeline(DiffusionPipeline):
             head: which decoder makes the wave; a key of `latentsr.heads.HEADS`.
             steps: evaluations of the denoiser; None takes the model's default.
             guidance_scale: above 1 follows the condition harder, at twice the cost; None takes the model's default.
+            temperature: of the initial noise; None takes the model's default.
             seed: same seed, same result, however the recording is cut into windows.
             denoise: filter the known band too, instead of keeping it as it is.
             cutoff_hz: where the known band ends; None estimates it.
@@ -103,7 +110,7 @@ class Pipeline(DiffusionPipeline):
             ValueError: an argument is out of its range.
         """
         decoder, with_latents = self._head(head, use_latents)
-        steps, scale = self._sampling(steps, guidance_scale)
+        sampling = self._sampling(steps, guidance_scale, temperature)
         cutoff_hz = None if cutoff_hz is None else _checked_cutoff(cutoff_hz)
 
         def restore(one: Source) -> RestorationOutput:
@@ -120,7 +127,7 @@ class Pipeline(DiffusionPipeline):
                 latents, stride, left = None, WAVE_STRIDE, 1.0
                 if with_latents:
                     diffusion, left = Diffusion(self.vae, self.unet, self.scheduler), 1 - DIFFUSION_SHARE
-                    latents = diffusion(job, steps, scale, batch_size, bar.scaled(DIFFUSION_SHARE))
+                    latents = diffusion(job, sampling, batch_size, bar.scaled(DIFFUSION_SHARE))
                     stride = diffusion.stride
                 # 3. Head -> wide band, and the low band put back.
                 result.audio = decode(job, decoder, latents, stride, bar.scaled(left)).numpy()
@@ -172,7 +179,7 @@ class Pipeline(DiffusionPipeline):
             )
         source = folders.find(path, local_files_only=local_files_only)
         index = folders.read_index(source)
-        defaults = {key: index[key] for key in ("default_steps", "default_guidance_scale") if key in index}
+        defaults = {key: value for key, value in index.items() if key.startswith("default_")}
         pipe = cls(**defaults)
         pipe._folder, pipe._dtype = source, torch_dtype
         for head in heads if heads is not None else [DEFAULT_HEAD]:
@@ -222,14 +229,14 @@ class Pipeline(DiffusionPipeline):
             if isinstance(component, nn.Module):
                 component.to(device)
 
-    def _sampling(self, steps: int | None, scale: float | None) -> tuple[int, float]:
-        steps = self.config.default_steps if steps is None else steps
-        scale = self.config.default_guidance_scale if scale is None else scale
-        if not 1 <= steps <= 1000:
-            raise ValueError(f"steps must be 1 to 1000, got {steps}")
-        if not 0 <= scale <= 100:
-            raise ValueError(f"guidance_scale must be 0 to 100, got {scale}")
-        return steps, scale
+    def _sampling(self, steps: int | None, guidance_scale: float | None, temperature: float | None) -> Sampling:
+        """What was asked for, and the model's defaults for the rest."""
+        config = self.config
+        return Sampling(
+            config.default_steps if steps is None else steps,
+            config.default_guidance_scale if guidance_scale is None else guidance_scale,
+            config.default_temperature if temperature is None else temperature,
+        )
 
 
 class _Bar:

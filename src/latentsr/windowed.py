@@ -52,6 +52,21 @@ class Job:
         return torch.full((self.wave.shape[0],), self.cutoff_hz)
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How latents are drawn. `temperature` scales the initial noise: below 1 the draws lie nearer to the mean."""
+
+    steps: int
+    guidance_scale: float = 1.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        limits = {"steps": (1, 1000), "guidance_scale": (0, 100), "temperature": (0, 2)}
+        for name, (low, high) in limits.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
+
+
 class Diffusion:
     """Low band -> mel -> VAE encode -> denoiser and scheduler -> latents of the wide band."""
 
@@ -61,7 +76,7 @@ class Diffusion:
         self.stride, mel_stride = strides(vae)
         self.shape = (vae.config.latent_channels, AUDIO.n_mels // mel_stride)
 
-    def __call__(self, job: Job, steps: int, guidance_scale: float, batch_size: int, advance: Advance) -> Tensor:
+    def __call__(self, job: Job, sampling: Sampling, batch_size: int, advance: Advance) -> Tensor:
         """Scaled latents (C, Z, l, m) on the CPU."""
         channels, samples = job.wave.shape
         depth, rows = self.shape
@@ -72,7 +87,7 @@ class Diffusion:
             noise = [absolute_noise(job.seed, w.first, w.last - w.first, depth, rows) for w in group]
             condition = torch.cat([self.encode(job.low(w.first * self.stride, w.last * self.stride)) for w in group])
             shared = torch.stack(noise).repeat_interleave(channels, dim=0)  # the same for every channel
-            z = self.denoise(condition, shared, job.cutoff_hz, steps, guidance_scale)
+            z = self.denoise(condition, shared, job.cutoff_hz, sampling)
             for window, part in zip(group, z.float().cpu().split(channels), strict=True):
                 first, last = max(window.first, 0), min(window.last, total)
                 inside = slice(first - window.first, last - window.first)
@@ -86,7 +101,7 @@ class Diffusion:
         mel = self.mel(wave.to(self.vae.device, torch.float32)).to(self.vae.dtype)
         return mode(self.vae, mel)
 
-    def denoise(self, condition: Tensor, noise: Tensor, cutoff_hz: float, steps: int, guidance_scale: float) -> Tensor:
+    def denoise(self, condition: Tensor, noise: Tensor, cutoff_hz: float, sampling: Sampling) -> Tensor:
         """Run the scheduler on a batch of windows. (B, Z, l, m) -> (B, Z, l, m)"""
         end = torch.full((condition.shape[0],), cutoff_hz, device=condition.device)
         wanted = torch.full_like(end, AUDIO.sample_rate / 2)
@@ -94,12 +109,12 @@ class Diffusion:
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             x = x.to(condition.dtype)
             v = predict_v(self.unet, x, condition, t, end, wanted)
-            if guidance_scale != 1.0:
+            if sampling.guidance_scale != 1.0:
                 free = predict_v(self.unet, x, torch.zeros_like(condition), t, end, wanted)
-                v = guided(v, free, guidance_scale)
+                v = guided(v, free, sampling.guidance_scale)
             return v.float()
 
-        return sample(velocity, noise.to(condition.device), self.scheduler, steps)
+        return sample(velocity, sampling.temperature * noise.to(condition.device), self.scheduler, sampling.steps)
 
 
 def decode(job: Job, head: Head, latents: Tensor | None, stride: int, advance: Advance) -> Tensor:

@@ -83,6 +83,10 @@ def restore(
     guidance: Annotated[
         float | None, typer.Option(min=0.0, callback=_finite, help="Classifier-free guidance; 1 is none.")
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0.0, callback=_finite, help="Scales the initial noise; below 1 is nearer to the mean."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same band.")] = 0,
     denoise: Annotated[bool, typer.Option("--denoise", help="Also clean the low band of tones and hiss.")] = False,
     cutoff: Annotated[
@@ -114,6 +118,7 @@ def restore(
         head=head,
         steps=steps,
         guidance_scale=guidance,
+        temperature=temperature,
         seed=seed,
         denoise=denoise,
         cutoff_hz=cutoff,

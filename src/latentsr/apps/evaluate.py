@@ -30,6 +30,7 @@ def eval_command(
         str | None, typer.Option(help="Diffusion steps, separated by commas: one row each. [default: the model's]")
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. [default: the model's]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the initial noise. [default: the model's]")] = None,
     denoise: Annotated[bool, typer.Option("--denoise", help="Ask the heads to remove noise too.")] = False,
     use_latents: Annotated[bool, typer.Option("--use-latents", help="Let the Mamba heads decode latents.")] = False,
     known_cutoff: Annotated[bool, typer.Option("--known-cutoff", help="Tell the heads the true cutoff.")] = False,
@@ -68,8 +69,10 @@ def eval_command(
         "limit": limit,
     }
     step_counts = [None] if steps is None else _numbers(steps, int, "--steps")
-    options = {"guidance_scale": guidance, "denoise": denoise, "use_latents": use_latents}
-    asked = {name: value for name, value in options.items() if value}  # the pipeline's defaults stay its own
+    options = {"guidance_scale": guidance, "temperature": temperature, "denoise": denoise, "use_latents": use_latents}
+    asked = {
+        name: value for name, value in options.items() if value is not None and value is not False
+    }  # the pipeline's defaults stay its own
     with _one_line_errors():
         _make_folders(csv, json)
         conditions = build(Conditions, values, where="eval")

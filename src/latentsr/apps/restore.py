@@ -32,6 +32,7 @@ class Options:
     head: str = "vocoder"
     steps: int | None = None
     guidance_scale: float | None = None
+    temperature: float | None = None
     seed: int = 0
     denoise: bool = False
     cutoff_hz: float | None = None
@@ -164,6 +165,7 @@ def _restore(
         head=options.head,
         steps=options.steps,
         guidance_scale=options.guidance_scale,
+        temperature=options.temperature,
         seed=options.seed,
         denoise=options.denoise,
         cutoff_hz=options.cutoff_hz,
