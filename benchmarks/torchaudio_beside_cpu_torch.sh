@@ -2,7 +2,9 @@
 # PyPI's torchaudio links CUDA. Beside a CPU torch it cannot be imported, and then diffusers cannot either.
 # Installs it there, in an environment of its own, shows that it is broken, and restores a file with latentsr.
 #
-#   benchmarks/torchaudio_beside_cpu_torch.sh [VENV]     VENV: reuse this environment; default: a temporary one
+#   benchmarks/torchaudio_beside_cpu_torch.sh [VENV [MODEL]]
+#
+# VENV: an environment to reuse instead of a temporary one; MODEL: a model folder instead of the embedded default.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 scratch=$(mktemp -d)
@@ -35,6 +37,6 @@ db = 10 * torch.log10(error.square().mean() / ours.square().mean()).item()
 print(f"torchaudio's resampling against soxr's: {db:.0f} dB")
 assert db < -100, db
 PY
-"$venv/bin/latentsr" restore "$root/examples/phone_speech.flac" -o restored.flac --json
+"$venv/bin/latentsr" restore "$root/examples/phone_speech.flac" -o restored.flac --json ${2:+--model "$2"}
 [ -s restored.flac ]
 echo "restored beside torchaudio"
