@@ -81,6 +81,7 @@ def here(monkeypatch, capsys):
 
     def run(*words) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["latentsr", *map(str, words)])
+        monkeypatch.setattr(cli.signal, "signal", lambda *_: None)  # leave pytest's own handlers alone
         with pytest.raises(SystemExit) as exit_:
             cli.main()
         return exit_.value.code, capsys.readouterr().err
