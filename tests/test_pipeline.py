@@ -265,3 +265,45 @@ class TestFolder:
             Pipeline.from_pretrained(tmp_path)
         with pytest.raises(ModelError, match="not a model folder"):
             Pipeline.from_pretrained(tmp_path / "nowhere")
+
+
+class TestStream:
+    @pytest.mark.parametrize("block", [777, 48_000, 1_000_000])
+    def test_blocks_of_any_size_give_what_a_call_gives(self, pipe, block):
+        wave = programme(23, 2)
+        whole = pipe(wave, sample_rate=RATE, cutoff_hz=4000.0, steps=1).audio
+        blocks = (wave[:, i : i + block] for i in range(0, wave.shape[1], block))
+        pieces = list(pipe.stream(blocks, RATE, cutoff_hz=4000.0, peak=float(np.abs(wave).max()), steps=1))
+        streamed = np.concatenate(pieces, axis=1)
+        assert streamed.shape == whole.shape
+        assert np.abs(streamed - whole).max() < 1e-5
+
+    def test_the_stated_latency_is_kept(self, pipe):
+        wave, latency, block = programme(30), round(pipe.stream_latency_s() * RATE), 4_800
+        fed = 0
+
+        def blocks():
+            nonlocal fed
+            for i in range(0, wave.shape[1], block):
+                fed += block
+                yield wave[:, i : i + block]
+
+        given = 0
+        for piece in pipe.stream(blocks(), RATE, cutoff_hz=4000.0, steps=1):
+            assert fed - given <= latency + block
+            given += piece.shape[1]
+        assert given == wave.shape[1]
+
+    def test_cutoff_and_peak_are_heard_at_the_start(self, pipe):
+        wave = resample(programme(13), RATE, 16_000)
+        pieces = list(pipe.stream([wave[:, :100_000], wave[:, 100_000:]], 16_000, steps=1))
+        out = np.concatenate(pieces, axis=1)
+        assert out.shape == (1, 13 * RATE)
+        assert below_db(out, resample(wave, 16_000, RATE), 3500) < -60
+
+    def test_odds_and_ends(self, pipe):
+        assert list(pipe.stream([], RATE)) == []
+        with pytest.raises(AudioError, match="2 channels"):
+            list(pipe.stream([programme(0.1), programme(0.1, 2)], RATE, cutoff_hz=4000.0))
+        loud = [np.zeros((1, 4800), np.float32)] * 3
+        assert np.concatenate(list(pipe.stream(loud, RATE)), axis=1).shape == (1, 14_400)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,24 +15,22 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import Tensor, nn
 
 from latentsr import folder as folders
+from latentsr import source as sources
 from latentsr.config import AUDIO
 from latentsr.heads import DEFAULT_HEAD, HEADS, Head
 from latentsr.output import RestorationOutput
-from latentsr.signal import audio
-from latentsr.signal.bandwidth import CutoffEstimator
 from latentsr.signal.chunks import take
-from latentsr.windowed import EDGE_SAMPLES, Diffusion, Job, Sampling, decode
+from latentsr.signal.level import network_gain
+from latentsr.source import Samples, Source
+from latentsr.streaming import stream
+from latentsr.windowed import EDGE_SAMPLES, Diffusion, Restorer, Sampling, Setting
 
 __all__ = ["Pipeline", "RestorationOutput"]
 
-Samples = np.ndarray | Tensor
-Source = str | os.PathLike[str] | Samples
 Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
 DIFFUSION = ("vae", "unet", "scheduler")  # the components that make latents
 DIFFUSION_SHARE = 0.8  # of the progress bar
-WAVE_STRIDE = 8  # mel frames that windows come in where there are no latents
-BLOCK_SAMPLES = 480_000  # 10 s at a time for the cutoff estimate
 
 
 class Pipeline(DiffusionPipeline):
@@ -109,47 +108,88 @@ class Pipeline(DiffusionPipeline):
             AudioError: the recording cannot be read or is not one.
             ValueError: an argument is out of its range.
         """
-        decoder, with_latents = self._head(head, use_latents)
-        sampling = self._sampling(steps, guidance_scale, temperature)
-        cutoff_hz = None if cutoff_hz is None else _checked_cutoff(cutoff_hz)
+        decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size)
+        cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
 
         def restore(one: Source) -> RestorationOutput:
-            # 1. The recording at 48 kHz, and where its pass band ends.
-            wave, subtype, tags = _read(one, sample_rate)
-            end_hz = _estimate(wave) if cutoff_hz is None else cutoff_hz
+            wave, subtype, tags = sources.read(one, sample_rate)
+            end_hz = sources.estimate(wave) if cutoff_hz is None else cutoff_hz
             seconds = wave.shape[-1] / AUDIO.sample_rate
             result = RestorationOutput(wave.numpy(), AUDIO.sample_rate, end_hz, seconds, subtype, tags)
             if end_hz >= AUDIO.sample_rate / 2 and not denoise:
                 return result
-            job = Job(wave, end_hz, seed, denoise)
+            setting = Setting(end_hz, sources.peak_of(wave), seed, denoise)
             with _Bar(self, seconds, progress) as bar:
-                # 2. Low band -> mel -> VAE encode -> diffusion -> latents.
-                latents, stride, left = None, WAVE_STRIDE, 1.0
-                if with_latents:
-                    diffusion, left = Diffusion(self.vae, self.unet, self.scheduler), 1 - DIFFUSION_SHARE
-                    latents = diffusion(job, sampling, batch_size, bar.scaled(DIFFUSION_SHARE))
-                    stride = diffusion.stride
-                # 3. Head -> wide band, and the low band put back.
-                result.audio = decode(job, decoder, latents, stride, bar.scaled(left)).numpy()
+                restorer = Restorer(decoder, diffusion, setting, bar.update)
+                restored, at = np.empty_like(result.audio), 0
+                for piece in chain(restorer.push(wave), restorer.finish()):
+                    restored[:, at : at + piece.shape[-1]] = piece.numpy()
+                    at += piece.shape[-1]
+            result.audio = restored
             return result
 
         if isinstance(source, (list, tuple)):
             return [restore(one) for one in source]
         return restore(cast(Source, source))
 
+    def stream(
+        self,
+        blocks: Iterable[Samples],
+        sample_rate: int,
+        *,
+        head: str = DEFAULT_HEAD,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        seed: int = 0,
+        denoise: bool = False,
+        cutoff_hz: float | None = None,
+        peak: float | None = None,
+        use_latents: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """Restore a recording that comes in blocks; the blocks may have any length.
+
+        What is not known of it yet, its cutoff and its largest absolute sample, is taken from the first
+        `stream_latency_s` seconds unless given. With both given the result is that of a call on the whole.
+
+        Args:
+            blocks: samples (T,) or (C, T), full scale 1.0, all with as many channels.
+            sample_rate: of the blocks, Hz.
+            head: as in a call; so are steps, guidance_scale, temperature, seed, denoise, cutoff_hz and use_latents.
+            steps: evaluations of the denoiser.
+            guidance_scale: how hard to follow the condition.
+            temperature: of the initial noise.
+            seed: same seed, same result.
+            denoise: filter the known band too.
+            cutoff_hz: where the known band ends.
+            peak: largest absolute sample to come.
+            use_latents: let a head that can do without them decode the diffusion's latents.
+
+        Yields:
+            (C, n) float32 at 48 kHz, in order and without gaps, as long in all as what came in.
+        """
+        decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size=1)
+        end_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
+        yield from stream(sources.resampled(blocks, sample_rate), decoder, diffusion, end_hz, peak, seed, denoise)
+
+    def stream_latency_s(self, head: str = DEFAULT_HEAD, use_latents: bool = False) -> float:
+        """A sample that goes into `stream` comes out when so many more seconds have gone in, at the latest."""
+        decoder, diffusion = self._parts(head, use_latents, None, None, None, batch_size=1)
+        return Restorer(decoder, diffusion, Setting(0.0, 0.0)).latency_samples / AUDIO.sample_rate
+
     @torch.inference_mode()
     def reconstruct(self, wave: Tensor) -> Tensor:
         """Wide-band waves (B, 1, T) through VAE and vocoder alone: the ceiling of every diffusion row."""
-        decoder, _ = self._head("vocoder")
-        diffusion = Diffusion(self.vae, self.unet, self.scheduler)
+        decoder, diffusion = self._parts("vocoder", True, None, None, None, batch_size=1)
+        assert diffusion is not None
         hop, samples = diffusion.stride * AUDIO.hop_length, wave.shape[-1]
         made = []
         for one in wave:
-            job = Job(one, AUDIO.sample_rate / 2)
-            whole = take(one, -EDGE_SAMPLES, -(-(samples + EDGE_SAMPLES) // hop) * hop) * job.gain
-            latents = diffusion.encode(whole[:, None])
-            wide = decoder(whole[:, None].to(latents), job.ends().to(latents), latents, keep_known=False)
-            made.append(wide.float().cpu()[..., EDGE_SAMPLES : EDGE_SAMPLES + samples] / job.gain)
+            gain = network_gain(sources.peak_of(one))
+            whole = take(one, -EDGE_SAMPLES, -(-(samples + EDGE_SAMPLES) // hop) * hop)[:, None] * gain
+            latents = diffusion.encode(whole)
+            wide = decoder(whole.to(latents), torch.zeros(1).to(latents), latents, keep_known=False)
+            made.append(wide.float().cpu()[..., EDGE_SAMPLES : EDGE_SAMPLES + samples] / gain)
         return torch.cat(made)
 
     @classmethod
@@ -183,7 +223,7 @@ class Pipeline(DiffusionPipeline):
         pipe = cls(**defaults)
         pipe._folder, pipe._dtype = source, torch_dtype
         for head in heads if heads is not None else [DEFAULT_HEAD]:
-            pipe._head(head)
+            pipe._parts(head)
         return pipe
 
     def save_pretrained(
@@ -205,14 +245,26 @@ class Pipeline(DiffusionPipeline):
             self.register_modules(**own)
         folders.write_hashes(Path(save_directory))
 
-    def _head(self, name: str, use_latents: bool = False) -> tuple[Head, bool]:
-        """The head by name, with all networks loaded that it runs on, and whether it gets the diffusion's latents."""
-        if name not in HEADS:
-            raise ValueError(f"unknown head {name!r}; choose one of {', '.join(HEADS)}")
-        head = HEADS[name]
-        with_latents = head.needs_latents or use_latents
-        self._load([*head.components, *(DIFFUSION if with_latents else ())])
-        return head(**{component: getattr(self, component) for component in head.components}), with_latents
+    def _parts(
+        self,
+        head: str,
+        use_latents: bool = False,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        batch_size: int = 1,
+    ) -> tuple[Head, Diffusion | None]:
+        """The head by name and the diffusion that it gets latents from, with all their networks loaded."""
+        if head not in HEADS:
+            raise ValueError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
+        kind = HEADS[head]
+        with_latents = kind.needs_latents or use_latents
+        self._load([*kind.components, *(DIFFUSION if with_latents else ())])
+        decoder = kind(**{component: getattr(self, component) for component in kind.components})
+        if not with_latents:
+            return decoder, None
+        sampling = self._sampling(steps, guidance_scale, temperature)
+        return decoder, Diffusion(self.vae, self.unet, self.scheduler, sampling, batch_size)
 
     def _load(self, names: Sequence[str]) -> None:
         """Load components that are not there yet, from the folder the pipeline came from."""
@@ -253,66 +305,11 @@ class _Bar:
         if self.bar is not None:
             self.bar.close()
 
-    def scaled(self, part: float) -> Callable[[float], None]:
-        """`advance` for a stage that is this part of the whole."""
-        return lambda share: self.advance(part * share)
-
-    def advance(self, share: float) -> None:
-        before, self.done = self.done, min(self.done + share * self.seconds, self.seconds)
+    def update(self, diffused: int, decoded: int) -> None:
+        """Take over what the restorer has done, in samples."""
+        share = DIFFUSION_SHARE * diffused + (1 - DIFFUSION_SHARE) * decoded if diffused else decoded
+        before, self.done = self.done, min(share / AUDIO.sample_rate, self.seconds)
         if self.bar is not None:
             self.bar.update(self.done - before)
         elif self.progress is not None:
             self.progress(self.done, self.seconds)
-
-
-def _read(source: Source, sample_rate: int | None) -> tuple[Tensor, str | None, dict[str, str]]:
-    """(C, T) float32 at 48 kHz, and the subtype and tags of a file."""
-    subtype, tags = None, {}
-    if isinstance(source, (np.ndarray, Tensor)):
-        if sample_rate is None:
-            raise ValueError("samples need their rate; pass sample_rate=")
-        samples = _checked_samples(source.detach().cpu().numpy() if isinstance(source, Tensor) else source)
-    else:
-        recording = audio.read(source)
-        if sample_rate not in (None, recording.sample_rate):
-            raise ValueError(
-                f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files"
-            )
-        samples, sample_rate, subtype, tags = (
-            recording.samples,
-            recording.sample_rate,
-            recording.subtype,
-            recording.tags,
-        )
-        del recording
-    return torch.from_numpy(audio.resample(samples, sample_rate, AUDIO.sample_rate)), subtype, tags
-
-
-def _checked_samples(samples: np.ndarray) -> np.ndarray:
-    """(C, T) float32 of an array; raise AudioError where it is no audio."""
-    if samples.ndim not in (1, 2) or samples.size == 0 or not np.issubdtype(samples.dtype, np.floating):
-        raise audio.AudioError(
-            "samples must be float, (samples,) or (channels, samples), full scale 1.0; "
-            f"got {samples.dtype} {samples.shape}"
-        )
-    samples = np.atleast_2d(samples).astype(np.float32)
-    if samples.shape[0] > audio.MAX_CHANNELS:
-        raise audio.AudioError(f"samples are (channels, samples); {samples.shape[0]} channels are too many: transpose?")
-    bad = np.flatnonzero(~np.isfinite(samples).all(axis=0))
-    if bad.size:
-        raise audio.AudioError(f"{bad.size} samples are NaN or infinite, the first at {bad[0]}; repair them first")
-    return samples
-
-
-def _estimate(wave: Tensor) -> float:
-    """Cutoff of a recording (C, T) in Hz, the highest of its channels."""
-    estimator = CutoffEstimator(AUDIO.sample_rate)
-    for block in wave.split(BLOCK_SAMPLES, dim=-1):
-        estimator.update(block[:, None])
-    return float(estimator.result().max())
-
-
-def _checked_cutoff(cutoff_hz: float) -> float:
-    if not 500 <= cutoff_hz <= AUDIO.sample_rate / 2:
-        raise ValueError(f"cutoff_hz must be 500 to {AUDIO.sample_rate // 2}, got {cutoff_hz}")
-    return float(cutoff_hz)

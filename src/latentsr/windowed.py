@@ -1,4 +1,8 @@
-"""The two halves of a restoration, window by window: recording -> latents, and latents -> recording."""
+"""The engine: a recording goes in, in blocks of any size, and comes out restored, window by window.
+
+A window of diffusion makes latents, cross-faded with its neighbours'; a window of decoding makes them a wave and puts
+the low band back. Both run as soon as their context is there, so that a whole file and a stream are the same thing.
+"""
 
 from __future__ import annotations
 
@@ -14,42 +18,28 @@ from latentsr.heads import Head
 from latentsr.models.unet import DenoisingUNet, frame_multiple, predict_v
 from latentsr.models.vae import mode, strides
 from latentsr.sampling import absolute_noise, guided, sample
-from latentsr.signal.chunks import Window, take, trapezoid, windows
+from latentsr.signal.chunks import Window, take, trapezoid, window_at
 from latentsr.signal.denoise import filter_by_mel
 from latentsr.signal.level import network_gain, turn_down
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.signal.mel import MelSpectrogram
 
-Advance = Callable[[float], None]  # called with the share of the whole job that was done
-
 CORE = 64  # latent frames that one window answers for: 5.12 s at 8 mel frames each
 MARGIN = 8  # looked at on each side; the outer half is thrown away, the inner half cross-faded
 FADE = 8
 EDGE_SAMPLES = 9600  # 0.2 s of wave around every window, for the filters and the STFT
+WAVE_STRIDE = 8  # mel frames per position where there are no latents
+ENDLESS = 2**62  # latent frames of a stream that has not ended
 
 
-@dataclass
-class Job:
-    """A recording to restore: wave (C, T) at 48 kHz on the CPU, and what holds for all of it."""
+@dataclass(frozen=True)
+class Setting:
+    """What holds for the whole recording: where its band ends, its largest absolute sample, the seed, denoising."""
 
-    wave: Tensor
     cutoff_hz: float
+    peak: float
     seed: int = 0
     denoise: bool = False
-
-    def __post_init__(self) -> None:
-        self.peak = max(float(self.wave.max()), -float(self.wave.min()))  # abs() would copy a long recording
-        self.gain = network_gain(self.peak)
-
-    def low(self, first: int, last: int) -> Tensor:
-        """Low band of mel frames [first, last) as the networks get it. (C, 1, (last - first) * hop)"""
-        start, stop = first * AUDIO.hop_length - EDGE_SAMPLES, last * AUDIO.hop_length + EDGE_SAMPLES
-        cut = cut_sharply(take(self.wave, start, stop)[:, None] * self.gain, self.ends(), AUDIO.sample_rate)
-        return cut[..., EDGE_SAMPLES:-EDGE_SAMPLES]
-
-    def ends(self) -> Tensor:
-        """The cutoff once per channel. (C,)"""
-        return torch.full((self.wave.shape[0],), self.cutoff_hz)
 
 
 @dataclass(frozen=True)
@@ -70,39 +60,37 @@ class Sampling:
 class Diffusion:
     """Low band -> mel -> VAE encode -> denoiser and scheduler -> latents of the wide band."""
 
-    def __init__(self, vae: AutoencoderKL, unet: DenoisingUNet, scheduler: SchedulerMixin) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        unet: DenoisingUNet,
+        scheduler: SchedulerMixin,
+        sampling: Sampling,
+        batch_size: int = 1,
+    ) -> None:
         self.vae, self.unet, self.scheduler = vae, unet, scheduler
+        self.sampling, self.batch_size = sampling, batch_size
         self.mel = MelSpectrogram(AUDIO).to(vae.device)
         self.stride, mel_stride = strides(vae)
+        self.multiple = frame_multiple(unet)
         self.shape = (vae.config.latent_channels, AUDIO.n_mels // mel_stride)
 
-    def __call__(self, job: Job, sampling: Sampling, batch_size: int, advance: Advance) -> Tensor:
-        """Scaled latents (C, Z, l, m) on the CPU."""
-        channels, samples = job.wave.shape
-        depth, rows = self.shape
-        total = -(-samples // (self.stride * AUDIO.hop_length))
-        latents = torch.zeros(channels, depth, total, rows)
-        plan = list(windows(total, CORE, MARGIN, frame_multiple(self.unet)))
-        for group in _batches(plan, batch_size):
-            noise = [absolute_noise(job.seed, w.first, w.last - w.first, depth, rows) for w in group]
-            condition = torch.cat([self.encode(job.low(w.first * self.stride, w.last * self.stride)) for w in group])
-            shared = torch.stack(noise).repeat_interleave(channels, dim=0)  # the same for every channel
-            z = self.denoise(condition, shared, job.cutoff_hz, sampling)
-            for window, part in zip(group, z.float().cpu().split(channels), strict=True):
-                first, last = max(window.first, 0), min(window.last, total)
-                inside = slice(first - window.first, last - window.first)
-                weights = trapezoid(window, total, FADE)[inside, None]
-                latents[:, :, first:last] += part[:, :, inside] * weights
-                advance((window.stop - window.start) / total)
-        return latents
+    def __call__(self, low: list[Tensor], group: list[Window], setting: Setting) -> list[Tensor]:
+        """Latents (C, Z, l, m) of the low bands (C, 1, T) of windows of one length, on the CPU."""
+        channels = low[0].shape[0]
+        noise = [absolute_noise(setting.seed, w.first, w.last - w.first, *self.shape) for w in group]
+        shared = torch.stack(noise).repeat_interleave(channels, dim=0)  # the same for every channel
+        z = self.denoise(self.encode(torch.cat(low)), shared, setting.cutoff_hz)
+        return list(z.float().cpu().split(channels))
 
     def encode(self, wave: Tensor) -> Tensor:
         """Scaled latents of waves. (B, 1, T) -> (B, Z, l, m)"""
         mel = self.mel(wave.to(self.vae.device, torch.float32)).to(self.vae.dtype)
         return mode(self.vae, mel)
 
-    def denoise(self, condition: Tensor, noise: Tensor, cutoff_hz: float, sampling: Sampling) -> Tensor:
+    def denoise(self, condition: Tensor, noise: Tensor, cutoff_hz: float) -> Tensor:
         """Run the scheduler on a batch of windows. (B, Z, l, m) -> (B, Z, l, m)"""
+        sampling = self.sampling
         end = torch.full((condition.shape[0],), cutoff_hz, device=condition.device)
         wanted = torch.full_like(end, AUDIO.sample_rate / 2)
 
@@ -117,44 +105,154 @@ class Diffusion:
         return sample(velocity, sampling.temperature * noise.to(condition.device), self.scheduler, sampling.steps)
 
 
-def decode(job: Job, head: Head, latents: Tensor | None, stride: int, advance: Advance) -> Tensor:
-    """Restored wave (C, T): the head's band above the cutoff, the recording itself below.
+class Restorer:
+    """Restores one recording: `push` blocks (C, n) at 48 kHz, `finish`, and take what each yields.
 
-    `latents` are the diffusion's, `stride` mel frames each.
+    What comes out is in order, without gaps, and as long as what went in. The result does not depend on how the
+    recording was cut into blocks.
     """
-    hop, samples = stride * AUDIO.hop_length, job.wave.shape[-1]
-    restored = torch.empty_like(job.wave)
-    margin = -(-head.context_frames // stride) + 1
-    mel = MelSpectrogram(AUDIO)
-    total = -(-samples // hop)
-    for window in windows(total, CORE, margin):
-        first, last = window.first * hop, window.last * hop
-        low = job.low(window.first * stride, window.last * stride).to(head.device, head.dtype)
-        z = None if latents is None else _take_latents(latents, window.first, window.last).to(low)
-        generator = torch.Generator().manual_seed(job.seed)
-        wide = head(low, job.ends().to(low.device), z, generator=generator, keep_known=not job.denoise)
-        wide = wide.float().cpu() / job.gain
-        source = take(job.wave, first, last)
+
+    def __init__(
+        self,
+        head: Head,
+        diffusion: Diffusion | None,
+        setting: Setting,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.head, self.diffusion, self.setting = head, diffusion, setting
+        self.on_progress = on_progress  # called with (samples diffused, samples decoded)
+        self.gain = network_gain(setting.peak)
+        self.mel = MelSpectrogram(AUDIO)
+        self.stride = WAVE_STRIDE if diffusion is None else diffusion.stride
+        self.hop = self.stride * AUDIO.hop_length  # samples per position
+        self.margin = -(-head.context_frames // self.stride) + 1  # positions on each side of a decoded window
+        self.wave = torch.zeros(0, 0)  # what is still needed of the recording
+        self.offset = 0  # samples before it that are gone
+        self.total = ENDLESS  # positions of the recording
+        self.diffused = self.decoded = 0  # positions that are done
+        self.latents: Tensor | None = None  # (C, Z, l, m) from position `first_latent` on
+        self.first_latent = 0
+
+    @property
+    def latency_samples(self) -> int:
+        """A sample that goes in comes out when so many more have gone in, at the latest."""
+        positions = CORE + self.margin
+        if self.diffusion is not None:
+            windows = -(-(positions + FADE // 2) // CORE)
+            last = window_at((windows - 1) * CORE, ENDLESS, CORE, MARGIN, self.diffusion.multiple)
+            positions = max(positions, last.last)
+        return positions * self.hop + EDGE_SAMPLES
+
+    def push(self, block: Tensor) -> Iterator[Tensor]:
+        """Take in samples (C, n); yield what is ready."""
+        self.wave = torch.cat([self.wave, block], dim=-1) if self.wave.numel() else block
+        yield from self._ready()
+
+    def finish(self) -> Iterator[Tensor]:
+        """Yield the rest."""
+        self.total = -(-self._samples // self.hop)
+        yield from self._ready()
+
+    @property
+    def _samples(self) -> int:
+        return self.offset + self.wave.shape[-1]
+
+    def _ready(self) -> Iterator[Tensor]:
+        """Run every window whose context is there."""
+        while True:
+            if (window := self._decoding_window()) is not None:
+                yield self._decode(window)
+                self._forget()
+            elif self.diffusion is not None and (group := self._diffusion_windows(self.diffusion)):
+                self._diffuse(self.diffusion, group)
+            else:
+                return
+            if self.on_progress is not None:
+                samples = [min(done * self.hop, self._samples) for done in (self.diffused, self.decoded)]
+                self.on_progress(*samples)
+
+    # --- recording -> latents ---------------------------------------------------------------------------------------
+
+    def _diffusion_windows(self, diffusion: Diffusion) -> list[Window]:
+        """The next windows of one length, as many as a batch takes, as far as the recording is there for them."""
+        group: list[Window] = []
+        start = self.diffused
+        while len(group) < diffusion.batch_size and start < self.total:
+            window = window_at(start, self.total, CORE, MARGIN, diffusion.multiple)
+            needed = window.last * self.hop + EDGE_SAMPLES
+            other_length = bool(group) and window.last - window.first != group[0].last - group[0].first
+            if (self.total == ENDLESS and needed > self._samples) or other_length:
+                break
+            group.append(window)
+            start = window.stop
+        return group
+
+    def _diffuse(self, diffusion: Diffusion, group: list[Window]) -> None:
+        parts = diffusion([self._low(window) for window in group], group, self.setting)
+        for window, part in zip(group, parts, strict=True):
+            first, last = max(window.first, 0), min(window.last, self.total)
+            inside = slice(first - window.first, last - window.first)
+            faded = part[:, :, inside] * trapezoid(window, self.total, FADE)[inside, None]
+            latents = part.new_zeros(*part.shape[:2], 0, part.shape[3]) if self.latents is None else self.latents
+            grown = part.new_zeros(*part.shape[:2], last - self.first_latent, part.shape[3])
+            grown[:, :, : latents.shape[2]] = latents
+            grown[:, :, first - self.first_latent :] += faded
+            self.latents, self.diffused = grown, window.stop
+
+    # --- latents -> recording ---------------------------------------------------------------------------------------
+
+    def _decoding_window(self) -> Window | None:
+        """The next window, if latents and recording are there for it."""
+        if self.decoded >= self.total:
+            return None
+        window = window_at(self.decoded, self.total, CORE, self.margin)
+        heard = self.total != ENDLESS or window.last * self.hop + EDGE_SAMPLES <= self._samples
+        drawn = self.diffusion is None or self.diffused >= self.total or window.last <= self.diffused - FADE // 2
+        return window if heard and drawn else None
+
+    def _decode(self, window: Window) -> Tensor:
+        """Restored wave (C, n) of a window: the head's band above the cutoff, the recording itself below."""
+        head, setting = self.head, self.setting
+        low = self._low(window).to(head.device, head.dtype)
+        ends = torch.full((low.shape[0],), setting.cutoff_hz)
+        latents = None if self.latents is None else self._take_latents(self.latents, window).to(low)
+        generator = torch.Generator().manual_seed(setting.seed)
+        wide = head(low, ends.to(low.device), latents, generator=generator, keep_known=not setting.denoise)
+        wide = wide.float().cpu() / self.gain
+        source = self._take(window.first * self.hop, window.last * self.hop)
         kept = source[:, None]
-        if job.denoise:
-            kept = filter_by_mel(kept * job.gain, wide * job.gain, mel) / job.gain
-        merged = merge(kept, wide, job.ends(), AUDIO.sample_rate)[:, 0]
-        merged = turn_down(source, merged, ceiling=max(1.0, job.peak))
-        start, stop = window.start * hop, min(window.stop * hop, samples)
-        restored[:, start:stop] = merged[:, start - first : stop - first]
-        advance((window.stop - window.start) / total)
-    return restored
+        if setting.denoise:
+            kept = filter_by_mel(kept * self.gain, wide * self.gain, self.mel) / self.gain
+        merged = merge(kept, wide, ends, AUDIO.sample_rate)[:, 0]
+        merged = turn_down(source, merged, ceiling=max(1.0, setting.peak))
+        self.decoded = window.stop
+        start, stop = window.start * self.hop, min(window.stop * self.hop, self._samples)
+        return merged[:, start - window.first * self.hop : stop - window.first * self.hop]
 
+    # --- what is kept of the recording --------------------------------------------------------------------------------
 
-def _batches(plan: list[Window], size: int) -> Iterator[list[Window]]:
-    """Up to `size` windows of one length together; the last window is the one that may be shorter."""
-    for same in (plan[:-1], plan[-1:]):
-        for i in range(0, len(same), size):
-            yield same[i : i + size]
+    def _take(self, first: int, last: int) -> Tensor:
+        """Samples [first, last) of the recording, mirrored beyond its ends. (C, last - first)"""
+        return take(self.wave, first - self.offset, last - self.offset)
 
+    def _low(self, window: Window) -> Tensor:
+        """Low band of a window as the networks get it. (C, 1, T)"""
+        wave = self._take(window.first * self.hop - EDGE_SAMPLES, window.last * self.hop + EDGE_SAMPLES)
+        ends = torch.full((wave.shape[0],), self.setting.cutoff_hz)
+        return cut_sharply(wave[:, None] * self.gain, ends, AUDIO.sample_rate)[..., EDGE_SAMPLES:-EDGE_SAMPLES]
 
-def _take_latents(latents: Tensor, first: int, last: int) -> Tensor:
-    """Latent frames [first, last) of (C, Z, l, m), mirrored beyond the ends as the wave is."""
-    channels, depth, frames, rows = latents.shape
-    flat = latents.permute(0, 1, 3, 2).reshape(-1, frames)
-    return take(flat, first, last).view(channels, depth, rows, -1).permute(0, 1, 3, 2)
+    def _take_latents(self, latents: Tensor, window: Window) -> Tensor:
+        """Latents of a window, mirrored beyond the ends as the wave is. (C, Z, l, m)"""
+        channels, depth, frames, rows = latents.shape
+        flat = latents.permute(0, 1, 3, 2).reshape(-1, frames)
+        taken = take(flat, window.first - self.first_latent, window.last - self.first_latent)
+        return taken.view(channels, depth, rows, -1).permute(0, 1, 3, 2)
+
+    def _forget(self) -> None:
+        """Let go of samples and latents that no window will look at again."""
+        if self.latents is not None:
+            gone = max(self.decoded - self.margin - self.first_latent, 0)
+            self.latents, self.first_latent = self.latents[:, :, gone:], self.first_latent + gone
+        looked_at = [self.decoded - self.margin] + ([self.diffused - MARGIN] if self.diffusion is not None else [])
+        gone = max(min(looked_at) * self.hop - EDGE_SAMPLES - self.offset, 0)
+        self.wave, self.offset = self.wave[:, gone:], self.offset + gone

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from latentsr.signal.chunks import take, trapezoid, windows
+from latentsr.signal.chunks import take, trapezoid, window_at
+
+
+def windows(total, core, margin, multiple):
+    start = 0
+    while start < total:
+        window = window_at(start, total, core, margin, multiple)
+        yield window
+        start = window.stop
 
 
 @pytest.mark.parametrize("total", [1, 7, 64, 65, 200])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,15 +19,14 @@ class Window:
     last: int
 
 
-def windows(total: int, core: int, margin: int, multiple: int = 1) -> Iterator[Window]:
-    """Cover [0, total) by cores of `core` positions, each seen with `margin` more on both sides.
+def window_at(start: int, total: int, core: int, margin: int, multiple: int = 1) -> Window:
+    """The window from `start` on: a core of up to `core` positions, seen with `margin` more on both sides.
 
-    A window may look beyond the ends; the number of positions it looks at is a multiple of `multiple`.
+    It may look beyond the ends; the number of positions it looks at is a multiple of `multiple`.
     """
-    for start in range(0, total, core):
-        stop = min(start + core, total)
-        first, length = start - margin, stop - start + 2 * margin
-        yield Window(start, stop, first, first + -(-length // multiple) * multiple)
+    stop = min(start + core, total)
+    first, length = start - margin, stop - start + 2 * margin
+    return Window(start, stop, first, first + -(-length // multiple) * multiple)
 
 
 def take(wave: Tensor, first: int, last: int) -> Tensor:

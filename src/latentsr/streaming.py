@@ -1,0 +1,57 @@
+"""A recording that comes in blocks: listen first, then restore as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentsr.config import AUDIO
+from latentsr.heads import Head
+from latentsr.source import estimate, peak_of
+from latentsr.windowed import Diffusion, Restorer, Setting
+
+
+def stream(
+    blocks: Iterator[Tensor],
+    head: Head,
+    diffusion: Diffusion | None,
+    cutoff_hz: float | None,
+    peak: float | None,
+    seed: int,
+    denoise: bool,
+) -> Iterator[np.ndarray]:
+    """Blocks (C, n) at 48 kHz in, restored blocks out.
+
+    Cutoff and peak, unless given, are those of the first blocks, as many as the restorer waits for anyway.
+    """
+    latency = Restorer(head, diffusion, Setting(0.0, 0.0)).latency_samples
+    first: list[Tensor] = []
+    for block in blocks:
+        first.append(block)
+        if sum(b.shape[-1] for b in first) >= latency:
+            break
+    if not first:
+        return
+    heard = torch.cat(first, dim=-1)
+    end_hz = estimate(heard) if cutoff_hz is None else cutoff_hz
+    if end_hz >= AUDIO.sample_rate / 2 and not denoise:
+        yield heard.numpy()
+        for block in blocks:
+            yield block.numpy()
+        return
+    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise)
+    restorer = Restorer(head, diffusion, setting)
+    yield from _run(restorer, heard)
+    for block in blocks:
+        yield from _run(restorer, block)
+    yield from _run(restorer, None)
+
+
+def _run(restorer: Restorer, block: Tensor | None) -> list[np.ndarray]:
+    """Push a block, or finish. Inference mode must not stay on while a generator waits for its caller."""
+    with torch.inference_mode():
+        pieces = restorer.finish() if block is None else restorer.push(block)
+        return [piece.numpy() for piece in pieces]
