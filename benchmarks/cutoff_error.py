@@ -67,7 +67,7 @@ def entry(errors: list[float]) -> str:
 
 
 def print_table(title: str, rows: dict[str, dict[str, list[float]]]) -> None:
-    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    columns = sorted({column for row in rows.values() for column in row}, key=lambda name: (name == "order 7-10", name))
     print(f"\n{title}\n\n| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(entry(row.get(column, [])) for column in columns)} |")
