@@ -110,6 +110,11 @@ def test_odd_inputs_are_answers(pipe, wave):
     assert np.abs(out.audio).max() <= max(1e-4, np.abs(wave).max() + 0.05)
 
 
+def test_a_silent_channel_does_not_hide_the_cutoff(pipe):
+    wave = np.concatenate([programme(2), np.zeros((1, 96_000), np.float32)])
+    assert pipe(wave, sample_rate=RATE, steps=1).cutoff_hz == pytest.approx(4000, rel=0.1)
+
+
 def test_full_band_comes_back_bit_for_bit(pipe):
     wave = (0.1 * np.random.default_rng(0).standard_normal((2, 96_000))).astype(np.float32)
     out = pipe(wave, sample_rate=RATE)

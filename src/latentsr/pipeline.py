@@ -299,6 +299,7 @@ class _Bar:
 
     def __enter__(self) -> _Bar:
         self.bar = self.pipe.progress_bar(total=self.seconds) if self.progress is None else None
+        self.update(0, 0)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -61,11 +61,11 @@ def checked_samples(samples: np.ndarray) -> np.ndarray:
 
 
 def estimate(wave: Tensor) -> float:
-    """Cutoff of a recording (C, T) in Hz, the highest of its channels."""
+    """Cutoff of a recording (C, T) in Hz, one for all channels."""
     estimator = CutoffEstimator(AUDIO.sample_rate)
     for block in wave.split(BLOCK_SAMPLES, dim=-1):
         estimator.update(block[:, None])
-    return float(estimator.result().max())
+    return estimator.result_together()
 
 
 def peak_of(wave: Tensor) -> float:
