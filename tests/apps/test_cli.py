@@ -180,7 +180,14 @@ def test_m4a_goes_to_flac(latentsr, tmp_path):
 
 
 def test_options_reach_the_pipeline(latentsr, pipe, wav):
-    words = {"--head": "mamba-gan", "--steps": 7, "--guidance": 2.5, "--seed": 3, "--cutoff": 5500}
+    words = {
+        "--head": "mamba-gan",
+        "--steps": 7,
+        "--guidance": 2.5,
+        "--temperature": 0.5,
+        "--seed": 3,
+        "--cutoff": 5500,
+    }
     flat = [word for pair in words.items() for word in pair]
     assert latentsr("restore", wav, *flat, "--denoise", "--use-latents").code == 0
     assert pipe.calls == [
@@ -188,6 +195,7 @@ def test_options_reach_the_pipeline(latentsr, pipe, wav):
             head="mamba-gan",
             steps=7,
             guidance_scale=2.5,
+            temperature=0.5,
             seed=3,
             denoise=True,
             cutoff_hz=5500.0,
