@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--vocoder", type=Path, default=Path("runs/vocoder"), help="run folder (default runs/vocoder)")
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="ddim")
     parser.add_argument("--default-steps", type=int, default=4)
+    parser.add_argument("--default-guidance-scale", type=float, default=1.0)
     parser.add_argument("--default-temperature", type=float, default=1.0)
     parser.add_argument("--dtype", choices=DTYPES, default="fp16")
     options = parser.parse_args()
@@ -31,6 +32,7 @@ def main() -> None:
         scheduler=SCHEDULERS[options.scheduler].from_config(training_scheduler().config),
         vocoder=load_vocoder(options.vocoder / "weights/vocoder"),
         default_steps=options.default_steps,
+        default_guidance_scale=options.default_guidance_scale,
         default_temperature=options.default_temperature,
     )
     pipe.save_pretrained(options.out, dtype=DTYPES[options.dtype])
