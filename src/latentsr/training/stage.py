@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ class Validation:
     sample_rate: int = AUDIO.sample_rate
 
 
-class Stage(nn.Module):
+class Stage(nn.Module, ABC):
     """One stage of training. Subclasses name their networks in `trained` and compute losses."""
 
     phases: tuple[str, ...] = ("model",)  # optimised in turn within a step
@@ -84,9 +85,9 @@ class Stage(nn.Module):
         super().__init__()
         self.config = config
 
+    @abstractmethod
     def trained(self) -> Mapping[str, nn.Module]:
         """Networks that are optimised and saved, by component name."""
-        raise NotImplementedError
 
     def networks(self, phase: str) -> list[nn.Module]:
         """The trained networks that one phase optimises."""
@@ -99,16 +100,17 @@ class Stage(nn.Module):
     def active_phases(self, step: int) -> tuple[str, ...]:
         return self.phases
 
+    @abstractmethod
     def prepare(self, batch: Batch, generator: torch.Generator) -> Any:
         """Inputs of the step, computed once and handed to each phase."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, phase: str, inputs: Any, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of a phase by name; each name has a weight in the config."""
-        raise NotImplementedError
 
+    @abstractmethod
     def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
-        raise NotImplementedError
+        """What to show of a fixed batch."""
 
     def finish(self, corpus: Corpus) -> None:
         """Measurements that belong into the exported weights."""
