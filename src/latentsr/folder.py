@@ -100,7 +100,7 @@ def load_component(folder: Path, name: str, index: dict[str, Any], dtype: torch.
 def write_hashes(folder: Path) -> None:
     """Write sha256.json over all other files of a model folder."""
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.name != HASHES)
-    hashes = {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
+    hashes = {p.relative_to(folder).as_posix(): sha256(p) for p in files}
     (folder / HASHES).write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
 
 
@@ -114,9 +114,14 @@ def check_hashes(folder: Path, name: str) -> None:
         path = folder / file
         if not path.is_file():
             raise ModelError(f"{path} is missing; copy the folder anew")
-        if _sha256(path) != digest:
+        if sha256(path) != digest:
             raise ModelError(f"{path} is damaged (its hash differs from {HASHES}); copy the folder anew")
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(path: Path) -> str:
+    """Hash of a file, read in blocks: a shard may be larger than what is left of the memory."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
