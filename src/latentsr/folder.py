@@ -121,7 +121,7 @@ def check_hashes(folder: Path, name: str) -> None:
 def sha256(path: Path) -> str:
     """Hash of a file, read in blocks: a shard may be larger than what is left of the memory."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
