@@ -22,17 +22,25 @@ UPSAMPLE_RATES = (6, 5, 4, 2, 2)  # their product is the hop length
 UPSAMPLE_KERNELS = (12, 10, 8, 4, 4)
 
 
-def hifigan(channels: int = 128, n_mels: int = AUDIO.n_mels, sample_rate: int = AUDIO.sample_rate) -> SpeechT5HifiGan:
+def hifigan(
+    channels: int = 128,
+    n_mels: int = AUDIO.n_mels,
+    sample_rate: int = AUDIO.sample_rate,
+    upsample_rates: tuple[int, ...] = UPSAMPLE_RATES,
+    upsample_kernels: tuple[int, ...] = UPSAMPLE_KERNELS,
+    resblock_kernels: tuple[int, ...] = (3, 7, 11, 15),
+    resblock_dilations: tuple[int, ...] = (1, 3, 5),
+) -> SpeechT5HifiGan:
     """HiFi-GAN generator (Kong et al. 2020) that makes 480 L + 16 samples of L mel frames; `vocode` trims them."""
     return SpeechT5HifiGan(
         SpeechT5HifiGanConfig(
             model_in_dim=n_mels,
             sampling_rate=sample_rate,
             upsample_initial_channel=channels,
-            upsample_rates=list(UPSAMPLE_RATES),
-            upsample_kernel_sizes=list(UPSAMPLE_KERNELS),
-            resblock_kernel_sizes=[3, 7, 11, 15],
-            resblock_dilation_sizes=[[1, 3, 5]] * 4,
+            upsample_rates=list(upsample_rates),
+            upsample_kernel_sizes=list(upsample_kernels),
+            resblock_kernel_sizes=list(resblock_kernels),
+            resblock_dilation_sizes=[list(resblock_dilations)] * len(resblock_kernels),
             leaky_relu_slope=0.1,
             normalize_before=False,
         )

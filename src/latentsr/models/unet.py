@@ -56,18 +56,24 @@ class LatentUNet(FixedParentMixin, UNet2DModel):
         self.register_to_config(latent_channels=latent_channels, attention_levels=attention_levels)
 
 
-def audioldm2_unet(latent_channels: int = 16, head_channels: int = 32) -> AudioLDM2UNet2DConditionModel:
-    """AudioSR's denoiser, 258,195,088 parameters: two self-attention transformers at each of three levels."""
-    widths = (128, 256, 384, 640)
+def audioldm2_unet(
+    latent_channels: int = 16,
+    head_channels: int = 32,
+    widths: tuple[int, ...] = (128, 256, 384, 640),
+    layers: int = 2,
+    attention_levels: tuple[int, ...] = (1, 2, 3),
+) -> AudioLDM2UNet2DConditionModel:
+    """AudioSR's denoiser, by default its 258,195,088 parameters: two self-attention transformers at three levels."""
+    levels = range(len(widths))
     return AudioLDM2UNet2DConditionModel(
         in_channels=2 * latent_channels,
         out_channels=latent_channels,
         block_out_channels=widths,
-        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * 3),
-        up_block_types=(*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"),
-        layers_per_block=2,
+        down_block_types=tuple("CrossAttnDownBlock2D" if i in attention_levels else "DownBlock2D" for i in levels),
+        up_block_types=tuple("CrossAttnUpBlock2D" if i in attention_levels else "UpBlock2D" for i in reversed(levels)),
+        layers_per_block=layers,
         attention_head_dim=tuple(width // head_channels for width in widths),  # diffusers means the number of heads
-        cross_attention_dim=[[None, None]] * 4,
+        cross_attention_dim=[[None, None]] * len(widths),
     )
 
 

@@ -1,0 +1,181 @@
+"""Reading an official AudioSR checkpoint: memory-mapped, tensors only, and refused in one line where it is not one."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import pickle
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from latentsr.convert.audiosr_names import BETAS, SCALE_FACTOR, is_skipped
+from latentsr.folder import ModelError
+
+NAMES_SHOWN = 3  # of the tensors that an error is about
+PASS_ANOTHER = "pass the pytorch_model.bin of audiosr_basic or audiosr_speech"
+
+
+class Checkpoint:
+    """The tensors of a checkpoint by name. They are views of the mapped file: nothing is read before it is used.
+
+    >>> Checkpoint("pytorch_model.bin").scale_factor  # doctest: +SKIP
+    0.3342401385307312
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        kind = _kind(self.path)
+        self._tensors: dict[str, Any] = _from_pickle(self.path) if kind == "zip" else _from_safetensors(self.path)
+        self._mapped = _mapped(self.path)
+
+    def check(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise `ModelError` unless every tensor of `wanted` is there in its shape, and nothing unexpected."""
+        have = self._tensors
+        missing = [name for name in wanted if name not in have]
+        unexpected = [name for name in have if name not in wanted and not is_skipped(name)]
+        bad = [
+            f"{name} is {_described(have[name])} instead of {wanted[name]}"
+            for name in wanted
+            if name in have and not _fits(have[name], wanted[name])
+        ]
+        faults = [
+            f"{len(names)} {what} ({_some(names)})"
+            for names, what in ((missing, "missing"), (unexpected, "unexpected"), (bad, "of another shape or type"))
+            if names
+        ]
+        if faults:
+            raise ModelError(
+                f"{self.path} does not hold the tensors of this AudioSR architecture: {', '.join(faults)}; "
+                f"{PASS_ANOTHER}, or the configuration that the file was trained with"
+            )
+
+    def tensor(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor in `shape` and `dtype`; a view of the file where it is stored so. It must be finite."""
+        stored: Tensor = self._tensors[name]
+        made = stored.reshape(shape).to(dtype).contiguous()
+        if not made.isfinite().all():
+            if stored.isfinite().all():
+                raise ModelError(f"{self.path}: {name} does not fit {_short(dtype)}; choose bfloat16 or float32")
+            raise ModelError(f"{self.path}: {name} holds NaN or infinity; the file is damaged, download it anew")
+        if made.untyped_storage().data_ptr() != stored.untyped_storage().data_ptr():
+            _forget(stored, self._mapped)
+        return made
+
+    @property
+    def scale_factor(self) -> float:
+        """What latents are multiplied by before the diffusion sees them."""
+        value = float(self.tensor(SCALE_FACTOR, (), torch.float32))
+        if value <= 0:
+            raise ModelError(f"{self.path}: scale_factor is {value}; it must be positive")
+        return value
+
+    @property
+    def scale_precision(self) -> float:
+        """How far rounding to the type of the file can have moved the scale factor."""
+        return torch.finfo(self._tensors[SCALE_FACTOR].dtype).eps * self.scale_factor
+
+    @property
+    def betas(self) -> list[float]:
+        """Noise variances of the 1000 diffusion steps."""
+        values: list[float] = self.tensor(BETAS, (1000,), torch.float32).tolist()
+        if not all(0 <= beta <= 1 for beta in values):
+            raise ModelError(f"{self.path}: betas must lie in 0..1, but reach from {min(values)} to {max(values)}")
+        return values
+
+
+def _kind(path: Path) -> str:
+    """ "zip" (torch.save) or "safetensors", by the first bytes."""
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; pass the checkpoint file itself, such as pytorch_model.bin")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    text = head.lstrip().lower()
+    if not head:
+        raise ModelError(f"{path} is empty; download it anew")
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    if head[8:9] == b"{":
+        return "safetensors"
+    if text.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{path} is a git-lfs pointer, not the checkpoint; fetch it with git lfs pull")
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ModelError(f"{path} is a web page, not a checkpoint; download the file itself")
+    if head.startswith(b"\x80"):
+        raise ModelError(f"{path} is a bare pickle, not a file of torch >= 1.6, and is not opened; {PASS_ANOTHER}")
+    raise ModelError(f"{path} is neither a PyTorch checkpoint nor safetensors; {PASS_ANOTHER}")
+
+
+def _from_pickle(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"code ({found.group(1)})" if found else "something other than tensors"
+        raise ModelError(f"{path} holds {what}, which was not run; take a checkpoint from a source you trust") from None
+    except Exception as error:  # what a damaged archive raises is not documented, and means the same to the caller
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{path} is truncated or damaged ({reason}); download it anew") from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{path} holds a {type(content).__name__} instead of a state dict; {PASS_ANOTHER}")
+    return {str(name): value for name, value in content.items()}
+
+
+def _from_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is truncated or damaged ({error}); download it anew") from error
+
+
+def _fits(value: Any, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, Tensor) and tuple(value.shape) == shape and value.is_floating_point()
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    shape = str(tuple(value.shape))
+    return shape if value.is_floating_point() else f"{shape} in {_short(value.dtype)}"
+
+
+def _some(names: Collection[str]) -> str:
+    shown = ", ".join(list(names)[:NAMES_SHOWN])
+    return f"{shown}, ..." if len(names) > NAMES_SHOWN else shown
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _mapped(path: Path) -> list[tuple[int, int]]:
+    """Addresses at which this process has mapped the file; none where the system does not tell."""
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    name = str(path.resolve())
+    spans = (line.split(maxsplit=5)[0].split("-") for line in lines if line.endswith(f" {name}"))
+    return [(int(start, 16), int(end, 16)) for start, end in spans]
+
+
+def _forget(tensor: Tensor, mapped: list[tuple[int, int]]) -> None:
+    """Give back the memory of the file's pages behind `tensor`, which has been copied; the file still has them."""
+    page = mmap.PAGESIZE
+    first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.numel() * tensor.element_size()
+    start, end = -(-first // page) * page, last // page * page
+    # Anonymous memory would come back as zeros: only pages of the file itself are given back.
+    if end > start and tensor.is_contiguous() and any(a <= start and end <= b for a, b in mapped):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)
