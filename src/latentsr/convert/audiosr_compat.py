@@ -28,7 +28,7 @@ from latentsr.convert.audiosr_compat_signal import (
 )
 from latentsr.signal.mel import MelSpectrogram
 
-TRAIN_STEPS = 1000
+TRAIN_STEPS = 1000  # the last of which leaves no signal: zero terminal SNR
 Velocity: TypeAlias = Callable[[Tensor, int], Tensor]  # (latents, t) -> v
 UNCONDITIONAL = -11.4981  # in unscaled latent space; meant as silence in log-mel, and trained so
 
@@ -173,8 +173,11 @@ def step_times(steps: int) -> list[int]:
     if not 1 <= steps <= TRAIN_STEPS:
         raise fails(f"{steps} steps are not within 1 and {TRAIN_STEPS}")
     times = [t + 1 for t in range(0, TRAIN_STEPS, TRAIN_STEPS // steps)]
-    if times[-1] >= TRAIN_STEPS:
+    if times[-1] == TRAIN_STEPS:
         raise fails(f"{steps} steps begin at the time {TRAIN_STEPS}, which does not exist (10, 50, 100 and 200 run)")
+    if times[-1] == TRAIN_STEPS - 1:
+        # There 1 - abar - sigma^2 is zero, and in float32 -6e-8: its square root makes everything NaN.
+        raise fails(f"{steps} steps begin where no signal is left, which gives NaN (10, 50, 100 and 200 run)")
     return times[::-1]
 
 
