@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentsr.convert.audiosr_names import BETAS, SCALE_FACTOR, is_skipped
-from latentsr.folder import ModelError
+from latentsr.folder import ModelError, sha256
 
 NAMES_SHOWN = 3  # of the tensors that an error is about
 PASS_ANOTHER = "pass the pytorch_model.bin of audiosr_basic or audiosr_speech"
@@ -56,17 +57,22 @@ class Checkpoint:
                 f"{PASS_ANOTHER}, or the configuration that the file was trained with"
             )
 
-    def tensor(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """A tensor in `shape` and `dtype`; a view of the file where it is stored so. It must be finite."""
+    def tensor(self, name: str, shape: tuple[int, ...], dtype: torch.dtype, copy: bool = False) -> Tensor:
+        """A tensor in `shape` and `dtype`, all finite; where it is stored so a view of the file, unless `copy`."""
         stored: Tensor = self._tensors[name]
-        made = stored.reshape(shape).to(dtype).contiguous()
-        if not made.isfinite().all():
-            if stored.isfinite().all():
+        made = stored.reshape(shape).to(dtype, copy=copy).contiguous()
+        if not _finite(made):
+            if _finite(stored.float()):
                 raise ModelError(f"{self.path}: {name} does not fit {_short(dtype)}; choose bfloat16 or float32")
             raise ModelError(f"{self.path}: {name} holds NaN or infinity; the file is damaged, download it anew")
         if made.untyped_storage().data_ptr() != stored.untyped_storage().data_ptr():
             _forget(stored, self._mapped)
         return made
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the whole file; it takes a pass over all of it, once."""
+        return sha256(self.path)
 
     @property
     def scale_factor(self) -> float:
@@ -138,6 +144,11 @@ def _from_safetensors(path: Path) -> dict[str, Any]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except SafetensorError as error:
         raise ModelError(f"{path} is truncated or damaged ({error}); download it anew") from error
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all elements are; a finite sum, which is cheap, proves it."""
+    return bool(tensor.sum(dtype=torch.float32).isfinite() or tensor.isfinite().all())
 
 
 def _fits(value: Any, shape: tuple[int, ...]) -> bool:
