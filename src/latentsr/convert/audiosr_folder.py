@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -165,5 +165,5 @@ def _swap(temporary: Path, target: Path) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
-    full = os.strerror(errno.ENOSPC)
-    return full.lower() if full in str(error) else str(error)
+    number = re.search(r"os error (\d+)", str(error))  # safetensors wraps the system's
+    return os.strerror(int(number.group(1))).lower() if number else str(error)

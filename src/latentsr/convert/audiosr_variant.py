@@ -8,8 +8,12 @@ better, so a hash, where it is known, has the last word.
 
 from __future__ import annotations
 
-from latentsr.convert.audiosr_file import Checkpoint
+from typing import TYPE_CHECKING
+
 from latentsr.folder import ModelError
+
+if TYPE_CHECKING:
+    from latentsr.convert.audiosr_file import Checkpoint
 
 VARIANTS = ("basic", "speech")
 REPOSITORIES = {variant: f"haoheliu/audiosr_{variant}" for variant in VARIANTS}
