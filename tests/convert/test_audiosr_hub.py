@@ -23,6 +23,7 @@ class Hub:
     def __init__(self, root) -> None:
         self.root, self.online, self.downloads, self.conversions = root, True, 0, 0
         self.link = root / "snapshots" / "pytorch_model.bin"
+        self.lock = threading.Lock()  # the real one has one too
 
     def publish(self, file) -> None:
         self.file, self.sha256 = file, sha256(file)
@@ -35,16 +36,17 @@ class Hub:
 
     def download(self, name: str, file: str, local_files_only: bool) -> str:
         assert (name, file) == (NAME, "pytorch_model.bin")
-        blob = self.root / "blobs" / self.sha256
-        if not blob.exists():
-            if local_files_only or not self.online:
-                raise LocalEntryNotFoundError("not in the cache")
-            blob.parent.mkdir(exist_ok=True)
-            self.link.parent.mkdir(exist_ok=True)
-            shutil.copy(self.file, blob)
-            self.link.unlink(missing_ok=True)
-            self.link.symlink_to(blob)
-            self.downloads += 1
+        with self.lock:
+            blob = self.root / "blobs" / self.sha256
+            if not blob.exists():
+                if local_files_only or not self.online:
+                    raise LocalEntryNotFoundError("not in the cache")
+                blob.parent.mkdir(exist_ok=True)
+                self.link.parent.mkdir(exist_ok=True)
+                shutil.copy(self.file, blob)
+                self.link.unlink(missing_ok=True)
+                self.link.symlink_to(blob)
+                self.downloads += 1
         return str(self.link)
 
 

@@ -11,11 +11,13 @@ import errno
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined, unused-ignore]
 
 from latentsr.convert.audiosr import convert
 from latentsr.convert.audiosr_file import Checkpoint
@@ -54,14 +56,7 @@ def fetch(name: str, local_files_only: bool = False, dtype: torch.dtype = torch.
     file = _downloaded(name, local_files_only)
     digest = _stated_sha256(file.path) or current or _published_sha256(name)
     target = cache() / f"{_stem(name, dtype)}-{digest}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f".{target.name}.lock"))
-        lock.acquire()  # whoever comes second waits, and finds the work done
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ModelError(f"cannot write to the cache {cache()}: {reason}; set LATENTSR_CACHE to another folder") from error  # fmt: skip  # noqa: E501
-    try:
+    with _alone_with(target):
         if (target / INDEX).is_file():
             return target
         if file.sha256 != digest:
@@ -71,8 +66,21 @@ def fetch(name: str, local_files_only: bool = False, dtype: torch.dtype = torch.
         for left_over in target.parent.glob(f".{target.name}.*.tmp"):  # of a process that was killed
             shutil.rmtree(left_over, ignore_errors=True)
         return convert(file, target, dtype=dtype, overwrite=target.exists())
-    finally:
-        lock.release()
+
+
+@contextmanager
+def _alone_with(target: Path) -> Iterator[None]:
+    """Of several processes that want to make `target`, one works; the others wait, and find the work done."""
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(WeakFileLock(target.with_name(f".{target.name}.lock")))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ModelError(
+                f"cannot write to the cache {cache()}: {reason}; set LATENTSR_CACHE to another folder"
+            ) from error
+        yield
 
 
 def cache() -> Path:
