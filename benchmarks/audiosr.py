@@ -61,10 +61,10 @@ class Row:
     peer: Job | None = None
 
 
-def rows(peer_steps: int) -> dict[str, Row]:
+def rows(peer_steps: int, our_steps: int | None) -> dict[str, Row]:
     """All rows by name."""
     peer = Job("audiosr 0.0.7", 5.12, peer_steps, guidance_scale=3.5)
-    ours = Job("latentsr", 5.12)
+    ours = Job("latentsr", 5.12, our_steps)
     long, long_peer = replace(ours, duration_s=10.24), replace(peer, duration_s=10.24)
     same = replace(ours, steps=peer_steps, guidance_scale=3.5, scheduler="ddim")
     small = replace(ours, vocoder="embedded")
@@ -105,12 +105,13 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for everything that is made")
-    parser.add_argument("--rows", default="all", help=f"'all', 'none', or some of: {', '.join(rows(50))}")
+    parser.add_argument("--rows", default="all", help=f"'all', 'none', or some of: {', '.join(rows(50, None))}")
     parser.add_argument("--runs", type=int, default=3, help="rounds; they add to those that DIR holds")
     parser.add_argument("--calls", type=int, default=1, help="calls in each process; all of them count")
     parser.add_argument("--stages", action="store_true", help="also time every network by itself")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads of each process")
     parser.add_argument("--peer-steps", type=int, default=50, help="fewer, to try the script out")
+    parser.add_argument("--our-steps", type=int, help="another number than the model's default")
     parser.add_argument("--without-peer", action="store_true", help="run ours alone")
     parser.add_argument("--peer-venv", type=Path, help="the peer's environment; DIR/peer unless given")
     parser.add_argument("--share-packages", action="store_true", help="let it use torch and others of this interpreter")
@@ -123,7 +124,7 @@ def parse() -> argparse.Namespace:
 
 
 def choose(options: argparse.Namespace) -> dict[str, Row]:
-    table = rows(options.peer_steps)
+    table = rows(options.peer_steps, options.our_steps)
     names = {"all": list(table), "none": []}.get(options.rows, options.rows.split(","))
     if unknown := [name for name in names if name not in table]:
         sys.exit(f"audiosr.py: no row {', '.join(unknown)}; choose from {', '.join(table)}")
@@ -239,8 +240,8 @@ def peer_python(options: argparse.Namespace) -> Path:
     else:
         index = ["--index-url", CPU_TORCH] if sys.platform == "linux" else []
         subprocess.run([*pip, *index, f"torch=={metadata.version('torch').split('+')[0]}"], check=True)
-    subprocess.run([*pip, "--no-deps", PEER, "torchaudio"], check=True)
     subprocess.run([*pip, *PEER_NEEDS], check=True)
+    subprocess.run([*pip, "--no-deps", PEER, "torchaudio"], check=True)
     no_cuda = "import sys, torch; sys.exit(torch.version.cuda and 'the peer got a CUDA build of torch')"
     subprocess.run([python, "-c", no_cuda], check=True)
     ready.touch()

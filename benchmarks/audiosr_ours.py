@@ -107,6 +107,9 @@ def load(model: str, dtype: str, threads: int, vocoder: str | None = None) -> An
     other = {} if vocoder is None else {"vocoder": vocoder}
     pipe = Pipeline.from_pretrained(model, torch_dtype=getattr(torch, dtype), **other)
     pipe.set_progress_bar_config(disable=True)
+    for network in (part for part in pipe.components.values() if isinstance(part, torch.nn.Module)):
+        for weight in network.parameters():
+            weight.sum()  # weights may be views of files: reading them belongs to loading, as the peer's does
     return pipe
 
 
