@@ -13,11 +13,15 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import Tensor, nn
+from transformers import SpeechT5HifiGan
 
 from latentsr import folder as folders
 from latentsr import source as sources
 from latentsr.config import AUDIO
+from latentsr.convert import audiosr, audiosr_compat, audiosr_hub
+from latentsr.convert.audiosr import AudioSRConfig
 from latentsr.heads import DEFAULT_HEAD, HEADS, Head
+from latentsr.models.fastconv import speed_up
 from latentsr.output import RestorationOutput
 from latentsr.signal.chunks import take
 from latentsr.signal.level import network_gain
@@ -30,6 +34,7 @@ __all__ = ["Pipeline", "RestorationOutput"]
 Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
 DIFFUSION = ("vae", "unet", "scheduler")  # the components that make latents
+MODEL_VALUES = ("default_steps", "default_guidance_scale", "default_temperature", "unconditional_latent")
 DIFFUSION_SHARE = 0.8  # of the progress bar
 
 
@@ -55,6 +60,7 @@ class Pipeline(DiffusionPipeline):
         default_steps: int = 4,
         default_guidance_scale: float = 1.0,
         default_temperature: float = 1.0,
+        unconditional_latent: float = 0.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -64,8 +70,9 @@ class Pipeline(DiffusionPipeline):
             default_steps=default_steps,
             default_guidance_scale=default_guidance_scale,
             default_temperature=default_temperature,
+            unconditional_latent=unconditional_latent,
         )
-        self._folder: Path | None = None  # where components that are not loaded yet lie
+        self._folders: dict[str, Path] = {}  # where components that are not loaded yet lie
         self._dtype = torch.float32
 
     @torch.inference_mode()
@@ -112,10 +119,13 @@ class Pipeline(DiffusionPipeline):
         cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
 
         def restore(one: Source) -> RestorationOutput:
-            wave, subtype, tags = sources.read(one, sample_rate)
+            recording = sources.read(one, sample_rate)
+            wave = sources.at_our_rate(recording)
             end_hz = sources.estimate(wave) if cutoff_hz is None else cutoff_hz
             seconds = wave.shape[-1] / AUDIO.sample_rate
-            result = RestorationOutput(wave.numpy(), AUDIO.sample_rate, end_hz, seconds, subtype, tags)
+            result = RestorationOutput(
+                wave.numpy(), AUDIO.sample_rate, end_hz, seconds, recording.subtype, recording.tags
+            )
             if end_hz >= AUDIO.sample_rate / 2 and not denoise:
                 return result
             setting = Setting(end_hz, sources.peak_of(wave), seed, denoise)
@@ -192,12 +202,61 @@ class Pipeline(DiffusionPipeline):
             made.append(wide.float().cpu()[..., EDGE_SAMPLES : EDGE_SAMPLES + samples] / gain)
         return torch.cat(made)
 
+    @torch.inference_mode()
+    def compat(
+        self,
+        source: Source,
+        sample_rate: int | None = None,
+        *,
+        filter: str = "ellip",
+        steps: int = 50,
+        guidance_scale: float = 3.5,
+        seed: int = 42,
+        progress: Progress | None = None,
+    ) -> RestorationOutput:
+        """Restore a recording as audiosr 0.0.7 does, for comparison: one channel, its level lost, whole in memory.
+
+        Args:
+            source: a path, or samples (T,) or (C, T); channel 0 is restored.
+            sample_rate: Hz, of samples.
+            filter: of its low-pass, which it draws at random: butter, cheby1, ellip or bessel.
+            steps: of its stochastic DDIM.
+            guidance_scale: 1 leaves the unconditional half out.
+            seed: of its noise, as on a CPU.
+            progress: as in a call.
+
+        Raises:
+            ValueError: this is not an AudioSR model, or audiosr 0.0.7 fails here.
+        """
+        self._load([*DIFFUSION, "vocoder"])
+        betas = self.scheduler.config.get("trained_betas")
+        if betas is None or not isinstance(self.vocoder, SpeechT5HifiGan):
+            raise ValueError("the compat preset is audiosr's; load a converted AudioSR checkpoint with its own vocoder")
+        recording = sources.read(source, sample_rate)
+        seconds = recording.samples.shape[-1] / recording.sample_rate
+        times = audiosr_compat.step_times(steps)
+        with _Bar(self, seconds, progress) as bar:
+
+            def on_step(t: int, latents: Tensor) -> None:
+                done = (times.index(t) + 1) / len(times) * seconds * AUDIO.sample_rate
+                bar.update(int(done), 0)
+
+            stages = audiosr_compat.restore(
+                recording.samples, recording.sample_rate, self.vae, self.unet, self.vocoder, betas,
+                filter=filter, steps=steps, guidance_scale=guidance_scale, seed=seed, on_step=on_step,
+            )  # fmt: skip
+            samples = int(seconds * AUDIO.sample_rate)
+            bar.update(samples, samples)
+        made = stages.audio[0, :, : stages.samples].numpy()
+        return RestorationOutput(made, AUDIO.sample_rate, stages.cutoff_hz, seconds, recording.subtype, recording.tags)
+
     @classmethod
     def from_pretrained(
         cls,
         path: str | os.PathLike[str] | None = None,
         heads: Sequence[str] | None = None,
         *,
+        vocoder: str | os.PathLike[str] | None = None,
         torch_dtype: torch.dtype = torch.float32,
         local_files_only: bool = False,
         **unknown: Any,
@@ -205,8 +264,11 @@ class Pipeline(DiffusionPipeline):
         """Load a model: the embedded default, a folder, or (only when asked by name) one of the Hub.
 
         Args:
-            path: None, a folder in diffusers' layout with a model_index.json, or a Hub id.
+            path: None, a folder in diffusers' layout with a model_index.json, or a Hub id. AudioSR's own,
+                haoheliu/audiosr_basic and haoheliu/audiosr_speech, are converted once and kept.
             heads: whose networks to load now; None: the default head's. Others are loaded when first called.
+            vocoder: take the vocoder of another model of the same mel: "embedded", a folder, or a Hub id. The embedded
+                one is a small fraction of AudioSR's cost.
             torch_dtype: of all networks, whatever the files hold.
             local_files_only: take a Hub id from the cache, without network.
 
@@ -215,15 +277,40 @@ class Pipeline(DiffusionPipeline):
         """
         if unknown:
             raise TypeError(
-                f"from_pretrained() takes path, heads, torch_dtype, local_files_only; got {sorted(unknown)}"
+                f"from_pretrained() takes path, heads, vocoder, torch_dtype, local_files_only; got {sorted(unknown)}"
             )
-        source = folders.find(path, local_files_only=local_files_only)
+        source = _find(path, local_files_only)
         index = folders.read_index(source)
-        defaults = {key: value for key, value in index.items() if key.startswith("default_")}
-        pipe = cls(**defaults)
-        pipe._folder, pipe._dtype = source, torch_dtype
+        pipe = cls(**{key: value for key, value in index.items() if key in MODEL_VALUES})
+        pipe._dtype = torch_dtype
+        pipe._folders = dict.fromkeys(cls._optional_components, source)
+        if vocoder is not None:
+            pipe._folders["vocoder"] = _find(None if vocoder == "embedded" else vocoder, local_files_only)
         for head in heads if heads is not None else [DEFAULT_HEAD]:
             pipe._parts(head)
+        return pipe
+
+    @classmethod
+    def from_audiosr(
+        cls,
+        path: str | os.PathLike[str],
+        config: AudioSRConfig = None,
+        *,
+        torch_dtype: torch.dtype = torch.float32,
+    ) -> Pipeline:
+        """Load an official AudioSR checkpoint as it is, without writing a folder.
+
+        Args:
+            path: the file, of torch.save or safetensors. In fp32 the weights stay views of it.
+            config: audiosr's configuration as a mapping or a JSON file; None is the published one.
+            torch_dtype: of the networks.
+
+        Raises:
+            ModelError: the file is damaged, or not such a checkpoint.
+        """
+        parts = audiosr.load(path, config, torch_dtype)
+        pipe = cls(**{name: _prepared(part) for name, part in parts.items()})
+        pipe._dtype = torch_dtype
         return pipe
 
     def save_pretrained(
@@ -264,19 +351,19 @@ class Pipeline(DiffusionPipeline):
         if not with_latents:
             return decoder, None
         sampling = self._sampling(steps, guidance_scale, temperature)
-        return decoder, Diffusion(self.vae, self.unet, self.scheduler, sampling, batch_size)
+        empty = self.config.unconditional_latent
+        return decoder, Diffusion(self.vae, self.unet, self.scheduler, sampling, batch_size, empty)
 
     def _load(self, names: Sequence[str]) -> None:
-        """Load components that are not there yet, from the folder the pipeline came from."""
+        """Load components that are not there yet, from the folders the pipeline came from."""
         missing = [name for name in dict.fromkeys(names) if getattr(self, name) is None]
-        if missing and self._folder is None:
+        if missing and not self._folders:
             raise ValueError(
                 f"this pipeline has no {', '.join(missing)}; pass it to Pipeline() or use from_pretrained()"
             )
         for name in missing:
-            assert self._folder is not None
-            device = self.device
-            component = folders.load_component(self._folder, name, folders.read_index(self._folder), self._dtype)
+            device, folder = self.device, self._folders[name]
+            component = _prepared(folders.load_component(folder, name, folders.read_index(folder), self._dtype))
             self.register_modules(**{name: component})
             if isinstance(component, nn.Module):
                 component.to(device)
@@ -289,6 +376,18 @@ class Pipeline(DiffusionPipeline):
             config.default_guidance_scale if guidance_scale is None else guidance_scale,
             config.default_temperature if temperature is None else temperature,
         )
+
+
+def _find(model: str | os.PathLike[str] | None, local_files_only: bool) -> Path:
+    """The folder of a model."""
+    if model is not None and not Path(model).is_dir() and audiosr_hub.is_published(model):
+        return audiosr_hub.fetch(str(model), local_files_only)
+    return folders.find(model, local_files_only=local_files_only)
+
+
+def _prepared(component: Any) -> Any:
+    """A component as inference wants it."""
+    return speed_up(component) if isinstance(component, nn.Module) else component
 
 
 class _Bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -21,27 +22,34 @@ Source: TypeAlias = str | os.PathLike[str] | Samples
 BLOCK_SAMPLES = 480_000  # 10 s at a time for the cutoff estimate
 
 
-def read(source: Source, sample_rate: int | None) -> tuple[Tensor, str | None, dict[str, str]]:
-    """(C, T) float32 at 48 kHz, and the subtype and tags of a file."""
-    subtype, tags = None, {}
+@dataclass
+class Recording:
+    """Samples (C, T) float32 at their own rate, and the subtype and tags of a file."""
+
+    samples: np.ndarray
+    sample_rate: int
+    subtype: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def read(source: Source, sample_rate: int | None) -> Recording:
+    """A file, or samples (T,) or (C, T) with their rate, checked."""
     if isinstance(source, (np.ndarray, Tensor)):
         if sample_rate is None:
             raise ValueError("samples need their rate; pass sample_rate=")
-        samples = checked_samples(_array(source))
-    else:
-        recording = audio.read(source)
-        if sample_rate not in (None, recording.sample_rate):
-            raise ValueError(
-                f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files"
-            )
-        samples, sample_rate, subtype, tags = (
-            recording.samples,
-            recording.sample_rate,
-            recording.subtype,
-            recording.tags,
+        return Recording(checked_samples(_array(source)), sample_rate)
+    recording = audio.read(source)
+    if sample_rate not in (None, recording.sample_rate):
+        raise ValueError(
+            f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files"
         )
-        del recording
-    return torch.from_numpy(audio.resample(samples, sample_rate, AUDIO.sample_rate)), subtype, tags
+    return Recording(recording.samples, recording.sample_rate, recording.subtype, recording.tags)
+
+
+def at_our_rate(recording: Recording) -> Tensor:
+    """Its samples (C, T) at 48 kHz; the recording lets go of its own."""
+    samples, recording.samples = recording.samples, np.zeros((0, 0), np.float32)
+    return torch.from_numpy(audio.resample(samples, recording.sample_rate, AUDIO.sample_rate))
 
 
 def checked_samples(samples: np.ndarray) -> np.ndarray:

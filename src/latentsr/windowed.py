@@ -27,6 +27,7 @@ from latentsr.signal.mel import MelSpectrogram
 CORE = 64  # latent frames that one window answers for: 5.12 s at 8 mel frames each
 MARGIN = 8  # looked at on each side; the outer half is thrown away, the inner half cross-faded
 FADE = 8
+SEAM_SAMPLES = 480  # of cross-fade between decoded windows: normalisation layers see each window as a whole
 EDGE_SAMPLES = 9600  # 0.2 s of wave around every window, for the filters and the STFT
 WAVE_STRIDE = 8  # mel frames per position where there are no latents
 ENDLESS = 2**62  # latent frames of a stream that has not ended
@@ -67,9 +68,12 @@ class Diffusion:
         scheduler: SchedulerMixin,
         sampling: Sampling,
         batch_size: int = 1,
+        unconditional_latent: float = 0.0,
     ) -> None:
         self.vae, self.unet, self.scheduler = vae, unet, scheduler
         self.sampling, self.batch_size = sampling, batch_size
+        # What the denoiser was trained to take for "no condition"; the model states it before scaling.
+        self.unconditional = unconditional_latent * (vae.config.scaling_factor if unconditional_latent else 1.0)
         self.mel = MelSpectrogram(AUDIO).to(vae.device)
         self.stride, mel_stride = strides(vae)
         self.multiple = frame_multiple(unet)
@@ -93,14 +97,16 @@ class Diffusion:
         sampling = self.sampling
         end = torch.full((condition.shape[0],), cutoff_hz, device=condition.device)
         wanted = torch.full_like(end, AUDIO.sample_rate / 2)
+        conditions = torch.cat([condition, torch.full_like(condition, self.unconditional)])
 
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             x = x.to(condition.dtype)
-            v = predict_v(self.unet, x, condition, t, end, wanted)
-            if sampling.guidance_scale != 1.0:
-                free = predict_v(self.unet, x, torch.zeros_like(condition), t, end, wanted)
-                v = guided(v, free, sampling.guidance_scale)
-            return v.float()
+            if sampling.guidance_scale == 1.0:
+                return predict_v(self.unet, x, condition, t, end, wanted).float()
+            # Both halves in one batch: at 5 s, a fifth less time than one after the other.
+            x, t, ends, bandwidths = (torch.cat([one, one]) for one in (x, t, end, wanted))
+            told, free = predict_v(self.unet, x, conditions, t, ends, bandwidths).float().chunk(2)
+            return guided(told, free, sampling.guidance_scale)
 
         return sample(velocity, sampling.temperature * noise.to(condition.device), self.scheduler, sampling.steps)
 
@@ -132,6 +138,7 @@ class Restorer:
         self.diffused = self.decoded = 0  # positions that are done
         self.latents: Tensor | None = None  # (C, Z, l, m) from position `first_latent` on
         self.first_latent = 0
+        self.tail: Tensor | None = None  # (C, SEAM_SAMPLES) of the last decoded window, past its end
 
     @property
     def latency_samples(self) -> int:
@@ -217,7 +224,8 @@ class Restorer:
         ends = torch.full((low.shape[0],), setting.cutoff_hz)
         latents = None if self.latents is None else self._take_latents(self.latents, window).to(low)
         generator = torch.Generator().manual_seed(setting.seed)
-        wide = head(low, ends.to(low.device), latents, generator=generator, keep_known=not setting.denoise)
+        ignored = (window.start - window.first) * self.stride, (window.last - window.stop) * self.stride
+        wide = head(low, ends.to(low.device), latents, generator=generator, keep_known=not setting.denoise, ignored=ignored)  # fmt: skip  # noqa: E501
         wide = wide.float().cpu() / self.gain
         source = self._take(window.first * self.hop, window.last * self.hop)
         kept = source[:, None]
@@ -226,8 +234,13 @@ class Restorer:
         merged = merge(kept, wide, ends, AUDIO.sample_rate)[:, 0]
         merged = turn_down(source, merged, ceiling=max(1.0, setting.peak))
         self.decoded = window.stop
-        start, stop = window.start * self.hop, min(window.stop * self.hop, self._samples)
-        return merged[:, start - window.first * self.hop : stop - window.first * self.hop]
+        first, start, stop = (at * self.hop for at in (window.first, window.start, window.stop))
+        made = merged[:, start - first :]
+        if self.tail is not None:
+            rise = torch.linspace(0, 1, SEAM_SAMPLES)
+            made[:, :SEAM_SAMPLES] = torch.lerp(self.tail, made[:, :SEAM_SAMPLES], rise)
+        self.tail = made[:, stop - start : stop - start + SEAM_SAMPLES] if window.stop < self.total else None
+        return made[:, : min(stop, self._samples) - start]
 
     # --- what is kept of the recording --------------------------------------------------------------------------------
 

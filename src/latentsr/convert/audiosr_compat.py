@@ -26,6 +26,7 @@ from latentsr.convert.audiosr_compat_signal import (
     normalise,
     replace_low_band,
 )
+from latentsr.models.fastconv import ordinary_convolutions
 from latentsr.signal.mel import MelSpectrogram
 
 TRAIN_STEPS = 1000  # the last of which leaves no signal: zero terminal SNR
@@ -101,7 +102,7 @@ def restore(
         ValueError: audiosr 0.0.7 fails on this recording or these settings.
     """
     times = step_times(steps)
-    with torch.inference_mode():
+    with torch.inference_mode(), ordinary_convolutions():
         mel = MelSpectrogram()
         source = front_end(wave, sample_rate)
         cutoff_hz = find_cutoff_hz(mel.linear(source)[0])

@@ -13,7 +13,8 @@ class Head(Protocol):
 
     `components` are the networks of the pipeline that it is built from, by name. `latents` (B, Z, l, m) are what the
     diffusion made of the low band; a head whose `needs_latents` is false can do without. What a head
-    computes near the ends of its window is thrown away, as far as `context_frames` mel frames.
+    computes near the ends of its window is thrown away, as far as `context_frames` mel frames: `ignored` says of how
+    many frames (first, last) the wave is not looked at, and may be anything.
     """
 
     components: ClassVar[tuple[str, ...]]
@@ -31,4 +32,5 @@ class Head(Protocol):
         steps: int | None = None,
         generator: torch.Generator | None = None,
         keep_known: bool = True,
+        ignored: tuple[int, int] = (0, 0),
     ) -> Tensor: ...

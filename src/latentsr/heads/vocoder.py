@@ -7,13 +7,17 @@ from typing import ClassVar
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from latentsr.config import AUDIO, AudioConfig
 from latentsr.models.hifigan import context_frames, vocode
 from latentsr.models.vae import strides, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
 
-VAE_REACH = 13  # latent frames that a decoded frame of the small VAE depends on, each side
+# Latent frames on each side that the VAE's decoder is given. More changes little: with 4 the small VAE's mel differs by
+# 0.015 nats from the whole one, with 13 by 0.012, which is the group normalisation's doing (AudioSR's architecture with
+# random weights: 0.04 and 0.03).
+VAE_CONTEXT = 5
 
 
 class VocoderHead:
@@ -28,7 +32,8 @@ class VocoderHead:
         self.audio = audio
         self.device, self.dtype = vae.device, vae.dtype
         self.mel = MelSpectrogram(audio).to(vae.device)
-        self.context_frames = context_frames(vocoder) + VAE_REACH * strides(vae)[0]
+        self.reach = context_frames(vocoder)
+        self.context_frames = self.reach + VAE_CONTEXT * strides(vae)[0]
 
     def __call__(
         self,
@@ -39,6 +44,7 @@ class VocoderHead:
         steps: int | None = None,
         generator: torch.Generator | None = None,
         keep_known: bool = True,
+        ignored: tuple[int, int] = (0, 0),
     ) -> Tensor:
         if latents is None:
             raise ValueError("the vocoder head decodes latents; call it through the pipeline, which samples them")
@@ -46,4 +52,6 @@ class VocoderHead:
         if keep_known:
             known = bands_below(cutoff_hz, self.audio)[:, None, None, :]
             mel = torch.where(known, self.mel(low.float()).to(mel), mel)
-        return vocode(self.vocoder, mel, self.audio)
+        before, after = (max(frames - self.reach, 0) for frames in ignored)
+        wave = vocode(self.vocoder, mel[:, :, before : mel.shape[2] - after], self.audio)
+        return F.pad(wave, (before * self.audio.hop_length, after * self.audio.hop_length))

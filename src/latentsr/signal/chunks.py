@@ -20,12 +20,13 @@ class Window:
 
 
 def window_at(start: int, total: int, core: int, margin: int, multiple: int = 1) -> Window:
-    """The window from `start` on: a core of up to `core` positions, seen with `margin` more on both sides.
+    """The window from `start` on: a core of up to `core` positions, seen with up to `margin` more on both sides.
 
-    It may look beyond the ends; the number of positions it looks at is a multiple of `multiple`.
+    It looks beyond the end only to make the number of positions a multiple of `multiple`.
     """
     stop = min(start + core, total)
-    first, length = start - margin, stop - start + 2 * margin
+    first = max(start - margin, 0)
+    length = min(stop + margin, total) - first
     return Window(start, stop, first, first + -(-length // multiple) * multiple)
 
 
