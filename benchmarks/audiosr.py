@@ -157,7 +157,10 @@ class Runs:
         with self.log.open("a", encoding="utf-8") as log, tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
             print(f"--- {json.dumps(task)}", file=log, flush=True)
             process = subprocess.Popen([*command, json.dumps(task)], stdout=answer, stderr=log, env=environment)
-            memory = watch_memory(process)
+            try:
+                memory = watch_memory(process)
+            finally:
+                process.kill()  # where this one is interrupted; nothing where it has ended
             answer.seek(0)
             printed = answer.read()
         if process.returncode:
