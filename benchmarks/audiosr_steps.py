@@ -20,12 +20,12 @@ from torch import Tensor
 from latentsr import Pipeline, source
 from latentsr.config import AUDIO
 from latentsr.convert import audiosr
-from latentsr.models.unet import predict_v
-from latentsr.models.vae import mode, scaled, to_mel
-from latentsr.sampling import SCHEDULERS, ZERO_SNR, Denoiser, guided, sample
+from latentsr.models.vae import mode, to_mel
+from latentsr.sampling import SCHEDULERS, ZERO_SNR
 from latentsr.signal.level import network_gain
 from latentsr.signal.lowband import cut_sharply
 from latentsr.signal.mel import MelSpectrogram
+from latentsr.windowed import Diffusion, Sampling
 
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("ddim", {}),
@@ -42,15 +42,16 @@ def main() -> None:
     model = load(options)
     condition = mode(model.vae, log_mel(options))
     noises = torch.randn(options.seeds, *condition.shape, generator=torch.Generator().manual_seed(0))
-    velocity = denoiser(model, condition, options)
     started = time.perf_counter()
-    reference = solve(model, velocity, noises, "ddim", options.reference)
+    reference = solve(model, condition, noises, "ddim", options.reference, options)
     print(f"{options.reference} steps of ddim: {time.perf_counter() - started:.0f} s\n")
     counts = [int(count) for count in options.steps.split(",")]
     print("| solver | " + " | ".join(str(count) for count in counts) + " |")
     print("|---|" + "---|" * len(counts))
     for solver in SOLVERS:
-        cells = [distance(model, solve(model, velocity, noises, solver, count), reference) for count in counts]
+        cells = [
+            distance(model, solve(model, condition, noises, solver, count, options), reference) for count in counts
+        ]
         print(f"| {solver} | " + " | ".join(cells) + " |", flush=True)
     about = f"{options.frames} mel frames, {options.seeds} draws, guidance {options.guidance:g}, timesteps trailing"
     print(f"\nrelative L2 of the latents / mean difference of the mels in dB; {about}")
@@ -94,40 +95,28 @@ def log_mel(options: argparse.Namespace) -> Tensor:
     """What the condition is encoded from. (1, 1, L, M)"""
     samples = options.frames * AUDIO.hop_length
     if options.file:
-        wave = source.read(options.file)[0][:1, :samples]
+        wave = source.at_our_rate(source.read(options.file, None))[:1, :samples]
     else:
         seconds = torch.arange(samples) / AUDIO.sample_rate
         noise = torch.randn(1, samples, generator=torch.Generator().manual_seed(1))
         wave = torch.exp(-5 * (seconds % 0.5)) * noise
     if wave.shape[-1] < samples:
         raise SystemExit(f"audiosr_steps.py: {options.file} is too short for {options.frames} frames; ask for fewer")
-    low = cut_sharply(wave[None] * network_gain(wave.abs().max().item()), ends(1, options), AUDIO.sample_rate)
+    low = cut_sharply(
+        wave[None] * network_gain(wave.abs().max().item()), torch.tensor([options.cutoff]), AUDIO.sample_rate
+    )
     return MelSpectrogram(AUDIO)(low)
 
 
-def ends(batch: int, options: argparse.Namespace) -> Tensor:
-    return torch.full((batch,), options.cutoff)
-
-
-def denoiser(model: Model, condition: Tensor, options: argparse.Namespace) -> Denoiser:
-    """The network with condition and guidance inside."""
-    free = scaled(model.vae, torch.full_like(condition, model.unconditional_latent))
-
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        hints = ends(len(x), options), torch.full((len(x),), AUDIO.sample_rate / 2)
-        v = predict_v(model.unet, x, condition, t, *hints)
-        if options.guidance == 1.0:
-            return v
-        return guided(v, predict_v(model.unet, x, free, t, *hints), options.guidance)
-
-    return velocity
-
-
-def solve(model: Model, velocity: Denoiser, noises: Tensor, solver: str, steps: int) -> Tensor:
+def solve(
+    model: Model, condition: Tensor, noises: Tensor, solver: str, steps: int, options: argparse.Namespace
+) -> Tensor:
     """Latents from each noise. (draws, 1, Z, l, m) -> the same"""
     kind, settings = SOLVERS[solver]
     scheduler = SCHEDULERS[kind].from_config(model.scheduler.config, **ZERO_SNR, **settings)
-    return torch.stack([sample(velocity, noise, scheduler, steps) for noise in noises])
+    sampling = Sampling(steps, options.guidance)
+    diffusion = Diffusion(model.vae, model.unet, scheduler, sampling, unconditional_latent=model.unconditional_latent)
+    return torch.stack([diffusion.denoise(condition, noise, options.cutoff) for noise in noises])
 
 
 def distance(model: Model, latents: Tensor, reference: Tensor) -> str:
