@@ -309,7 +309,7 @@ class Pipeline(DiffusionPipeline):
             ModelError: the file is damaged, or not such a checkpoint.
         """
         parts = audiosr.load(path, config, torch_dtype)
-        pipe = cls(**{name: _prepared(part) for name, part in parts.items()})
+        pipe = cls(**{name: _prepared(name, part) for name, part in parts.items()})
         pipe._dtype = torch_dtype
         return pipe
 
@@ -363,7 +363,8 @@ class Pipeline(DiffusionPipeline):
             )
         for name in missing:
             device, folder = self.device, self._folders[name]
-            component = _prepared(folders.load_component(folder, name, folders.read_index(folder), self._dtype))
+            component = folders.load_component(folder, name, folders.read_index(folder), self._dtype)
+            component = _prepared(name, component)
             self.register_modules(**{name: component})
             if isinstance(component, nn.Module):
                 component.to(device)
@@ -385,9 +386,21 @@ def _find(model: str | os.PathLike[str] | None, local_files_only: bool) -> Path:
     return folders.find(model, local_files_only=local_files_only)
 
 
-def _prepared(component: Any) -> Any:
-    """A component as inference wants it."""
-    return speed_up(component) if isinstance(component, nn.Module) else component
+def _prepared(name: str, component: Any) -> Any:
+    """A component as inference wants it, in memory of its own.
+
+    A network fresh from a file is views of it. Copied a tensor at a time they let go of the file's pages, so that memory
+    never holds both for long.
+    """
+    if isinstance(component, nn.Module):
+        # The denoiser's convolutions are too small to gain: 0.98 s as they are, 1.05 s by fewer multiplications.
+        if name != "unet":
+            speed_up(component)
+        for activation in (m for m in component.modules() if name == "vae" and isinstance(m, nn.SiLU)):
+            activation.inplace = True  # always of a fresh tensor there, of 134 MB in AudioSR's decoder
+        for tensor in chain(component.parameters(), component.buffers()):
+            tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
+    return component
 
 
 class _Bar:

@@ -13,6 +13,7 @@ the memory to keep it.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,11 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-TILES = 96  # of one block, so that it stays in the cache
-CACHED_BYTES = 16 * 2**20  # of transformed weights at a time; where they are more, all tiles share one pass over them
+TILES = 160  # of one block, so that it stays in the cache
+CACHED_BYTES = 40 * 2**20  # of transformed weights at a time; where they are more, many tiles share one pass over them
+LENGTH = 32  # of a tile: longer ones save products, and cost more in the transforms, of weights too
 LEAST_CHANNELS = 48  # below that the transforms cost more than they save
 LEAST_SAMPLES = 1024
-BLOCK_BYTES_2D = 8 * 2**20
+BLOCK_BYTES_2D = 8 * 2**20  # of transformed inputs and outputs at a time
+LARGE_BLOCK_BYTES_2D = 48 * 2**20  # where the weights are transformed anew for each block
 
 Matrices = tuple[Tensor, Tensor, Tensor]  # A (M, R), B (R, N), G (R, k)
 _ordinary: ContextVar[bool] = ContextVar("ordinary", default=False)
@@ -66,11 +69,9 @@ class FastConv1d(nn.Conv1d):
         matrices = self._matrices(x)
         if matrices is None:
             return super().forward(x)
-        taps, dilation = self.kernel_size[0], self.dilation[0]
-        weight = self.weight.permute(2, 0, 1).reshape(taps, -1)
-        rows = x.transpose(1, 2).contiguous()
-        padding = taps // 2 * dilation
-        made = [_correlate(one, weight, self.out_channels, matrices, dilation, padding) for one in rows]
+        (a, b, g), dilation = matrices, self.dilation[0]
+        products = _Products(g, self.weight.permute(2, 0, 1))
+        made = [_correlate(one, products, a, b, dilation) for one in x.transpose(1, 2).contiguous()]
         y = torch.stack(made) if len(made) > 1 else made[0][None]
         return (y if self.bias is None else y.add_(self.bias)).transpose(1, 2)
 
@@ -83,7 +84,7 @@ class FastConv1d(nn.Conv1d):
         shortest = {torch.float32: 3, torch.bfloat16: 7}.get(x.dtype)
         if not (plain and _for_inference(x)) or shortest is None or taps < shortest:
             return None
-        a, b, g = toom_cook(6, 3) if taps == 3 else fourier(32 if taps <= 7 else 48 if taps <= 17 else 4 * taps, taps)
+        a, b, g = toom_cook(6, 3) if taps == 3 else fourier(LENGTH if 2 * taps < LENGTH else 4 * taps, taps)
         return a.to(x.dtype), b.to(x.dtype), g.to(x.dtype)
 
 
@@ -94,8 +95,8 @@ class FastConv2d(nn.Conv2d):
         if not self._pays(x):
             return super().forward(x)
         a, b, g = (torch.kron(m, m) for m in toom_cook(4, 3))
-        weight = (g @ self.weight.permute(2, 3, 0, 1).reshape(9, -1)).view(36, self.out_channels, self.in_channels)
-        made = [_correlate_2d(one, weight.transpose(1, 2), a, b) for one in x.permute(0, 2, 3, 1).contiguous()]
+        products = _Products(g, self.weight.permute(2, 3, 0, 1).flatten(0, 1))
+        made = [_correlate_2d(one, products, a, b) for one in x.permute(0, 2, 3, 1).contiguous()]
         y = torch.stack(made) if len(made) > 1 else made[0][None]
         return (y if self.bias is None else y.add_(self.bias)).permute(0, 3, 1, 2)
 
@@ -111,55 +112,77 @@ def _for_inference(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not _ordinary.get()
 
 
-def _correlate(x: Tensor, weight: Tensor, out_channels: int, matrices: Matrices, dilation: int, padding: int) -> Tensor:
-    """(T, C) with weights (k, C' C) -> (T, C'), zeros beyond both ends."""
-    (samples, channels), (a, b, g) = x.shape, matrices
+class _Products:
+    """Multiplies transformed inputs (R, n, C) with the transforms of weights (k, C', C): (R, n, C')."""
+
+    _workspace = threading.local()  # one for every conversion of weights: fresh memory of this size is slow to get
+
+    def __init__(self, g: Tensor, weight: Tensor) -> None:
+        _, self.out_channels, self.channels = weight.shape
+        self.weight = weight.reshape(len(weight), -1)
+        self.groups = g.split(max(CACHED_BYTES // (self.weight.shape[1] * g.element_size()), 1))
+        self.large = len(self.groups) > 1
+        self.kept = None if self.large else self._transform(g)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        if self.kept is not None:
+            return torch.bmm(u, self.kept)
+        v = u.new_empty(*u.shape[:2], self.out_channels)
+        parts = (tensor.split(len(self.groups[0])) for tensor in (u, v))
+        for group, part, out in zip(self.groups, *parts, strict=True):
+            torch.bmm(part, self._transform(group), out=out)
+        return v
+
+    def _transform(self, group: Tensor) -> Tensor:
+        """(r, C, C') of rows of G, in memory that the next call uses again."""
+        elements = len(group) * self.weight.shape[1]
+        kept = self._workspace.__dict__
+        if group.dtype not in kept or kept[group.dtype].numel() < elements:
+            with torch.inference_mode(False):  # a tensor of inference mode could not be written outside of it
+                kept[group.dtype] = group.new_empty(max(elements, CACHED_BYTES // group.element_size()))
+        out = kept[group.dtype][:elements].view(len(group), -1)
+        return torch.mm(group, self.weight, out=out).view(-1, self.out_channels, self.channels).transpose(1, 2)
+
+
+def _correlate(x: Tensor, products: _Products, a: Tensor, b: Tensor, dilation: int) -> Tensor:
+    """(T, C) -> (T, C'), zeros beyond both ends."""
+    samples, channels = x.shape
     step, length = a.shape[0], b.shape[1]
-    period = step * dilation
-    tiles = -(-samples // period)
-    padded = x.new_zeros((tiles * step + length - step) * dilation, channels)
+    period, taps = step * dilation, length - step + 1
+    tiles, padding = -(-samples // period), taps // 2 * dilation
+    padded = x.new_zeros((tiles * step + taps - 1) * dilation, channels)
     padded[padding : padding + samples] = x
-    y = x.new_empty(tiles * period, out_channels)
-
-    rows = max(CACHED_BYTES // (weight.shape[1] * weight.element_size()), 1)  # of weights transformed at a time
-    groups = g.split(rows)
-
-    def transformed(part: Tensor) -> Tensor:
-        return (part @ weight).view(-1, out_channels, channels).transpose(1, 2)
-
-    kept = transformed(g) if len(groups) == 1 else None
-    block = max(TILES // dilation, 1) if kept is not None else tiles
+    y = x.new_empty(tiles * period, products.out_channels)
+    block = tiles if products.large else max(TILES // dilation, 1)
     for first in range(0, tiles, block):
         count = min(block, tiles - first)
         shape = (count, dilation, length, channels)
-        tile = padded.as_strided(
-            shape, (period * channels, channels, dilation * channels, 1), first * period * channels
-        )
-        u = (b @ tile).flatten(0, 1).transpose(0, 1)  # (R, tiles, C)
-        if kept is not None:
-            v = torch.bmm(u, kept)
-        else:
-            v = torch.cat([torch.bmm(p, transformed(q)) for p, q in zip(u.split(rows), groups, strict=True)])
+        strides = (period * channels, channels, dilation * channels, 1)
+        tile = padded.as_strided(shape, strides, first * period * channels)
+        v = products((b @ tile).flatten(0, 1).transpose(0, 1))
         made = a @ v.transpose(0, 1).unflatten(0, (count, dilation))
         y[first * period : (first + count) * period].view(count, step, dilation, -1).copy_(made.transpose(1, 2))
     return y[:samples]
 
 
-def _correlate_2d(x: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """(H, W, C) with transformed weights (36, C, C') -> (H, W, C'), zeros beyond the edges."""
-    (height, width, channels), out_channels = x.shape, weight.shape[-1]
+def _correlate_2d(x: Tensor, products: _Products, a: Tensor, b: Tensor) -> Tensor:
+    """(H, W, C) -> (H, W, C'), zeros beyond the edges."""
+    height, width, channels = x.shape
     down, across = -(-height // 4), -(-width // 4)
-    padded = F.pad(x, (0, 0, 1, across * 4 + 1 - width, 1, down * 4 + 1 - height))
-    row = padded.shape[1] * channels
-    y = x.new_empty(down, 4, across, 4, out_channels)
-    large = weight.numel() * weight.element_size() > CACHED_BYTES
-    block = down if large else max(BLOCK_BYTES_2D // (36 * across * (channels + out_channels) * x.element_size()), 1)
+    row = (across * 4 + 2) * channels
+    y = x.new_empty(down, 4, across, 4, products.out_channels)
+    row_bytes = 36 * across * (channels + products.out_channels) * x.element_size()
+    block = max((LARGE_BLOCK_BYTES_2D if products.large else BLOCK_BYTES_2D) // row_bytes, 1)
     for first in range(0, down, block):
         count = min(block, down - first)
-        tile = padded.as_strided((6, 6, count, across, channels), (row, channels, 4 * row, 4 * channels, 1), first * 4 * row)  # fmt: skip  # noqa: E501
-        v = torch.bmm((b @ tile.reshape(36, -1)).view(36, count * across, channels), weight)
+        start, stop = max(first * 4 - 1, 0), min((first + count) * 4 + 1, height)
+        beyond = first * 4 + 4 * count + 1 - stop
+        padded = F.pad(x[start:stop], (0, 0, 1, across * 4 + 1 - width, start - first * 4 + 1, beyond))
+        strides = (row, channels, 4 * row, 4 * channels, 1)
+        tile = padded.as_strided((6, 6, count, across, channels), strides)
+        v = products((b @ tile.reshape(36, -1)).view(36, count * across, channels))
         y[first : first + count] = (a @ v.view(36, -1)).view(4, 4, count, across, -1).permute(2, 0, 3, 1, 4)
-    return y.view(down * 4, across * 4, out_channels)[:height, :width]
+    return y.view(down * 4, across * 4, -1)[:height, :width]
 
 
 @lru_cache
