@@ -136,11 +136,11 @@ class _Products:
     def _transform(self, group: Tensor) -> Tensor:
         """(r, C, C') of rows of G, in memory that the next call uses again."""
         elements = len(group) * self.weight.shape[1]
-        kept = self._workspace.__dict__
-        if group.dtype not in kept or kept[group.dtype].numel() < elements:
+        kept, name = self._workspace.__dict__, str(group.dtype)
+        if name not in kept or kept[name].numel() < elements:
             with torch.inference_mode(False):  # a tensor of inference mode could not be written outside of it
-                kept[group.dtype] = group.new_empty(max(elements, CACHED_BYTES // group.element_size()))
-        out = kept[group.dtype][:elements].view(len(group), -1)
+                kept[name] = group.new_empty(max(elements, CACHED_BYTES // group.element_size()))
+        out = kept[name][:elements].view(len(group), -1)
         return torch.mm(group, self.weight, out=out).view(-1, self.out_channels, self.channels).transpose(1, 2)
 
 
