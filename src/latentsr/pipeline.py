@@ -389,7 +389,7 @@ def _find(model: str | os.PathLike[str] | None, local_files_only: bool) -> Path:
 def _prepared(name: str, component: Any) -> Any:
     """A component as inference wants it, in memory of its own.
 
-    A network fresh from a file is views of it. Copied a tensor at a time they let go of the file's pages, so that memory
+    A network fresh from a file is views of it. Copied a tensor at a time, they let go of the file's pages, and memory
     never holds both for long.
     """
     if isinstance(component, nn.Module):
