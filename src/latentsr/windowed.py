@@ -90,7 +90,8 @@ class Diffusion:
     def encode(self, wave: Tensor) -> Tensor:
         """Scaled latents of waves. (B, 1, T) -> (B, Z, l, m)"""
         mel = self.mel(wave.to(self.vae.device, torch.float32)).to(self.vae.dtype)
-        return mode(self.vae, mel)
+        rows = mel.split(1) if self.vae.device.type == "cpu" else [mel]  # as the head does, for memory
+        return torch.cat([mode(self.vae, row) for row in rows])
 
     def denoise(self, condition: Tensor, noise: Tensor, cutoff_hz: float) -> Tensor:
         """Run the scheduler on a batch of windows. (B, Z, l, m) -> (B, Z, l, m)"""

@@ -48,6 +48,14 @@ class VocoderHead:
     ) -> Tensor:
         if latents is None:
             raise ValueError("the vocoder head decodes latents; call it through the pipeline, which samples them")
+        if self.device.type == "cpu":  # where a batch saves no time, but holds all its channels in memory
+            parts = zip(low.split(1), cutoff_hz.split(1), latents.split(1), strict=True)
+            return torch.cat([self._decode(*part, keep_known, ignored) for part in parts])
+        return self._decode(low, cutoff_hz, latents, keep_known, ignored)
+
+    def _decode(
+        self, low: Tensor, cutoff_hz: Tensor, latents: Tensor, keep_known: bool, ignored: tuple[int, int]
+    ) -> Tensor:
         mel = to_mel(self.vae, latents)
         if keep_known:
             known = bands_below(cutoff_hz, self.audio)[:, None, None, :]
