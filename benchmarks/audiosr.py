@@ -1,6 +1,6 @@
 """AudioSR's networks in its own program and in latentsr, on the same random weights: seconds and memory.
 
-    python benchmarks/audiosr.py --work DIR [--runs 3] [--rows default,bf16,...] [--stages] [--share-packages]
+    python benchmarks/audiosr.py --work DIR [--runs 3] [--rows default,bf16,...] [--stages]
 
 DIR gets an environment with audiosr 0.0.7 (peer/), a checkpoint of seeded random weights in the official layout
 (pytorch_model.bin, 4.3 GB), our folders converted from it (4 GB), and one line of JSON per run (audiosr.jsonl). A round
@@ -32,7 +32,6 @@ PEER = "audiosr==0.0.7"
 # What its code imports, as it is today: the versions it pins do not install any more.
 PEER_NEEDS = ["librosa", "soundfile", "transformers", "huggingface_hub", "einops"]
 PEER_NEEDS += ["tqdm", "pyyaml", "matplotlib", "pillow", "requests"]
-CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 HERE = Path(__file__).parent
 STAGE_FRAMES = 512  # mel frames = 5.12 s
 Line = dict[str, Any]
@@ -114,7 +113,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--our-steps", type=int, help="another number than the model's default")
     parser.add_argument("--without-peer", action="store_true", help="run ours alone")
     parser.add_argument("--peer-venv", type=Path, help="the peer's environment; DIR/peer unless given")
-    parser.add_argument("--share-packages", action="store_true", help="let it use torch and others of this interpreter")
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -237,16 +235,10 @@ def peer_python(options: argparse.Namespace) -> Path:
         return python
     venv.create(options.peer_venv, with_pip=True, clear=True)
     pip = [python, "-m", "pip", "install", "-q"]
-    if options.share_packages:
-        packages = options.peer_venv / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
-        (packages / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    else:
-        index = ["--index-url", CPU_TORCH] if sys.platform == "linux" else []
-        subprocess.run([*pip, *index, f"torch=={metadata.version('torch').split('+')[0]}"], check=True)
+    packages = options.peer_venv / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
+    (packages / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")  # the same torch
     subprocess.run([*pip, *PEER_NEEDS], check=True)
     subprocess.run([*pip, "--no-deps", PEER, "torchaudio"], check=True)
-    no_cuda = "import sys, torch; sys.exit(torch.version.cuda and 'the peer got a CUDA build of torch')"
-    subprocess.run([python, "-c", no_cuda], check=True)
     ready.touch()
     return python
 
