@@ -82,7 +82,7 @@ class FastConv1d(nn.Conv1d):
         wide = min(self.in_channels, self.out_channels) >= LEAST_CHANNELS and x.shape[-1] >= LEAST_SAMPLES
         plain = same and wide and self.stride == (1,) and self.groups == 1
         shortest = {torch.float32: 3, torch.bfloat16: 7}.get(x.dtype)
-        if not (plain and _for_inference(x)) or shortest is None or taps < shortest:
+        if not (plain and x.dim() == 3 and _for_inference(x)) or shortest is None or taps < shortest:
             return None
         a, b, g = toom_cook(6, 3) if taps == 3 else fourier(LENGTH if 2 * taps < LENGTH else 4 * taps, taps)
         return a.to(x.dtype), b.to(x.dtype), g.to(x.dtype)
@@ -105,11 +105,12 @@ class FastConv2d(nn.Conv2d):
         plain = self.kernel_size == (3, 3) and self.stride == self.dilation == (1, 1) and self.groups == 1
         same = self.padding == (1, 1) and self.padding_mode == "zeros"
         wide = min(channels) >= LEAST_CHANNELS and positions >= 2 * math.sqrt(math.prod(channels))
-        return plain and same and wide and x.dtype == torch.float32 and _for_inference(x)
+        return plain and same and wide and x.dim() == 4 and x.dtype == torch.float32 and _for_inference(x)
 
 
 def _for_inference(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not _ordinary.get()
+    cast = torch.is_autocast_enabled("cpu")  # it would cast some of the steps and not others
+    return x.device.type == "cpu" and len(x) > 0 and not (torch.is_grad_enabled() or cast or _ordinary.get())
 
 
 class _Products:
