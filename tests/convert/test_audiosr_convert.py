@@ -139,7 +139,7 @@ class TestOracle:
         networks = loaded(folder)
         assert networks["vae"].config.scaling_factor == float(state["scale_factor"])
         assert_close(networks["scheduler"].alphas_cumprod, state["alphas_cumprod"], rtol=0, atol=1e-6)
-        assert networks["scheduler"].alphas_cumprod[999] == 0
+        assert networks["scheduler"].alphas_cumprod[999] <= 2**-24  # what DPM-Solver++ puts in place of zero
 
 
 class TestConversion:
