@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
@@ -86,6 +87,7 @@ def whole_wave(vocoder: nn.Module, mel: Tensor) -> Tensor:
     return vocoder(mel.squeeze(1))
 
 
+@apply_forward_hook  # offloading moves the weights where they run, as before a forward pass
 def _in_pieces(vocoder: SpeechT5HifiGan, x: Tensor) -> Tensor:
     """What the generator's own forward pass makes of a mel (B, M, L), the long levels a piece at a time.
 
@@ -95,6 +97,8 @@ def _in_pieces(vocoder: SpeechT5HifiGan, x: Tensor) -> Tensor:
     config = vocoder.config
     odd = [i for i, (k, s) in enumerate(zip(config.upsample_kernel_sizes, config.upsample_rates, strict=True)) if (k - s) % 2]  # fmt: skip  # noqa: E501
     whole = odd[-1] + 1 if odd else 0  # an odd level makes one sample too many, which pieces would all make
+    if config.normalize_before:
+        x = (x - vocoder.mean[:, None]) / vocoder.scale[:, None]
     x = vocoder.conv_pre(x)
     for level in range(whole):
         x = _level(vocoder, level, x)
@@ -133,10 +137,10 @@ def _reach(config: SpeechT5HifiGanConfig, first_level: int = 0) -> int:
     """Receptive field on one side, rounded up, in samples of what goes into a level of the generator."""
     reach, rate = 3.0 if first_level == 0 else 0.0, 1.0
     levels = list(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True))[first_level:]
+    blocks = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+    widest = max(sum((d + 1) * (kernel // 2) for d in dilations) for kernel, dilations in blocks)
     for factor, kernel in levels:
         reach += kernel / 2 / rate / factor
         rate *= factor
-        widest = max(config.resblock_kernel_sizes)
-        dilations = config.resblock_dilation_sizes[0]
-        reach += sum((d + 1) * (widest // 2) for d in dilations) / rate
+        reach += widest / rate
     return int(reach + 3 / rate) + 1
