@@ -8,13 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AudioLDM2UNet2DConditionModel, AutoencoderKL
+from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import SpeechT5HifiGan
+from transformers.utils import logging as transformers_logging
 
 from latentsr.models.unet import LatentUNet
 from latentsr.models.vae import MelAutoencoderKL
@@ -85,9 +89,10 @@ def load_component(folder: Path, name: str, index: dict[str, Any], dtype: torch.
     if not issubclass(cls, nn.Module):
         return cls.from_pretrained(folder / name)
     try:
-        network, report = cls.from_pretrained(
-            folder / name, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
-        )
+        with _no_bars():
+            network, report = cls.from_pretrained(
+                folder / name, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder / name} cannot be loaded: {reason}; copy the folder anew") from error
@@ -95,6 +100,19 @@ def load_component(folder: Path, name: str, index: dict[str, Any], dtype: torch.
     if wrong:
         raise ModelError(f"{folder / name} does not fit its config: {wrong}; copy the folder anew")
     return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the progress bars of the libraries, which last a moment here and look like trouble in a log."""
+    shown = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
 
 
 def write_hashes(folder: Path) -> None:

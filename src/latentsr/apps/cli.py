@@ -23,6 +23,7 @@ import typer
 from latentsr import __version__
 
 FAILED, USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
+NOT_COMPAT = ("head", "vocoder", "temperature", "denoise", "cutoff", "use_latents")  # what audiosr 0.0.7 has not
 
 app = typer.Typer(
     help="Restore sound: recordings that lost their top come back at 48 kHz, with what was there untouched.",
@@ -56,6 +57,15 @@ class Format(str, Enum):
     OPUS = "opus"
 
 
+class Filter(str, Enum):
+    """Low-pass filters that audiosr draws from."""
+
+    BUTTER = "butter"
+    CHEBY1 = "cheby1"
+    ELLIP = "ellip"
+    BESSEL = "bessel"
+
+
 class Dtype(str, Enum):
     """Types the networks can run in."""
 
@@ -73,11 +83,23 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def restore(
+    context: typer.Context,
     inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Recordings to restore.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The output of a single input.")] = None,
     out_dir: Annotated[Path | None, typer.Option(help="Write DIR/<input's name>; DIR is made.", metavar="DIR")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model folder or hub id; the embedded default if not given.")
+        str | None,
+        typer.Option(help="Model folder, hub id, or AudioSR checkpoint file; the embedded default if not given."),
+    ] = None,
+    vocoder: Annotated[
+        str | None,
+        typer.Option(metavar="embedded|FOLDER", help="Take the vocoder of another model; AudioSR's is slow."),
+    ] = None,
+    compat: Annotated[
+        bool, typer.Option("--compat", help="What audiosr 0.0.7 computes, with its steps 50, guidance 3.5, seed 42.")
+    ] = False,
+    compat_filter: Annotated[
+        Filter | None, typer.Option(help="Its low-pass, which it draws at random; ellip if not given.")
     ] = None,
     head: Annotated[str, typer.Option(help="What makes the wave: vocoder, ...")] = "vocoder",
     steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps; the model's default if not given.")] = None,
@@ -113,27 +135,33 @@ def restore(
     ] = False,
 ) -> None:
     """Restore recordings; each comes back at 48 kHz as <stem>.48k.<ext> beside it unless told otherwise."""
-    from latentsr.apps.restore import Options, plan
+    from latentsr.apps.restore import COMPAT_FILTER, COMPAT_SEED, Options, UsageError, plan
 
+    given = _given(context)
+    if compat:
+        _check_compat(model, given)
+    elif compat_filter is not None:
+        raise UsageError("--compat-filter is of --compat; add that, or leave it out")
     options = Options(
         head=head,
         steps=steps,
         guidance_scale=guidance,
         temperature=temperature,
-        seed=seed,
+        seed=seed if "seed" in given or not compat else COMPAT_SEED,
         denoise=denoise,
         cutoff_hz=cutoff,
         use_latents=use_latents,
         sample_rate=sample_rate,
         format=format.value if format else None,
         overwrite=overwrite,
+        compat_filter=(compat_filter.value if compat_filter else COMPAT_FILTER) if compat else None,
     )
     jobs = plan(inputs, output=output, out_dir=out_dir, format=options.format)
     if out_dir is not None:
         _make_folder(out_dir)
 
     def load() -> Any:
-        return _load_pipeline(model, head, device, dtype.value if dtype else None)
+        return _load_pipeline(model, head, device, dtype.value if dtype else None, vocoder)
 
     _restore_all(jobs, options, load, as_json)
 
@@ -207,7 +235,26 @@ def _restore_all(jobs: list[Any], options: Any, load: Callable[[], Any], as_json
         raise typer.Exit(FAILED if failed == len(jobs) else SOME_FAILED)
 
 
-def _load_pipeline(model: str | None, head: str, device: str | None, dtype: str | None) -> Any:
+def _given(context: typer.Context) -> set[str]:
+    """The parameters that were given on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+
+
+def _check_compat(model: str | None, given: set[str]) -> None:
+    """Raise `UsageError` for what --compat cannot do, before anything is loaded."""
+    from latentsr.apps.restore import UsageError
+
+    if model is None:
+        raise UsageError("--compat needs an AudioSR model; pass --model haoheliu/audiosr_basic, or yours")
+    wrong = [f"--{name.replace('_', '-')}" for name in NOT_COMPAT if name in given]
+    if wrong:
+        raise UsageError(f"--compat does as audiosr does and takes no {', '.join(wrong)}; leave out one or the other")
+
+
+def _load_pipeline(
+    model: str | None, head: str, device: str | None, dtype: str | None, vocoder: str | None = None
+) -> Any:
     import torch
 
     from latentsr import Pipeline
@@ -216,7 +263,14 @@ def _load_pipeline(model: str | None, head: str, device: str | None, dtype: str 
 
     if head not in HEADS:
         raise UsageError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
-    pipe: Any = Pipeline.from_pretrained(model, heads=[head], torch_dtype=getattr(torch, dtype or "float32"))
+    pipe: Any
+    torch_dtype = getattr(torch, dtype or "float32")
+    if model is not None and Path(model).is_file():
+        if vocoder is not None:
+            raise UsageError(f"--vocoder needs a model folder; make one with: latentsr convert audiosr {model} OUT_DIR")
+        pipe = Pipeline.from_audiosr(model, torch_dtype=torch_dtype)
+    else:
+        pipe = Pipeline.from_pretrained(model, heads=[head], vocoder=vocoder, torch_dtype=torch_dtype)
     pipe.set_progress_bar_config(disable=True)  # ours shows the real-time factor
     return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 

@@ -17,6 +17,8 @@ from latentsr.config import AUDIO
 from latentsr.signal import audio
 from latentsr.signal.audio import AudioError
 
+COMPAT_FILTER, COMPAT_SEED = "ellip", 42  # audiosr's own: what it draws for its seed
+
 # What one file can die of without harm to the next: bad media, a bad request, too little memory, a full disk.
 FILE_ERRORS = (ValueError, RuntimeError, OSError, MemoryError)
 
@@ -40,6 +42,7 @@ class Options:
     sample_rate: int | None = None  # of the output, Hz; None = the pipeline's
     format: str | None = None  # None = by the output's extension
     overwrite: bool = False
+    compat_filter: str | None = None  # not None: as audiosr 0.0.7 does, with this low-pass
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Record:
     gain: float | None = None  # 1.0 unless an input above full scale had to be scaled into PCM
     head: str | None = None
     seed: int | None = None
+    compat_filter: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that is known, for JSON."""
@@ -160,18 +164,7 @@ def _restore(
 ) -> Record:
     info = audio.probe(source)
     started = time.perf_counter()
-    out = pipe(
-        source,
-        head=options.head,
-        steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        temperature=options.temperature,
-        seed=options.seed,
-        denoise=options.denoise,
-        cutoff_hz=options.cutoff_hz,
-        use_latents=options.use_latents,
-        progress=progress,
-    )
+    out = _run(pipe, source, options, progress)
     rate_hz = options.sample_rate or out.sample_rate
     name = audio.container(target, options.format)
     gain = out.save(target, overwrite=options.overwrite, format=name, sample_rate=rate_hz)
@@ -191,6 +184,27 @@ def _restore(
         gain=gain,
         head=options.head,
         seed=options.seed,
+        compat_filter=options.compat_filter,
+    )
+
+
+def _run(pipe: Any, source: Path, options: Options, progress: Callable[[float, float], None] | None) -> Any:
+    """The pipeline, or its compat preset, which has defaults of its own for what is None."""
+    if options.compat_filter is not None:
+        given = {"steps": options.steps, "guidance_scale": options.guidance_scale}
+        settings = {name: value for name, value in given.items() if value is not None}
+        return pipe.compat(source, filter=options.compat_filter, seed=options.seed, progress=progress, **settings)
+    return pipe(
+        source,
+        head=options.head,
+        steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        temperature=options.temperature,
+        seed=options.seed,
+        denoise=options.denoise,
+        cutoff_hz=options.cutoff_hz,
+        use_latents=options.use_latents,
+        progress=progress,
     )
 
 

@@ -1,0 +1,176 @@
+"""`latentsr restore` with AudioSR models: its own checkpoint, its folder, another vocoder, and as audiosr does it."""
+
+import inspect
+import json
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import soundfile
+
+from latentsr.apps import cli
+from latentsr.convert import audiosr
+from latentsr.pipeline import Pipeline
+from latentsr.signal import audio
+
+
+@pytest.fixture
+def latentsr(monkeypatch, capsys):
+    """Runs the console script's `main`: (exit code, stdout, stderr)."""
+
+    def run(*words) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["latentsr", "restore", *map(str, words)])
+        monkeypatch.setattr(cli.signal, "signal", lambda *_: None)  # leave pytest's own handlers alone
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        return exit_.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def dull(tmp_path):
+    """0.3 s of stereo noise at 16 kHz."""
+    samples = np.random.default_rng(0).uniform(-0.3, 0.3, (4_800, 2))
+    soundfile.write(tmp_path / "dull.wav", samples, 16_000, subtype="PCM_16")
+    return tmp_path / "dull.wav"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(shared):
+    return shared / "oracle" / "audiosr" / "pytorch_model.bin"
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint, tmp_path_factory):
+    """The folder that `latentsr convert` makes of the small checkpoint."""
+    return audiosr.convert(checkpoint, tmp_path_factory.mktemp("audiosr") / "m", checkpoint.with_name("config.json"))
+
+
+@pytest.fixture
+def small(monkeypatch, checkpoint):
+    """The configuration of the small checkpoint where the command takes the official one."""
+    load = partial(Pipeline.from_audiosr, config=checkpoint.with_name("config.json"))
+    monkeypatch.setattr(Pipeline, "from_audiosr", load)
+
+
+def restored(dull) -> np.ndarray:
+    return audio.read(dull.with_name("dull.48k.wav")).samples
+
+
+def test_a_folder_restores_and_says_nothing_of_its_loading(latentsr, model, dull):
+    code, out, err = latentsr(dull, "--model", model, "--steps", 1, "--json")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    assert (record["samples"], record["channels"]) == (14_400, 2)
+    assert "compat_filter" not in record
+
+
+def test_a_checkpoint_file_works_like_its_folder(latentsr, small, model, checkpoint, dull):
+    assert latentsr(dull, "--model", model, "--steps", 1, "--json")[0] == 0
+    expected = restored(dull)
+    code, _, err = latentsr(dull, "--model", checkpoint, "--steps", 1, "--json", "--overwrite")
+    assert (code, err) == (0, "")
+    assert np.abs(restored(dull) - expected).max() <= 2 / 2**15  # one step of 16 bits
+
+
+def test_a_checkpoint_of_other_sizes_is_one_line(latentsr, checkpoint, dull):
+    code, _, err = latentsr(dull, "--model", checkpoint)
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert str(checkpoint) in err
+
+
+def test_a_file_that_is_no_checkpoint_is_one_line(latentsr, dull):
+    code, _, err = latentsr(dull, "--model", dull)
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert str(dull) in err
+
+
+def test_the_embedded_vocoder(latentsr, model, dull):
+    assert latentsr(dull, "--model", model, "--steps", 1, "--json")[0] == 0
+    own = restored(dull)
+    code, _, err = latentsr(
+        dull, "--model", model, "--vocoder", "embedded", "--steps", 1, "--cutoff", 6_000, "--json", "--overwrite"
+    )
+    assert (code, err) == (0, "")
+    assert restored(dull).shape == own.shape == (2, 14_400)
+    assert np.abs(restored(dull) - own).max() > 1e-3
+
+
+def test_another_vocoder_needs_a_folder(latentsr, checkpoint, dull):
+    code, _, err = latentsr(dull, "--model", checkpoint, "--vocoder", "embedded")
+    assert code == 2
+    assert err.rstrip().endswith(f"make one with: latentsr convert audiosr {checkpoint} OUT_DIR")
+
+
+@pytest.mark.parametrize("words", [(), ("--compat-filter", "butter")])
+def test_compat_is_the_preset(latentsr, model, dull, words):
+    code, out, err = latentsr(dull, "--model", model, "--compat", *words, "--steps", 2, "--json")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
+    filter = words[-1] if words else "ellip"
+    assert (record["compat_filter"], record["seed"], record["channels"]) == (filter, 42, 1)
+    expected = Pipeline.from_pretrained(model).compat(dull, filter=filter, steps=2)
+    assert np.abs(restored(dull) - expected.audio).max() <= 2 / 2**15
+
+
+class Asked:
+    """In place of a pipeline: remembers what its preset was asked, and fails."""
+
+    def compat(self, source, **settings):
+        self.settings = settings
+        raise ValueError("asked")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), {"seed": 42}),
+        (("--seed", 0), {"seed": 0}),
+        (("--steps", 7, "--guidance", 1), {"seed": 42, "steps": 7, "guidance_scale": 1.0}),
+    ],
+)
+def test_compat_has_the_defaults_of_audiosr(latentsr, monkeypatch, dull, words, expected):
+    pipe = Asked()
+    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: pipe)
+    assert latentsr(dull, "--model", "m", "--compat", *words, "--json")[0] == 1
+    assert pipe.settings == {"filter": "ellip", "progress": None, **expected}
+    defaults = {name: p.default for name, p in inspect.signature(Pipeline.compat).parameters.items()}
+    assert [defaults[name] for name in ("filter", "steps", "guidance_scale", "seed")] == ["ellip", 50, 3.5, 42]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--head", "vocoder"),
+        ("--vocoder", "embedded"),
+        ("--temperature", 1),
+        ("--denoise",),
+        ("--cutoff", 4_000),
+        ("--use-latents",),
+    ],
+    ids=lambda words: words[0],
+)
+def test_options_that_audiosr_has_not(latentsr, model, dull, words):
+    code, _, err = latentsr(dull, "--model", model, "--compat", *words)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert words[0] in err
+
+
+def test_compat_without_a_model_and_its_filter_without_compat(latentsr, model, dull):
+    code, _, err = latentsr(dull, "--compat")
+    assert (code, err) == (
+        2, "latentsr: --compat needs an AudioSR model; pass --model haoheliu/audiosr_basic, or yours\n",
+    )  # fmt: skip
+    code, _, err = latentsr(dull, "--model", model, "--compat-filter", "butter")
+    assert (code, err) == (2, "latentsr: --compat-filter is of --compat; add that, or leave it out\n")
+    assert latentsr(dull, "--model", model, "--compat", "--compat-filter", "brick")[0] == 2
+
+
+def test_what_audiosr_fails_on_is_one_line(latentsr, model, tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    code, _, err = latentsr(tmp_path / "silence.wav", "--model", model, "--compat", "--json")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "audiosr 0.0.7 fails here" in err and "the default mode does not" in err
