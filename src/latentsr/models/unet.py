@@ -54,6 +54,12 @@ class LatentUNet(FixedParentMixin, UNet2DModel):
             dropout=dropout,
         )
         self.register_to_config(latent_channels=latent_channels, attention_levels=attention_levels)
+        # diffusers gives it sines in fp32 whatever the weights are.
+        self.class_embedding.register_forward_pre_hook(_in_own_dtype)
+
+
+def _in_own_dtype(embedding: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(one.to(next(embedding.parameters()).dtype) for one in arguments)
 
 
 def audioldm2_unet(

@@ -75,13 +75,13 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
 
     def _synthesise(self, log_magnitude: Tensor, phase: Tensor) -> Tensor:
         """Overlap-add of the frames' inverse FFTs, divided by the sum of squared windows."""
-        n_fft, hop = self.config.n_fft, self.config.hop_length
+        n_fft, hop, window = self.config.n_fft, self.config.hop_length, self.window.float()
         magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
         spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
-        frames = torch.fft.irfft(spectrum, n=n_fft, dim=1) * self.window[:, None]
+        frames = torch.fft.irfft(spectrum, n=n_fft, dim=1) * window[:, None]
         length = (frames.shape[-1] - 1) * hop + n_fft
         wave = _overlap_add(frames, length, hop)
-        envelope = _overlap_add(self.window.square()[None, :, None].expand(1, n_fft, frames.shape[-1]), length, hop)
+        envelope = _overlap_add(window.square()[None, :, None].expand(1, n_fft, frames.shape[-1]), length, hop)
         trim = (n_fft - hop) // 2
         return wave[:, trim : length - trim] / envelope[:, trim : length - trim].clamp(min=1e-4)
 
