@@ -74,6 +74,7 @@ class Pipeline(DiffusionPipeline):
         )
         self._folders: dict[str, Path] = {}  # where components that are not loaded yet lie
         self._dtype = torch.float32
+        self._offload: Callable[..., None] | None = None  # how networks are offloaded
 
     @torch.inference_mode()
     def __call__(
@@ -138,9 +139,10 @@ class Pipeline(DiffusionPipeline):
             result.audio = restored
             return result
 
-        if isinstance(source, (list, tuple)):
-            return [restore(one) for one in source]
-        return restore(cast(Source, source))
+        one = not isinstance(source, (list, tuple))
+        made = [restore(each) for each in cast(Sequence[Source], [source] if one else source)]
+        self.maybe_free_model_hooks()
+        return made[0] if one else made
 
     def stream(
         self,
@@ -181,6 +183,7 @@ class Pipeline(DiffusionPipeline):
         decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size=1)
         end_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
         yield from stream(sources.resampled(blocks, sample_rate), decoder, diffusion, end_hz, peak, seed, denoise)
+        self.maybe_free_model_hooks()
 
     def stream_latency_s(self, head: str = DEFAULT_HEAD, use_latents: bool = False) -> float:
         """A sample that goes into `stream` comes out when so many more seconds have gone in, at the latest."""
@@ -198,8 +201,9 @@ class Pipeline(DiffusionPipeline):
             gain = network_gain(sources.peak_of(one))
             whole = take(one, -EDGE_SAMPLES, -(-(samples + EDGE_SAMPLES) // hop) * hop)[:, None] * gain
             latents = diffusion.encode(whole)
-            wide = decoder(whole.to(latents), torch.zeros(1).to(latents), latents, keep_known=False)
+            wide = decoder(whole.to(latents.device), torch.zeros(1).to(latents), latents, keep_known=False)
             made.append(wide.float().cpu()[..., EDGE_SAMPLES : EDGE_SAMPLES + samples] / gain)
+        self.maybe_free_model_hooks()
         return torch.cat(made)
 
     @torch.inference_mode()
@@ -228,6 +232,8 @@ class Pipeline(DiffusionPipeline):
         Raises:
             ValueError: this is not an AudioSR model, or audiosr 0.0.7 fails here.
         """
+        if self._offload is not None:
+            raise ValueError("the compat preset does not run offloaded; call remove_all_hooks() first")
         self._load([*DIFFUSION, "vocoder"])
         betas = self.scheduler.config.get("trained_betas")
         if betas is None or not isinstance(self.vocoder, SpeechT5HifiGan):
@@ -320,6 +326,8 @@ class Pipeline(DiffusionPipeline):
 
         `dtype` is that of the files; None keeps the networks' own.
         """
+        if self._offload is not None:
+            raise ValueError("offloaded networks cannot be saved; call remove_all_hooks() first")
         own = {name: c for name, c in self.components.items() if isinstance(c, nn.Module)}
         for stale in (f for name in own for f in Path(save_directory, name).glob("*.safetensors*")):
             stale.unlink()  # shards of another size would be taken for ours
@@ -331,6 +339,29 @@ class Pipeline(DiffusionPipeline):
         finally:
             self.register_modules(**own)
         folders.write_hashes(Path(save_directory))
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """Keep the networks in main memory and bring each whole to the GPU when it runs: see diffusers.
+
+        Tried with the CPU and with torch's meta device in the GPU's place; on no GPU yet.
+        """
+        super().enable_model_cpu_offload(gpu_id, device)
+        self._offload = self.enable_model_cpu_offload
+
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Bring each layer to the GPU when it runs, for the smallest memory and at the lowest speed: see diffusers.
+
+        Tried as `enable_model_cpu_offload` was.
+        """
+        super().enable_sequential_cpu_offload(gpu_id, device)
+        self._offload = self.enable_sequential_cpu_offload
+
+    def remove_all_hooks(self) -> None:
+        """End offloading; the networks stay in main memory until `to` moves them."""
+        super().remove_all_hooks()
+        self._offload = None
 
     def _parts(
         self,
@@ -347,12 +378,14 @@ class Pipeline(DiffusionPipeline):
         kind = HEADS[head]
         with_latents = kind.needs_latents or use_latents
         self._load([*kind.components, *(DIFFUSION if with_latents else ())])
-        decoder = kind(**{component: getattr(self, component) for component in kind.components})
+        device = self._execution_device
+        arguments: dict[str, Any] = {component: getattr(self, component) for component in kind.components}
+        decoder = kind(**arguments | {"device": device})
         if not with_latents:
             return decoder, None
         sampling = self._sampling(steps, guidance_scale, temperature)
         empty = self.config.unconditional_latent
-        return decoder, Diffusion(self.vae, self.unet, self.scheduler, sampling, batch_size, empty)
+        return decoder, Diffusion(self.vae, self.unet, self.scheduler, sampling, batch_size, empty, device)
 
     def _load(self, names: Sequence[str]) -> None:
         """Load components that are not there yet, from the folders the pipeline came from."""
@@ -361,13 +394,17 @@ class Pipeline(DiffusionPipeline):
             raise ValueError(
                 f"this pipeline has no {', '.join(missing)}; pass it to Pipeline() or use from_pretrained()"
             )
+        networks = [part for part in self.components.values() if isinstance(part, nn.Module)]
+        device, dtype = (self.device, self.dtype) if networks else (torch.device("cpu"), self._dtype)
         for name in missing:
-            device, folder = self.device, self._folders[name]
-            component = folders.load_component(folder, name, folders.read_index(folder), self._dtype)
+            folder = self._folders[name]
+            component = folders.load_component(folder, name, folders.read_index(folder), dtype)
             component = _prepared(name, component)
             self.register_modules(**{name: component})
-            if isinstance(component, nn.Module):
+            if isinstance(component, nn.Module) and self._offload is None:
                 component.to(device)
+        if missing and self._offload is not None:
+            self._offload(device=self._offload_device)  # hooks for what has come
 
     def _sampling(self, steps: int | None, guidance_scale: float | None, temperature: float | None) -> Sampling:
         """What was asked for, and the model's defaults for the rest."""

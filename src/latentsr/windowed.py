@@ -69,12 +69,14 @@ class Diffusion:
         sampling: Sampling,
         batch_size: int = 1,
         unconditional_latent: float = 0.0,
+        device: torch.device | None = None,
     ) -> None:
+        self.device = vae.device if device is None else device
         self.vae, self.unet, self.scheduler = vae, unet, scheduler
         self.sampling, self.batch_size = sampling, batch_size
         # What the denoiser was trained to take for "no condition"; the model states it before scaling.
         self.unconditional = unconditional_latent * (vae.config.scaling_factor if unconditional_latent else 1.0)
-        self.mel = MelSpectrogram(AUDIO).to(vae.device)
+        self.mel = MelSpectrogram(AUDIO).to(self.device)
         self.stride, mel_stride = strides(vae)
         self.multiple = frame_multiple(unet)
         self.shape = (vae.config.latent_channels, AUDIO.n_mels // mel_stride)
@@ -89,8 +91,8 @@ class Diffusion:
 
     def encode(self, wave: Tensor) -> Tensor:
         """Scaled latents of waves. (B, 1, T) -> (B, Z, l, m)"""
-        mel = self.mel(wave.to(self.vae.device, torch.float32)).to(self.vae.dtype)
-        rows = mel.split(1) if self.vae.device.type == "cpu" else [mel]  # as the head does, for memory
+        mel = self.mel(wave.to(self.device, torch.float32)).to(self.vae.dtype)
+        rows = mel.split(1) if self.device.type == "cpu" else [mel]  # as the head does, for memory
         return torch.cat([mode(self.vae, row) for row in rows])
 
     def denoise(self, condition: Tensor, noise: Tensor, cutoff_hz: float) -> Tensor:
@@ -221,9 +223,9 @@ class Restorer:
     def _decode(self, window: Window) -> Tensor:
         """Restored wave (C, n) of a window: the head's band above the cutoff, the recording itself below."""
         head, setting = self.head, self.setting
-        low = self._low(window).to(head.device, head.dtype)
+        low = self._low(window).to(head.device)  # in fp32: the rounding of bf16 would drown the quiet bands of its mel
         ends = torch.full((low.shape[0],), setting.cutoff_hz)
-        latents = None if self.latents is None else self._take_latents(self.latents, window).to(low)
+        latents = None if self.latents is None else self._take_latents(self.latents, window).to(head.device, head.dtype)
         generator = torch.Generator().manual_seed(setting.seed)
         ignored = (window.start - window.first) * self.stride, (window.last - window.stop) * self.stride
         wide = head(low, ends.to(low.device), latents, generator=generator, keep_known=not setting.denoise, ignored=ignored)  # fmt: skip  # noqa: E501

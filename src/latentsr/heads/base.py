@@ -11,10 +11,13 @@ from torch import Tensor
 class Head(Protocol):
     """Wide-band wave (B, 1, T) of a low-band wave (B, 1, T) at 48 kHz, T a multiple of the hop.
 
-    `components` are the networks of the pipeline that it is built from, by name. `latents` (B, Z, l, m) are what the
-    diffusion made of the low band; a head whose `needs_latents` is false can do without. What a head
+    `components` are the networks of the pipeline that it is built from, by name, and `device`. `latents` (B, Z, l, m)
+    are what the diffusion made of the low band; a head whose `needs_latents` is false can do without. What a head
     computes near the ends of its window is thrown away, as far as `context_frames` mel frames: `ignored` says of how
     many frames (first, last) the wave is not looked at, and may be anything.
+
+    It runs on `device`, which is not where its networks lie while they are offloaded; it expects `low` there in fp32,
+    and `latents` in `dtype`.
     """
 
     components: ClassVar[tuple[str, ...]]

@@ -26,12 +26,19 @@ class VocoderHead:
     components: ClassVar[tuple[str, ...]] = ("vae", "vocoder")
     needs_latents: ClassVar[bool] = True
 
-    def __init__(self, vae: AutoencoderKL, vocoder: nn.Module, audio: AudioConfig = AUDIO) -> None:
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        vocoder: nn.Module,
+        audio: AudioConfig = AUDIO,
+        device: torch.device | None = None,
+    ) -> None:
         self.vae = vae
         self.vocoder = vocoder
         self.audio = audio
-        self.device, self.dtype = vae.device, vae.dtype
-        self.mel = MelSpectrogram(audio).to(vae.device)
+        self.device = vae.device if device is None else device
+        self.dtype = vae.dtype
+        self.mel = MelSpectrogram(audio).to(self.device)
         self.reach = context_frames(vocoder)
         self.context_frames = self.reach + VAE_CONTEXT * strides(vae)[0]
 
