@@ -127,9 +127,10 @@ class Pipeline(DiffusionPipeline):
             result = RestorationOutput(
                 wave.numpy(), AUDIO.sample_rate, end_hz, seconds, recording.subtype, recording.tags
             )
-            if end_hz >= AUDIO.sample_rate / 2 and not denoise:
+            peak = sources.peak_of(wave)
+            if (end_hz >= AUDIO.sample_rate / 2 and not denoise) or peak == 0:
                 return result
-            setting = Setting(end_hz, sources.peak_of(wave), seed, denoise)
+            setting = Setting(end_hz, peak, seed, denoise)
             with _Bar(self, seconds, progress) as bar:
                 restorer = Restorer(decoder, diffusion, setting, bar.update)
                 restored, at = np.empty_like(result.audio), 0
@@ -302,21 +303,28 @@ class Pipeline(DiffusionPipeline):
         path: str | os.PathLike[str],
         config: AudioSRConfig = None,
         *,
+        vocoder: str | os.PathLike[str] | None = None,
         torch_dtype: torch.dtype = torch.float32,
     ) -> Pipeline:
         """Load an official AudioSR checkpoint as it is, without writing a folder.
 
         Args:
-            path: the file, of torch.save or safetensors. In fp32 the weights stay views of it.
+            path: the file, of torch.save or safetensors.
             config: audiosr's configuration as a mapping or a JSON file; None is the published one.
+            vocoder: as in `from_pretrained`.
             torch_dtype: of the networks.
 
         Raises:
             ModelError: the file is damaged, or not such a checkpoint.
         """
         parts = audiosr.load(path, config, torch_dtype)
+        if vocoder is not None:
+            del parts["vocoder"]
         pipe = cls(**{name: _prepared(name, part) for name, part in parts.items()})
         pipe._dtype = torch_dtype
+        if vocoder is not None:
+            pipe._folders["vocoder"] = _find(None if vocoder == "embedded" else vocoder, local_files_only=False)
+            pipe._parts(DEFAULT_HEAD)
         return pipe
 
     def save_pretrained(
@@ -390,7 +398,7 @@ class Pipeline(DiffusionPipeline):
     def _load(self, names: Sequence[str]) -> None:
         """Load components that are not there yet, from the folders the pipeline came from."""
         missing = [name for name in dict.fromkeys(names) if getattr(self, name) is None]
-        if missing and not self._folders:
+        if not set(missing) <= set(self._folders):
             raise ValueError(
                 f"this pipeline has no {', '.join(missing)}; pass it to Pipeline() or use from_pretrained()"
             )

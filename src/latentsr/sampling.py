@@ -36,7 +36,7 @@ def sample(
     on_step: Callable[[], None] | None = None,
 ) -> Tensor:
     """Run the scheduler from `noise` (B, Z, l, m) in `steps` evaluations of the denoiser."""
-    scheduler.set_timesteps(steps, device=noise.device)
+    set_steps(scheduler, steps, noise.device)
     x = noise * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
         v = denoiser(scheduler.scale_model_input(x, t), t.expand(x.shape[0]))
@@ -44,6 +44,21 @@ def sample(
         if on_step is not None:
             on_step()
     return x
+
+
+def set_steps(scheduler: SchedulerMixin, steps: int, device: torch.device) -> None:
+    """Have the scheduler take exactly `steps` steps.
+
+    Trailing times are counted down in floats, which for 62 of the counts up to 1000 (61, 103, ...) leaves one more,
+    at the time -1.
+    """
+    scheduler.set_timesteps(steps, device=device)
+    if len(scheduler.timesteps) > steps:
+        times = scheduler.timesteps[:steps]
+        if isinstance(scheduler, DPMSolverMultistepScheduler):
+            scheduler.set_timesteps(timesteps=times.tolist(), device=device)  # it derives noise levels from them
+        else:
+            scheduler.timesteps = times
 
 
 def guided(conditional: Tensor, unconditional: Tensor, scale: float, rescale: float = 0.7) -> Tensor:

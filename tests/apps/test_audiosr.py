@@ -99,10 +99,13 @@ def test_the_embedded_vocoder(latentsr, model, dull):
     assert np.abs(restored(dull) - own).max() > 1e-3
 
 
-def test_another_vocoder_needs_a_folder(latentsr, checkpoint, dull):
-    code, _, err = latentsr(dull, "--model", checkpoint, "--vocoder", "embedded")
-    assert code == 2
-    assert err.rstrip().endswith(f"make one with: latentsr convert audiosr {checkpoint} OUT_DIR")
+def test_the_embedded_vocoder_behind_a_checkpoint(latentsr, small, model, checkpoint, dull):
+    options = ("--vocoder", "embedded", "--steps", 1, "--cutoff", 6_000, "--json", "--overwrite")
+    assert latentsr(dull, "--model", model, *options)[0] == 0
+    expected = restored(dull)
+    code, _, err = latentsr(dull, "--model", checkpoint, *options)
+    assert (code, err) == (0, "")
+    assert np.abs(restored(dull) - expected).max() <= 2 / 2**15  # one step of 16 bits
 
 
 @pytest.mark.parametrize("words", [(), ("--compat-filter", "butter")])

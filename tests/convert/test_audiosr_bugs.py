@@ -21,7 +21,7 @@ from torch import Tensor
 
 from latentsr.convert.audiosr_compat_signal import padded_frames
 from latentsr.pipeline import Pipeline
-from latentsr.sampling import absolute_noise, sample
+from latentsr.sampling import absolute_noise, sample, set_steps
 from latentsr.signal import mel as mels
 from latentsr.windowed import CORE, MARGIN
 
@@ -93,7 +93,7 @@ def test_silence(pipe):
     made = quick(pipe, silence, cutoff_hz=None)
     assert made.shape == (2, 24_000)
     assert np.abs(made).max() < 1e-4  # -80 dB of full scale
-    assert np.isfinite(quick(pipe, silence)).all()  # told that a band ends, it draws what these weights say
+    assert not quick(pipe, silence).any()  # told that a band ends, too
 
 
 @pytest.mark.parametrize("samples", FAILING_LENGTHS)
@@ -126,11 +126,10 @@ def test_a_last_piece_shorter_than_the_overlap(pipe, seconds):
 # --- step counts ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="62 counts, 61 the first, make one step too many at the time -1 (diffusers)")
 def test_every_step_count_takes_as_many_steps(pipe):
     """599 of its counts crash, 167 give NaN, and others become more: 31 for 30."""
     for steps in range(1, 1001):
-        pipe.scheduler.set_timesteps(steps)
+        set_steps(pipe.scheduler, steps, torch.device("cpu"))
         times = pipe.scheduler.timesteps
         assert len(times) == len(times.unique()) == steps
         assert (int(times.max()), int(times.min()) >= 0) == (999, True)

@@ -194,7 +194,6 @@ def test_the_preset_is_the_faithful_mode_cut_to_length(pipe, oracle):
     assert (out.cutoff_hz, out.seconds) == (expected.cutoff_hz, 1.5)
 
 
-@pytest.mark.xfail(strict=True, reason="1.3e-4: group norms lose 4e-4 on channels-last convolutions")
 def test_the_preset_equals_the_recorded_run(pipe, oracle):
     """Only the draws of the seed lie between: the same on every CPU, as its are."""
     with np.load(oracle / "oracle.npz") as recorded:

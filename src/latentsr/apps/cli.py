@@ -266,9 +266,7 @@ def _load_pipeline(
     pipe: Any
     torch_dtype = getattr(torch, dtype or "float32")
     if model is not None and Path(model).is_file():
-        if vocoder is not None:
-            raise UsageError(f"--vocoder needs a model folder; make one with: latentsr convert audiosr {model} OUT_DIR")
-        pipe = Pipeline.from_audiosr(model, torch_dtype=torch_dtype)
+        pipe = Pipeline.from_audiosr(model, vocoder=vocoder, torch_dtype=torch_dtype)
     else:
         pipe = Pipeline.from_pretrained(model, heads=[head], vocoder=vocoder, torch_dtype=torch_dtype)
     pipe.set_progress_bar_config(disable=True)  # ours shows the real-time factor
