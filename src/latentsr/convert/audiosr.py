@@ -178,7 +178,12 @@ def _filled(network: nn.Module, file: Checkpoint, names: Mapping[str, str], dtyp
 
 
 def _bytes(network: nn.Module, dtype: torch.dtype) -> dict[str, int]:
-    return {name: tensor.numel() * dtype.itemsize for name, tensor in network.state_dict().items()}
+    """Sizes of the tensors in the order in which they are written.
+
+    Constants come last, into the smallest shard: transformers keeps the files of the buffers that it loads mapped.
+    """
+    sizes = {name: tensor.numel() * dtype.itemsize for name, tensor in network.state_dict().items()}
+    return dict(sorted(sizes.items(), key=lambda size: size[0] in CONSTANTS))
 
 
 def _write_config(network: Any, folder: Path, dtype: torch.dtype) -> str:
