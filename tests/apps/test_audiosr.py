@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import sys
 from functools import partial
 
 import numpy as np
@@ -16,18 +15,9 @@ from latentsr.signal import audio
 
 
 @pytest.fixture
-def latentsr(monkeypatch, capsys):
-    """Runs the console script's `main`: (exit code, stdout, stderr)."""
-
-    def run(*words) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["latentsr", "restore", *map(str, words)])
-        monkeypatch.setattr(cli.signal, "signal", lambda *_: None)  # leave pytest's own handlers alone
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return exit_.value.code or 0, out, err
-
-    return run
+def latentsr(run_command):
+    """`latentsr restore` on some words: (exit code, stdout, stderr)."""
+    return partial(run_command, "restore")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,9 @@ SRC = Path(cli.__file__).parents[2]
 
 
 @pytest.fixture
-def convert(monkeypatch, capsys):
-    """Runs the console script's `main`: (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["latentsr", "convert", *map(str, words)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return exit_.value.code or 0, out, err
-
-    return run
+def convert(run_command):
+    """`latentsr convert` on some words: (exit code, stdout, stderr)."""
+    return partial(run_command, "convert")
 
 
 @pytest.fixture
