@@ -1,4 +1,5 @@
-"""Multi-period (HiFi-GAN, arXiv 2010.05646) and multi-resolution (UnivNet, arXiv 2106.07889) discriminators.
+"""Discriminators: multi-period (HiFi-GAN, arXiv 2010.05646), multi-resolution (UnivNet, arXiv 2106.07889) and
+multi-scale (MelGAN, arXiv 1910.06711).
 
 Each takes a wave (B, 1, T) and returns, per sub-discriminator, a list of feature maps whose last entry is the score.
 """
@@ -12,6 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 Features = list[list[Tensor]]
 SLOPE = 0.1
+SCALE_SLOPE = 0.2  # MelGAN's
 
 
 class PeriodDiscriminator(nn.Module):
@@ -55,6 +57,32 @@ class ResolutionDiscriminator(nn.Module):
         return _features(spectrum.abs().clamp(min=1e-5).pow(0.3).unsqueeze(1), self.convs, self.score)
 
 
+class ScaleDiscriminator(nn.Module):
+    """Looks at the wave itself, averaged to 1 / 2^`halvings` of its rate, through strided grouped convolutions.
+
+    Widths: `channels`, then four times as many per layer up to `max_channels`; four channels per group of the input.
+    """
+
+    def __init__(self, halvings: int, channels: int, max_channels: int, layers: int = 4) -> None:
+        super().__init__()
+        self.halvings = halvings
+        convs = [weight_norm(nn.Conv1d(1, channels, 15, padding=7, padding_mode="reflect"))]
+        width = channels
+        for _ in range(layers):
+            wider = min(4 * width, max_channels)
+            convs.append(weight_norm(nn.Conv1d(width, wider, 41, stride=4, padding=20, groups=max(width // 4, 1))))
+            width = wider
+        wider = min(2 * width, max_channels)
+        convs.append(weight_norm(nn.Conv1d(width, wider, 5, padding=2)))
+        self.convs = nn.ModuleList(convs)
+        self.score = weight_norm(nn.Conv1d(wider, 1, 3, padding=1))
+
+    def forward(self, wave: Tensor) -> list[Tensor]:
+        for _ in range(self.halvings):
+            wave = F.avg_pool1d(wave, 4, stride=2, padding=1, count_include_pad=False)
+        return _features(wave, self.convs, self.score, SCALE_SLOPE)
+
+
 class Discriminators(nn.Module):
     """All sub-discriminators. (B, 1, T) -> a list of feature lists."""
 
@@ -64,20 +92,25 @@ class Discriminators(nn.Module):
         period_channels: tuple[int, ...] = (16, 64, 256, 256),
         resolutions: tuple[int, ...] = (512, 1024, 2048),
         resolution_channels: int = 32,
+        scales: int = 0,
+        scale_channels: int = 16,
+        scale_max_channels: int = 1024,
+        scale_layers: int = 4,
     ) -> None:
         super().__init__()
         self.parts = nn.ModuleList(
             [PeriodDiscriminator(p, period_channels) for p in periods]
             + [ResolutionDiscriminator(n, resolution_channels) for n in resolutions]
+            + [ScaleDiscriminator(i, scale_channels, scale_max_channels, scale_layers) for i in range(scales)]
         )
 
     def forward(self, wave: Tensor) -> Features:
         return [part(wave) for part in self.parts]
 
 
-def _features(x: Tensor, convs: nn.ModuleList, score: nn.Module) -> list[Tensor]:
+def _features(x: Tensor, convs: nn.ModuleList, score: nn.Module, slope: float = SLOPE) -> list[Tensor]:
     maps = []
     for conv in convs:
-        x = F.leaky_relu(conv(x), SLOPE)
+        x = F.leaky_relu(conv(x), slope)
         maps.append(x)
     return [*maps, score(x)]
