@@ -20,6 +20,7 @@ from torch import nn
 from transformers import SpeechT5HifiGan
 from transformers.utils import logging as transformers_logging
 
+from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.unet import LatentUNet
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.models.vocos import ISTFTVocoder
@@ -37,6 +38,7 @@ _NETWORKS: tuple[type[nn.Module], ...] = (
     AudioLDM2UNet2DConditionModel,
     ISTFTVocoder,
     SpeechT5HifiGan,
+    MambaGenerator,
 )
 # A folder names its classes; only these are ever built, whatever it says.
 CLASSES: dict[str, Any] = {c.__name__: c for c in (*_NETWORKS, *SCHEDULERS.values())}

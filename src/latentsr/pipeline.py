@@ -47,7 +47,7 @@ class Pipeline(DiffusionPipeline):
     """
 
     _optional_components = ["vae", "unet", "scheduler", "vocoder", "mamba_gan", "diffwave_mamba"]
-    model_cpu_offload_seq = "vae->unet->vocoder"
+    model_cpu_offload_seq = "vae->unet->vocoder->mamba_gan->diffwave_mamba"
 
     def __init__(
         self,
@@ -99,7 +99,8 @@ class Pipeline(DiffusionPipeline):
             source: a path, or samples (T,) or (C, T) with full scale 1.0 (numpy or torch); or a list of these.
             sample_rate: Hz, of samples; a file knows its own.
             head: which decoder makes the wave; a key of `latentsr.heads.HEADS`.
-            steps: evaluations of the denoiser; None takes the model's default.
+            steps: evaluations of the denoiser: the head's own if it has one, else that of the latents; None takes the
+                model's default.
             guidance_scale: above 1 follows the condition harder, at twice the cost; None takes the model's default.
             temperature: of the initial noise; None takes the model's default.
             seed: same seed, same result, however the recording is cut into windows.
@@ -117,6 +118,7 @@ class Pipeline(DiffusionPipeline):
             ValueError: an argument is out of its range.
         """
         decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size)
+        decoder_steps = _own_steps(head, steps)
         cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
 
         def restore(one: Source) -> RestorationOutput:
@@ -130,7 +132,7 @@ class Pipeline(DiffusionPipeline):
             peak = sources.peak_of(wave)
             if (end_hz >= AUDIO.sample_rate / 2 and not denoise) or peak == 0:
                 return result
-            setting = Setting(end_hz, peak, seed, denoise)
+            setting = Setting(end_hz, peak, seed, denoise, decoder_steps)
             with _Bar(self, seconds, progress) as bar:
                 restorer = Restorer(decoder, diffusion, setting, bar.update)
                 restored, at = np.empty_like(result.audio), 0
@@ -183,7 +185,8 @@ class Pipeline(DiffusionPipeline):
         """
         decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size=1)
         end_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
-        yield from stream(sources.resampled(blocks, sample_rate), decoder, diffusion, end_hz, peak, seed, denoise)
+        low, own_steps = sources.resampled(blocks, sample_rate), _own_steps(head, steps)
+        yield from stream(low, decoder, diffusion, end_hz, peak, seed, denoise, own_steps)
         self.maybe_free_model_hooks()
 
     def stream_latency_s(self, head: str = DEFAULT_HEAD, use_latents: bool = False) -> float:
@@ -391,7 +394,7 @@ class Pipeline(DiffusionPipeline):
         decoder = kind(**arguments | {"device": device})
         if not with_latents:
             return decoder, None
-        sampling = self._sampling(steps, guidance_scale, temperature)
+        sampling = self._sampling(None if _own_steps(head, steps) else steps, guidance_scale, temperature)
         empty = self.config.unconditional_latent
         return decoder, Diffusion(self.vae, self.unet, self.scheduler, sampling, batch_size, empty, device)
 
@@ -422,6 +425,11 @@ class Pipeline(DiffusionPipeline):
             config.default_guidance_scale if guidance_scale is None else guidance_scale,
             config.default_temperature if temperature is None else temperature,
         )
+
+
+def _own_steps(head: str, steps: int | None) -> int | None:
+    """The steps asked for, if they are the head's own and not those of the latents it gets."""
+    return None if HEADS[head].needs_latents else steps
 
 
 def _find(model: str | os.PathLike[str] | None, local_files_only: bool) -> Path:

@@ -22,6 +22,7 @@ def stream(
     peak: float | None,
     seed: int,
     denoise: bool,
+    steps: int | None,
 ) -> Iterator[np.ndarray]:
     """Blocks (C, n) at 48 kHz in, restored blocks out.
 
@@ -42,7 +43,7 @@ def stream(
         for block in blocks:
             yield block.numpy()
         return
-    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise)
+    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps)
     restorer = Restorer(head, diffusion, setting)
     yield from _run(restorer, heard)
     for block in blocks:

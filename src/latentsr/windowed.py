@@ -35,12 +35,13 @@ ENDLESS = 2**62  # latent frames of a stream that has not ended
 
 @dataclass(frozen=True)
 class Setting:
-    """What holds for the whole recording: where its band ends, its largest absolute sample, the seed, denoising."""
+    """What holds for the whole recording: where its band ends, its largest absolute sample, the seed, and so on."""
 
     cutoff_hz: float
     peak: float
     seed: int = 0
     denoise: bool = False
+    steps: int | None = None  # of a head that samples the wave itself
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,10 @@ class Restorer:
         latents = None if self.latents is None else self._take_latents(self.latents, window).to(head.device, head.dtype)
         generator = torch.Generator().manual_seed(setting.seed)
         ignored = (window.start - window.first) * self.stride, (window.last - window.stop) * self.stride
-        wide = head(low, ends.to(low.device), latents, generator=generator, keep_known=not setting.denoise, ignored=ignored)  # fmt: skip  # noqa: E501
+        wide = head(
+            low, ends.to(low.device), latents, steps=setting.steps, generator=generator,
+            keep_known=not setting.denoise, ignored=ignored, first_frame=window.first * self.stride,
+        )  # fmt: skip
         wide = wide.float().cpu() / self.gain
         source = self._take(window.first * self.hop, window.last * self.hop)
         kept = source[:, None]

@@ -1,9 +1,10 @@
 """The wave decoders, one entry each: adding a head is one file, one line here, one config, one test id."""
 
 from latentsr.heads.base import Head
+from latentsr.heads.mamba_gan import MambaGanHead
 from latentsr.heads.vocoder import VocoderHead
 
-HEADS: dict[str, type[Head]] = {"vocoder": VocoderHead}
+HEADS: dict[str, type[Head]] = {"vocoder": VocoderHead, "mamba-gan": MambaGanHead}
 DEFAULT_HEAD = "vocoder"
 
-__all__ = ["DEFAULT_HEAD", "HEADS", "Head", "VocoderHead"]
+__all__ = ["DEFAULT_HEAD", "HEADS", "Head", "MambaGanHead", "VocoderHead"]

@@ -16,12 +16,17 @@ class Head(Protocol):
     computes near the ends of its window is thrown away, as far as `context_frames` mel frames: `ignored` says of how
     many frames (first, last) the wave is not looked at, and may be anything.
 
+    `takes_steps` says whether a number of steps means anything to it: to the diffusion that its latents come from, or
+    to itself if it can do without them. What a head draws comes from `generator` and from where the window begins in
+    the recording, `first_frame`, so that neighbouring windows draw the same.
+
     It runs on `device`, which is not where its networks lie while they are offloaded; it expects `low` there in fp32,
     and `latents` in `dtype`.
     """
 
     components: ClassVar[tuple[str, ...]]
     needs_latents: ClassVar[bool]
+    takes_steps: ClassVar[bool]
     context_frames: int
     device: torch.device
     dtype: torch.dtype
@@ -36,4 +41,5 @@ class Head(Protocol):
         generator: torch.Generator | None = None,
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
+        first_frame: int = 0,
     ) -> Tensor: ...

@@ -25,6 +25,7 @@ class VocoderHead:
 
     components: ClassVar[tuple[str, ...]] = ("vae", "vocoder")
     needs_latents: ClassVar[bool] = True
+    takes_steps: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class VocoderHead:
         generator: torch.Generator | None = None,
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
+        first_frame: int = 0,
     ) -> Tensor:
         if latents is None:
             raise ValueError("the vocoder head decodes latents; call it through the pipeline, which samples them")

@@ -74,16 +74,30 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
         return self._synthesise(log_magnitude, phase)
 
     def _synthesise(self, log_magnitude: Tensor, phase: Tensor) -> Tensor:
-        """Overlap-add of the frames' inverse FFTs, divided by the sum of squared windows."""
-        n_fft, hop, window = self.config.n_fft, self.config.hop_length, self.window.float()
-        magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
-        spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
-        frames = torch.fft.irfft(spectrum, n=n_fft, dim=1) * window[:, None]
-        length = (frames.shape[-1] - 1) * hop + n_fft
-        wave = _overlap_add(frames, length, hop)
-        envelope = _overlap_add(window.square()[None, :, None].expand(1, n_fft, frames.shape[-1]), length, hop)
-        trim = (n_fft - hop) // 2
-        return wave[:, trim : length - trim] / envelope[:, trim : length - trim].clamp(min=1e-4)
+        return inverse_stft(log_magnitude, phase, self.window, self.config.hop_length)
+
+
+def inverse_stft(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop_length: int) -> Tensor:
+    """Overlap-add of the frames' inverse FFTs, divided by the sum of squared windows.
+
+    Args:
+        log_magnitude: (B, n_fft / 2 + 1, L) in nats.
+        phase: (B, n_fft / 2 + 1, L) in radians.
+        window: (n_fft,).
+        hop_length: samples.
+
+    Returns:
+        (B, L * hop_length), frame l centred on sample (l + 1/2) * hop_length.
+    """
+    window, n_fft = window.float(), len(window)
+    magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
+    spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+    frames = torch.fft.irfft(spectrum, n=n_fft, dim=1) * window[:, None]
+    length = (frames.shape[-1] - 1) * hop_length + n_fft
+    wave = _overlap_add(frames, length, hop_length)
+    envelope = _overlap_add(window.square()[None, :, None].expand(1, n_fft, frames.shape[-1]), length, hop_length)
+    trim = (n_fft - hop_length) // 2
+    return wave[:, trim : length - trim] / envelope[:, trim : length - trim].clamp(min=1e-4)
 
 
 def _overlap_add(frames: Tensor, length: int, hop: int) -> Tensor:

@@ -1,0 +1,197 @@
+"""The Mamba-GAN: the low band in, the wide band out in one pass; spectral losses first, then adversarially."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentsr.config import ConfigError
+from latentsr.data.dataset import Batch
+from latentsr.evaluation.metrics import lsd
+from latentsr.models.discriminators import Discriminators
+from latentsr.models.mamba_gan import MambaGenerator
+from latentsr.models.vae import mode
+from latentsr.models.vocos import ISTFTVocoder
+from latentsr.signal.lowband import cut_sharply, merge
+from latentsr.signal.mel import MelSpectrogram, bands_below
+from latentsr.training.hifigan import DiscriminatorSize, high_band_ratio_db
+from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
+from latentsr.training.stage import Stage, StageConfig, Validation, degraded
+from latentsr.training.vae import load_vae
+
+
+class MambaGanStageConfig(StageConfig):
+    model: dict[str, Any] = {}  # arguments of MambaGenerator
+    discriminators: DiscriminatorSize = DiscriminatorSize()
+    adversarial_from_step: int = 0  # spectral losses alone before
+    adversarial_frames: int = 0  # of each example the discriminators hear so many mel frames; 0: all
+    stft_sizes: tuple[int, ...] = (512, 1024, 2048)
+    vae: str = ""  # folder of a finished VAE: learn to decode its latents too
+    latents_share: float = 0.3  # of the examples, where `vae` is given
+    # Of the examples, the losses judge the band above the cutoff alone, as the merge keeps nothing else; from the
+    # others the generator learns the clean low band, which `denoise` filters by.
+    merged_share: float = 0.75
+    vocoder: str = ""  # folder of a finished iSTFT vocoder of the same sizes, whose layers the back starts from
+    vocoder_blocks: tuple[int, ...] = (4, 5, 7)  # of its blocks; left out without training, the others cost least
+
+
+@dataclass
+class MambaGanInputs:
+    wide: Tensor  # (B, 1, T) the truth
+    mel: Tensor  # (B, L, M) of the low band
+    true_mel: Tensor  # (B, L, M)
+    cutoff_hz: Tensor  # (B,)
+    bandwidth_hz: Tensor  # (B,)
+    merged: Tensor  # (B,) true where only the band above the cutoff is judged
+    latents: Tensor | None  # (B, Z, l, m) of the truth
+    told: Tensor  # (B,) true where the generator gets them
+
+
+class MambaGanStage(Stage):
+    """Low band -> wave, judged by spectra and by discriminators."""
+
+    config: MambaGanStageConfig
+    phases = ("discriminator", "generator")
+
+    def __init__(self, config: MambaGanStageConfig) -> None:
+        super().__init__(config)
+        self.mel = MelSpectrogram(config.audio)
+        self.discriminators = Discriminators(**config.discriminators.model_dump())
+        self.vae = load_vae(config.vae) if config.vae else None
+        if config.initial_weights:
+            start = Path(config.initial_weights)
+            kind: Any = MambaGenerator
+            self.generator = kind.from_pretrained(
+                start / "mamba_gan", torch_dtype=torch.float32, use_safetensors=True
+            )
+            if (start / "discriminators.safetensors").is_file():
+                state = load_file(start / "discriminators.safetensors")
+                self.discriminators.load_state_dict({k: v.float() for k, v in state.items()})
+        else:
+            self.generator = MambaGenerator(**config.model)
+            if config.vocoder:
+                start_from_vocoder(self.generator, Path(config.vocoder), config.vocoder_blocks)
+
+    def trained(self) -> Mapping[str, nn.Module]:
+        return {"mamba_gan": self.generator, "discriminators": self.discriminators}
+
+    def networks(self, phase: str) -> list[nn.Module]:
+        return [self.discriminators if phase == "discriminator" else self.generator]
+
+    def averaged(self) -> Mapping[str, nn.Module]:
+        return {"mamba_gan": self.generator}
+
+    def active_phases(self, step: int) -> tuple[str, ...]:
+        return self.phases if step >= self.config.adversarial_from_step else ("generator",)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch, generator: torch.Generator) -> MambaGanInputs:
+        config = self.config
+        example = degraded(batch, config, generator)
+        count = example.wide.shape[0]
+        merged, told = (
+            (torch.rand(count, generator=generator) < share).to(example.wide.device)
+            for share in (config.merged_share, config.latents_share)
+        )
+        low_mel, true_mel = (self.mel(wave)[:, 0] for wave in (example.low, example.wide))
+        ends = example.cutoff_hz, example.bandwidth_hz
+        return MambaGanInputs(example.wide, low_mel, true_mel, *ends, merged, self._latents(true_mel), told)
+
+    def _latents(self, mel: Tensor) -> Tensor | None:
+        if self.vae is None:
+            return None
+        with torch.autocast(mel.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return mode(self.vae, mel[:, None]).float()
+
+    def _generate(self, inputs: MambaGanInputs) -> tuple[Tensor, Tensor]:
+        """Wave (B, 1, T) and log-mel (B, L, M), both in fp32."""
+        wave, mel = self.generator(inputs.mel, inputs.cutoff_hz, inputs.latents, inputs.told)
+        return wave.float()[:, None], mel.float()
+
+    def _judged(self, wave: Tensor, inputs: MambaGanInputs) -> Tensor:
+        """What losses and discriminators hear of a made wave: no more than what the truth has in that place."""
+        rate = self.config.audio.sample_rate
+        merged = merge(inputs.wide, wave, inputs.cutoff_hz, rate)
+        return cut_sharply(torch.where(inputs.merged[:, None, None], merged, wave), inputs.bandwidth_hz, rate)
+
+    def losses(self, phase: str, inputs: MambaGanInputs, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        real = cut_sharply(inputs.wide, inputs.bandwidth_hz, self.config.audio.sample_rate)
+        if phase == "discriminator":
+            with torch.no_grad():
+                wave = self._generate(inputs)[0]
+            with torch.autocast(wave.device.type, enabled=False):
+                fake = self._judged(wave, inputs)
+            heard = self._heard(generator, real.shape[-1])
+            scores = self.discriminators(real[..., heard]), self.discriminators(fake[..., heard])
+            return {"discriminator": discriminator_loss(*scores)}
+        wave, mel = self._generate(inputs)
+        with torch.autocast(wave.device.type, enabled=False):
+            fake = self._judged(wave, inputs)
+            losses = spectral_losses(real, fake, self.config.stft_sizes)
+            losses["mel"] = F.l1_loss(self.mel(fake), self.mel(real))
+            losses["front"] = self._front_loss(mel, inputs)
+        if step >= self.config.adversarial_from_step:
+            heard = self._heard(generator, real.shape[-1])
+            self.discriminators.requires_grad_(False)
+            scores, real_scores = self.discriminators(fake[..., heard]), self.discriminators(real[..., heard])
+            self.discriminators.requires_grad_(True)
+            losses |= {"adversarial": adversarial_loss(scores), "features": feature_loss(real_scores, scores)}
+        return losses
+
+    def _front_loss(self, mel: Tensor, inputs: MambaGanInputs) -> Tensor:
+        """L1 in nats between log-mels, up to the band in which the file's own content ends."""
+        real = bands_below(inputs.bandwidth_hz, self.config.audio)[:, None].to(mel)
+        return ((mel - inputs.true_mel).abs() * real).sum() / (real.sum() * mel.shape[1])
+
+    def _heard(self, generator: torch.Generator, samples: int) -> slice:
+        """The part of the examples that the discriminators get."""
+        length = self.config.adversarial_frames * self.config.audio.hop_length or samples
+        start = int(torch.randint(0, samples - length + 1, (1,), generator=generator))
+        return slice(start, start + length)
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
+        rate, result = self.config.audio.sample_rate, Validation(sample_rate=self.config.audio.sample_rate)
+        example = degraded(batch, self.config, generator)
+        low_mel, true_mel = self.mel(example.low)[:, 0], self.mel(example.wide)[:, 0]
+        latents = {"": None} | ({"_latents": self._latents(true_mel)} if self.vae is not None else {})
+        result.waves = {"low": example.low[0, 0], "truth": example.wide[0, 0]}
+        for name, given in latents.items():
+            wave = self.generator(low_mel, example.cutoff_hz, given)[0].float()[:, None]
+            wave = merge(example.low, wave, example.cutoff_hz, rate)
+            result.metrics[f"lsd{name}"] = float(
+                lsd(example.wide[:, 0], wave[:, 0], high_hz=example.bandwidth_hz).mean()
+            )
+            ends = example.bandwidth_hz
+            result.metrics[f"energy_db{name}"] = high_band_ratio_db(
+                cut_sharply(example.wide, ends, rate), cut_sharply(wave, ends, rate)
+            )
+            result.waves[f"restored{name}"] = wave[0, 0]
+        return result
+
+    def export(self, folder: Path) -> None:
+        super().export(folder)
+        state = {k: v.half().cpu().contiguous() for k, v in self.discriminators.state_dict().items()}
+        save_file(state, folder / "discriminators.safetensors")
+
+
+def start_from_vocoder(generator: MambaGenerator, folder: Path, blocks: tuple[int, ...]) -> None:
+    """Copy the layers of a finished iSTFT vocoder into the generator's back, of its blocks the named ones."""
+    kind: Any = ISTFTVocoder
+    vocoder = kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    if len(blocks) != len(generator.blocks):
+        raise ConfigError(f"vocoder_blocks names {len(blocks)} blocks, the generator has {len(generator.blocks)} layers")
+    pairs = [(getattr(vocoder, name), getattr(generator, name)) for name in ("embed", "norm_in", "norm_out", "head")]
+    pairs += [(vocoder.blocks[i], block) for i, block in zip(blocks, generator.blocks, strict=True)]
+    try:
+        for theirs, ours in pairs:
+            cast(nn.Module, ours).load_state_dict(theirs.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(f"the vocoder in {folder} has other sizes than the generator: {error}") from None
