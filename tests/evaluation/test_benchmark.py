@@ -1,5 +1,6 @@
 """The harness, with plain callables in place of networks."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from latentsr.evaluation import benchmark, metrics
 from latentsr.evaluation.benchmark import EvaluationError, find_clips, restored, run, unprocessed
 from latentsr.evaluation.conditions import Conditions, round_to_16_bit
+from latentsr.signal.audio import resample
 
 RATE = 48_000
 FOUR = Conditions(cutoffs_hz=(4000,))
@@ -141,6 +143,46 @@ def test_a_system_gets_the_degraded_wave_and_its_cutoff_is_recorded(references):
     assert 0 <= estimated["seconds"] < 1
 
 
+@pytest.mark.parametrize(("rate", "more"), [(8000, 1), (8000, 3), (8000, 5), (11_025, 0), (11_025, 1), (24_000, 1)])
+def test_a_lower_rate_is_given_as_it_is_and_scored_at_ours(tmp_path, rate, more):
+    """Lengths that no lower rate divides: interpolation as a system is the unprocessed row, sample for sample."""
+    samples, seen = RATE // 2 + more, []
+    soundfile.write(tmp_path / "a.wav", programme()[:samples], RATE, subtype="PCM_16")
+    (tmp_path / "manifest.csv").write_text("file,type,bandwidth_hz\na.wav,music,20000\n")
+
+    def interpolate(wave, given_rate, cutoff_hz):
+        seen.append((len(wave), given_rate))
+        return resample(wave, given_rate, RATE), cutoff_hz
+
+    systems = [unprocessed(), restored("x", interpolate, known_cutoff=True)]
+    row, other = run(find_clips(tmp_path), systems, Conditions(cutoffs_hz=(), rates_hz=(rate,)), visqol=False)
+    assert seen == [(math.floor(samples * rate / RATE + 0.5), rate)]
+    assert row["input_rate_hz"] == other["input_rate_hz"] == rate
+    assert (
+        row["cutoff_hz"] == row["cutoff_true_hz"] == other["cutoff_used_hz"] == pytest.approx(0.4728 * rate, rel=1e-3)
+    )
+    assert row["recipe"] is None
+    assert other["kept_error_db"] == row["kept_error_db"] == -200
+    assert other["lsd"] == row["lsd"]
+    assert row["lsd_hf"] > 1 > 0.2 > row["lsd_lf"]
+
+
+def test_interpolation_is_the_better_the_higher_the_rate_and_better_than_silence(references):
+    conditions = Conditions(cutoffs_hz=(), rates_hz=(24_000, 12_000, 8000))
+    silence = benchmark.System("silence", lambda case: (0 * case.truth, None))
+    records = run(find_clips(references, limit=1)[1:], [unprocessed(), silence], conditions, visqol=False)
+    lsd = [record["lsd"] for record in records]
+    assert lsd[0] < lsd[2] < lsd[4] < lsd[5] - 0.5
+    assert lsd[1] == lsd[3] == lsd[5]
+
+
+@pytest.mark.parametrize("samples", [RATE + 1, RATE - 1, 24_000])
+def test_what_comes_back_of_a_lower_rate_must_be_as_long_as_what_was_given(references, samples):
+    broken = restored("broken", lambda wave, rate, cutoff_hz: (np.zeros(samples), None))
+    with pytest.raises(EvaluationError, match="broken on speech/a.wav"):
+        run(find_clips(references, limit=1)[1:], [broken], Conditions(cutoffs_hz=(), rates_hz=(24_000,)), visqol=False)
+
+
 @pytest.mark.parametrize("spoil", [lambda wave: wave[:-1], lambda wave: wave * np.nan, lambda wave: wave[None]])
 def test_a_result_of_another_length_or_not_finite_is_an_error(references, spoil):
     broken = restored("broken", lambda wave, rate, cutoff_hz: (spoil(wave), None))
@@ -165,7 +207,7 @@ def test_the_ceiling_sees_the_truth_as_a_batch_of_one(references):
 
 
 def test_inputs_written_for_another_system_come_back_as_its_row(references, tmp_path):
-    both = Conditions(cutoffs_hz=(4000, 8000))
+    both = Conditions(cutoffs_hz=(4000,), rates_hz=(11_025,))
     clips = find_clips(references)
     ours = run(clips, [unprocessed()], both, visqol=False, inputs_dir=tmp_path / "in")
     theirs = run(clips, [benchmark.outputs("copy", tmp_path / "in", clips, both)], both, visqol=False)
@@ -212,6 +254,30 @@ def test_a_head_is_called_as_a_user_would_call_it(references):
         "sample_rate": RATE, "head": "vocoder", "steps": 4, "seed": 7, "cutoff_hz": record["cutoff_true_hz"]
     }  # fmt: skip
     assert benchmark.head_row(pipe, "mamba-gan", None).name == "mamba-gan"
+
+
+@pytest.mark.parametrize(
+    ("words", "use_latents", "names"),
+    [
+        (["vocoder", "gan", "wave"], False, ["vocoder @1", "vocoder @4", "gan", "wave @1", "wave @4"]),
+        (["vocoder", "gan"], True, ["vocoder @1", "vocoder @4", "gan +latents @1", "gan +latents @4"]),
+        (["gan", "gan+latents", "gan"], False, ["gan", "gan +latents @1", "gan +latents @4"]),
+        (["vocoder+latents", "vocoder"], False, ["vocoder @1", "vocoder @4"]),
+    ],
+)
+def test_heads_have_a_row_for_each_number_of_steps_that_they_take(monkeypatch, words, use_latents, names):
+    monkeypatch.setitem(benchmark.HEADS, "gan", SimpleNamespace(needs_latents=False, takes_steps=False))
+    monkeypatch.setitem(benchmark.HEADS, "wave", SimpleNamespace(needs_latents=False))
+    asked = []
+
+    def pipe(wave, *, head, steps, use_latents=False, **options):
+        asked.append((head, steps, use_latents))
+        return SimpleNamespace(audio=wave[None], cutoff_hz=4000.0)
+
+    rows = benchmark.head_rows(pipe, words, [1, 4], options={"seed": 0, "use_latents": use_latents})
+    assert [row.name for row in rows] == names
+    assert len(set(asked)) == len(names)
+    assert all(latents == ("+latents" in name) for (_, _, latents), name in zip(asked, names, strict=True))
 
 
 def test_the_model_hash_sees_a_changed_weight_and_nothing_else():

@@ -6,8 +6,16 @@ import soundfile
 import torch
 
 from latentsr.config import ConfigError, build
-from latentsr.evaluation.conditions import Conditions, describe_filter, lowpass, round_to_16_bit
+from latentsr.evaluation.conditions import (
+    Conditions,
+    Input,
+    describe_filter,
+    lowpass,
+    resampling_edge_hz,
+    round_to_16_bit,
+)
 from latentsr.signal import degrade
+from latentsr.signal.audio import resample
 
 RATE = 48_000
 
@@ -60,6 +68,10 @@ def test_noise_has_the_stated_amplitude_and_depends_on_seed_and_name_only(kind, 
         ({"cutoffs_hz": [30_000]}, "between 0 and 24000 Hz"),
         ({"cutoffs_hz": []}, "between 0 and 24000 Hz"),
         ({"cutoffs_hz": [4000, 4000]}, "named twice"),
+        ({"cutoffs_hz": [], "rates_hz": []}, "name cutoffs .* or rates"),
+        ({"rates_hz": [48_000]}, "from 1000 to 47999 Hz"),
+        ({"rates_hz": [8000, 8000]}, "named twice"),
+        ({"rates_hz": [8000], "noise": "white"}, "low-passed inputs only"),
         ({"limit": 0}, "limit"),
         ({"cutof_hz": [4000]}, "did you mean 'cutoffs_hz'"),
     ],
@@ -71,3 +83,25 @@ def test_conditions_that_cannot_be_met_say_what_can(values, words):
 
 def test_the_default_operator_in_words():
     assert describe_filter(Conditions()) == "Chebyshev I, 0.1 dB, sosfiltfilt, order 8"
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 12_000, 24_000])
+def test_a_lower_rate_is_3_db_down_where_it_says(rate):
+    edge_hz = resampling_edge_hz(rate)
+    assert edge_hz == pytest.approx(0.9455 * rate / 2, rel=1e-3)
+    time = np.arange(RATE) / RATE
+    for hz, gain_db in [(0.8 * edge_hz, 0), (edge_hz, -3), (1.06 * edge_hz, -200)]:
+        given = Conditions(bits=None).at_rate(np.sin(2 * np.pi * hz * time), rate)
+        assert len(given) == rate
+        power = (resample(given, rate, RATE)[RATE // 4 : -RATE // 4] ** 2).mean()
+        assert 10 * np.log10(max(2 * power, 1e-20)) == pytest.approx(gain_db, abs=60 if gain_db < -3 else 0.2)
+
+
+def test_what_is_given_at_a_lower_rate_is_rounded_to_16_bit():
+    given = Conditions().at_rate(noise(), 12_000)
+    assert np.array_equal(given * 32_768, np.round(given * 32_768))
+
+
+def test_inputs_are_the_cutoffs_then_the_rates():
+    assert Conditions(cutoffs_hz=(4000,), rates_hz=(24_000,)).inputs == [Input(4000.0), Input(11_345.0, 24_000)]
+    assert [each.folder for each in Conditions(rates_hz=(8000,)).inputs] == ["4000", "8000", "rate-8000"]

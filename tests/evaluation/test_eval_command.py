@@ -45,6 +45,21 @@ def test_the_table_is_printed_and_written(folder):
     assert conditions["references"] == "references"  # a name, not a place on this machine
 
 
+def test_lower_rates_stand_beside_cutoffs_or_alone(folder):
+    table = folder / "a.csv"
+    for words, expected in [
+        (["--cutoffs", "4000"], [("4000.0", "48000"), ("11345.0", "24000"), ("5214.0", "11025")]),
+        (["--cutoffs", "none"], [("11345.0", "24000"), ("5214.0", "11025")]),
+    ]:
+        rates = ["--rates", "24000,11025", "--heads", "none", "--no-visqol", "--csv", table]
+        done = latentsr("eval", folder / "references", *words, *rates)
+        assert done.exit_code == 0, done.output
+        assert "| 11.025 kHz input |" in done.output
+        rows = list(csv.DictReader(table.open()))
+        assert [(row["cutoff_hz"], row["input_rate_hz"]) for row in rows] == expected
+        assert rows[0]["condition.rates_hz"] == "24000 11025"
+
+
 def test_inputs_can_be_restored_by_another_system_and_scored(folder):
     words = ["eval", folder / "references", "--cutoffs", "4000", "--heads", "none", "--no-visqol"]
     assert latentsr(*words, "--write-inputs", folder / "in").exit_code == 0
@@ -59,6 +74,9 @@ def test_inputs_can_be_restored_by_another_system_and_scored(folder):
     [
         (["--cutoffs", "4k"], "numbers separated by commas"),
         (["--cutoffs", "40000"], "between 0 and 24000 Hz"),
+        (["--cutoffs", "none"], "name cutoffs between 0 and 24000 Hz, or rates"),
+        (["--rates", "24k"], "numbers separated by commas"),
+        (["--rates", "96000"], "from 1000 to 47999 Hz"),
         (["--steps", "few"], "numbers separated by commas"),
         (["--filter", "brickwall"], "known are cheby1"),
         (["--noise", "hum"], "known are none, tone, white"),

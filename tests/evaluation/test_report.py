@@ -13,9 +13,9 @@ from latentsr.evaluation.conditions import Conditions
 FIGURES = [column.source or column.key for column in report.COLUMNS]
 
 
-def record(system="x", cutoff_hz=4000.0, group="music", **figures):
-    about = {"clip": "a", "group": group, "system": system, "cutoff_hz": cutoff_hz, "seconds": 1.0, "duration_s": 4.0}
-    return about | dict.fromkeys(FIGURES) | figures
+def record(system="x", cutoff_hz=4000.0, group="music", rate=48_000, **figures):
+    about = {"clip": "a", "group": group, "system": system, "cutoff_hz": cutoff_hz, "input_rate_hz": rate}
+    return about | {"seconds": 1.0, "duration_s": 4.0} | dict.fromkeys(FIGURES) | figures
 
 
 def test_each_figure_is_pooled_as_its_meaning_asks():
@@ -53,6 +53,17 @@ def test_the_table_is_markdown_and_says_na_never_zero():
     assert cells[2][:5] == ["4000", "music", "x", "1", "1.23"]
     assert cells[3][4] == "n/a"
     assert cells[2][cells[0].index("ViSQOL")] == "n/a"
+
+
+def test_a_lower_rate_has_rows_of_its_own_that_name_it():
+    summary = report.summarise([record(cutoff_hz=5214.0), record(cutoff_hz=5214.0, rate=11_025), record(rate=24_000)])
+    cells = [line.split("|")[1].strip() for line in report.format_table(summary).splitlines()]
+    assert cells[2:] == ["5214", "11.025 kHz input", "24 kHz input"]
+    described = [report.describe(Conditions(rates_hz=rates), {}) for rates in ((), (24_000,))]
+    lines = [report.format_conditions(each) for each in described]
+    assert "rate" not in lines[0]
+    assert "rates_hz 24000;" in lines[1]
+    assert "resampler soxr VHQ;" in lines[1]
 
 
 def test_waveform_distances_are_printed_where_noise_was_added():

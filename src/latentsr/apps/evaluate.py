@@ -13,26 +13,35 @@ if TYPE_CHECKING:
     from latentsr.evaluation.benchmark import Clip, System
     from latentsr.evaluation.conditions import Conditions
 
-NO_HEADS = "none"
+NONE = "none"
 
 
 def eval_command(
     ref_dir: Annotated[Path, typer.Argument(help="Folder of wide-band references, searched recursively.")],
-    cutoffs: Annotated[str, typer.Option(help="Cutoffs in Hz, separated by commas.")] = "4000,8000",
+    cutoffs: Annotated[str, typer.Option(help="Cutoffs in Hz, separated by commas, or 'none'.")] = "4000,8000",
+    rates: Annotated[
+        str, typer.Option(help="Lower sampling rates in Hz, separated by commas: inputs at these rates too.")
+    ] = NONE,
     filter_name: Annotated[str, typer.Option("--filter", help="cheby1, ellip, butter or boxcar.")] = "cheby1",
     order: Annotated[int, typer.Option(help="Order of the filter.")] = 8,
     noise: Annotated[str, typer.Option(help="Added after the filter: none, tone or white.")] = "none",
     noise_amplitude: Annotated[
         float, typer.Option(help="Peak of the tone, standard deviation of the noise; 1 is full scale.")
     ] = 0.02,
-    heads: Annotated[str, typer.Option(help="Heads to score, separated by commas; 'none' loads no model.")] = "vocoder",
+    heads: Annotated[
+        str,
+        typer.Option(
+            help="Heads to score, separated by commas; NAME+latents lets one decode latents; 'none' loads no model."
+        ),
+    ] = "vocoder",
     steps: Annotated[
-        str | None, typer.Option(help="Diffusion steps, separated by commas: one row each. [default: the model's]")
+        str | None,
+        typer.Option(help="Steps, separated by commas: a row each for heads that take steps. [default: the model's]"),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. [default: the model's]")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the initial noise. [default: the model's]")] = None,
     denoise: Annotated[bool, typer.Option("--denoise", help="Ask the heads to remove noise too.")] = False,
-    use_latents: Annotated[bool, typer.Option("--use-latents", help="Let the Mamba heads decode latents.")] = False,
+    use_latents: Annotated[bool, typer.Option("--use-latents", help="NAME+latents for every head.")] = False,
     known_cutoff: Annotated[bool, typer.Option("--known-cutoff", help="Tell the heads the true cutoff.")] = False,
     model: Annotated[str | None, typer.Option(help="Folder or hub id. [default: the embedded model]")] = None,
     device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
@@ -42,7 +51,7 @@ def eval_command(
     visqol: Annotated[bool, typer.Option(help="Score ViSQOL too, about 3 s a clip and row.")] = True,
     outputs: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=DIR: score another system's files, DIR/<cutoff>/<path below REF_DIR>."),
+        typer.Option(help="NAME=DIR: score another system's files, DIR/<cutoff or rate-RATE>/<path below REF_DIR>."),
     ] = None,
     write_inputs: Annotated[
         Path | None, typer.Option(help="Write the degraded inputs here, for another system to restore.")
@@ -59,7 +68,8 @@ def eval_command(
     from latentsr.evaluation.conditions import Conditions
 
     values = {
-        "cutoffs_hz": _numbers(cutoffs, float, "--cutoffs"),
+        "cutoffs_hz": [] if cutoffs == NONE else _numbers(cutoffs, float, "--cutoffs"),
+        "rates_hz": [] if rates == NONE else _numbers(rates, int, "--rates"),
         "filter": filter_name,
         "order": order,
         "noise": noise,
@@ -79,7 +89,7 @@ def eval_command(
         clips = benchmark.find_clips(ref_dir, limit)
         systems = [benchmark.unprocessed(), *_foreign(outputs or [], clips, conditions)]
         about: dict[str, Any] = {"model": None}
-        if heads != NO_HEADS:
+        if heads != NONE:
             rows, about = _load_rows(
                 model, [head.strip() for head in heads.split(",")], step_counts, device, ceiling, conditions, asked
             )
@@ -128,14 +138,18 @@ def _load_rows(
     asked: dict[str, Any],
 ) -> tuple[list[System], dict[str, Any]]:
     """Rows of the pipeline's heads, and which model they are."""
+    import torch
+
+    from latentsr.config import AUDIO
     from latentsr.evaluation import benchmark
     from latentsr.pipeline import Pipeline
 
-    pipe = Pipeline.from_pretrained(model, heads=heads).to(device)
+    pipe = Pipeline.from_pretrained(model, heads=[head.removesuffix(benchmark.LATENTS) for head in heads]).to(device)
     pipe.set_progress_bar_config(disable=True)
     asked = {"seed": conditions.seed, **asked}
-    rows = [benchmark.head_row(pipe, h, n, conditions.known_cutoff, asked) for h in heads for n in step_counts]
+    rows = benchmark.head_rows(pipe, heads, step_counts, conditions.known_cutoff, asked)
     if ceiling:
+        pipe.reconstruct(torch.zeros(1, 1, AUDIO.sample_rate))  # loads what no head has loaded, untimed
         rows.append(benchmark.ceiling(pipe.reconstruct))
     about = {
         "model": Path(model).name if model else "embedded",

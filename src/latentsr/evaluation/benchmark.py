@@ -21,8 +21,9 @@ from torch import Tensor
 from latentsr.config import AUDIO
 from latentsr.data.manifest import read_manifest
 from latentsr.evaluation import metrics
-from latentsr.evaluation.conditions import Conditions, Wave, lowpass
-from latentsr.signal.audio import read, resample, write
+from latentsr.evaluation.conditions import Conditions, Input, Wave, lowpass
+from latentsr.heads import HEADS
+from latentsr.signal.audio import output_length, read, resample, write
 from latentsr.signal.bandwidth import estimate_cutoff_hz
 from latentsr.signal.degrade import Recipe, cutoff_3db_hz
 
@@ -30,6 +31,7 @@ RATE = AUDIO.sample_rate
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 MIN_SAMPLES = 2048  # one window of the distance
 KEPT_SHARE = 0.8  # of the cutoff: below it the output must be the input
+LATENTS = "+latents"  # behind the name of a head that can do without them
 
 Restore = Callable[[Wave, int, float | None], tuple[Wave, float | None]]
 """(wave (T,), sample_rate, cutoff_hz or None = estimate it) -> (wave (T,), the cutoff that was used)."""
@@ -51,14 +53,16 @@ class Clip:
 
 @dataclass(frozen=True)
 class Case:
-    """One clip under one condition; waves are mono, (T,), at 48 kHz."""
+    """One clip under one condition; waves are mono, (T,), at 48 kHz but for what systems are given."""
 
     clip: Clip
     truth: Wave
-    degraded: Wave
     bandwidth_hz: float  # scores count up to here
-    recipe: Recipe
-    edge_hz: float  # where the low-pass is 3 dB down: the truth for cutoff estimates
+    input: Input
+    given: Wave  # at the input's rate
+    degraded: Wave  # the same at 48 kHz
+    edge_hz: float  # where it is 3 dB down: the truth for cutoff estimates
+    recipe: Recipe | None = None  # of a low-pass
 
 
 @dataclass(frozen=True)
@@ -119,29 +123,51 @@ def load_mono(path: Path) -> Wave:
 
 
 def load_cases(clip: Clip, conditions: Conditions) -> list[Case]:
-    """A clip under every cutoff of the conditions."""
+    """A clip under every cutoff and rate of the conditions."""
     truth = load_mono(clip.path)
     if len(truth) < MIN_SAMPLES:
         raise EvaluationError(f"{clip.path} is shorter than {MIN_SAMPLES / RATE:.3f} s; remove it from the references")
     own_hz = clip.bandwidth_hz or float(estimate_cutoff_hz(_tensor(truth).float()[:, None], RATE)[0])
-    recipes = [conditions.recipe(clip.name, hz) for hz in conditions.cutoffs_hz]
-    return [
-        Case(clip, truth, conditions.degrade(truth, recipe), min(own_hz, RATE / 2), recipe, cutoff_3db_hz(recipe, RATE))
-        for recipe in recipes
-    ]
+    return [_case(clip, truth, min(own_hz, RATE / 2), each, conditions) for each in conditions.inputs]
+
+
+def _case(clip: Clip, truth: Wave, bandwidth_hz: float, each: Input, conditions: Conditions) -> Case:
+    if each.sample_rate == RATE:
+        recipe = conditions.recipe(clip.name, each.cutoff_hz)
+        low = conditions.degrade(truth, recipe)
+        return Case(clip, truth, bandwidth_hz, each, low, low, cutoff_3db_hz(recipe, RATE), recipe)
+    given = conditions.at_rate(truth, each.sample_rate)
+    degraded = _with_length(resample(given, each.sample_rate, RATE), len(truth))
+    return Case(clip, truth, bandwidth_hz, each, given, degraded, each.cutoff_hz)
+
+
+def _with_length(wave: Wave, samples: int) -> Wave:
+    """Cut, or filled up with zeros, at the end."""
+    return np.pad(wave, (0, max(0, samples - len(wave))))[:samples]
 
 
 # --- systems ---------------------------------------------------------------------------------------------------------
 
 
 def unprocessed() -> System:
-    """The degraded input as it is: what every system has to beat."""
+    """The degraded input as it is, at 48 kHz: what every system has to beat."""
     return System("unprocessed", lambda case: (case.degraded, None), timed=False)
 
 
 def restored(name: str, restore: Restore, known_cutoff: bool = False) -> System:
-    """A restoring callable, told the true cutoff or left to find it."""
-    return System(name, lambda case: restore(case.degraded, RATE, case.edge_hz if known_cutoff else None))
+    """A restoring callable, told the true cutoff or left to find it.
+
+    It gives back what it is given, at 48 kHz. A lower rate has rounded the truth's length, by half an input sample at
+    most (3 of ours at 8 kHz): what comes back is cut, or filled up with zeros, by as many. Nothing else is mended.
+    """
+
+    def run(case: Case) -> tuple[Wave, float | None]:
+        rate = case.input.sample_rate
+        wave, cutoff_hz = restore(case.given, rate, case.edge_hz if known_cutoff else None)
+        as_given = wave.shape == (output_length(len(case.given), rate, RATE),)
+        return _with_length(wave, len(case.truth)) if as_given else wave, cutoff_hz
+
+    return System(name, run)
 
 
 def ceiling(reconstruct: Callable[[Tensor], Tensor]) -> System:
@@ -155,26 +181,32 @@ def ceiling(reconstruct: Callable[[Tensor], Tensor]) -> System:
 
 
 def outputs(name: str, folder: Path, clips: Sequence[Clip], conditions: Conditions) -> System:
-    """Another system's files, FOLDER/<cutoff>/<clip's path> with any audio suffix; a single cutoff needs no folder."""
+    """Another system's files, FOLDER/<cutoff, or rate-<rate>>/<clip's path> with any audio suffix.
+
+    Where there is a single cutoff or rate, the files may lie in FOLDER itself.
+    """
+    wanted = conditions.inputs
     found = {
-        (clip.name, hz): _output_path(folder, clip, hz, conditions) for clip in clips for hz in conditions.cutoffs_hz
+        (each.folder, clip.name): _output_path(folder, clip, each, len(wanted) == 1)
+        for clip in clips
+        for each in wanted
     }
     paths = {key: path for key, path in found.items() if path is not None}
     if missing := sorted(found.keys() - paths.keys()):
-        clip_name, hz = missing[0]
+        first = "/".join(missing[0])
         raise EvaluationError(
-            f"{folder} lacks {len(missing)} of {len(found)} outputs of {name!r}, first {hz:g}/{clip_name} (any suffix)"
+            f"{folder} lacks {len(missing)} of {len(found)} outputs of {name!r}, first {first} (any suffix)"
         )
 
     def run(case: Case) -> tuple[Wave, float | None]:
-        path = paths[case.clip.name, case.recipe.cutoff_hz]
+        path = paths[case.input.folder, case.clip.name]
         return _common_part(load_mono(path), case.truth, path), None
 
     return System(name, run, timed=False)
 
 
-def _output_path(folder: Path, clip: Clip, cutoff_hz: float, conditions: Conditions) -> Path | None:
-    stems = [folder / f"{cutoff_hz:g}" / clip.name] + [folder / clip.name] * (len(conditions.cutoffs_hz) == 1)
+def _output_path(folder: Path, clip: Clip, each: Input, alone: bool) -> Path | None:
+    stems = [folder / each.folder / clip.name] + [folder / clip.name] * alone
     candidates = (stem.with_suffix(suffix) for stem in stems for suffix in AUDIO_SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
 
@@ -185,23 +217,48 @@ def _common_part(wave: Wave, truth: Wave, path: Path) -> Wave:
         raise EvaluationError(
             f"{path} lasts {len(wave) / RATE:.2f} s, its reference {len(truth) / RATE:.2f} s; align them"
         )
-    return np.pad(wave, (0, max(0, len(truth) - len(wave))))[: len(truth)]
+    return _with_length(wave, len(truth))
+
+
+def head_rows(
+    pipe: Any,
+    heads: Iterable[str],
+    step_counts: Sequence[int | None] = (None,),
+    known_cutoff: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> list[System]:
+    """Rows of a `latentsr.Pipeline`: each head at each number of steps, once if it takes none.
+
+    The option `use_latents` lets those heads decode latents that can do without them; NAME+latents lets one.
+    """
+    others = dict(options or {})
+    for_all = others.pop("use_latents", False)
+    wanted: dict[tuple[str, bool], None] = {}  # in order, each once
+    for word in heads:
+        head = word.removesuffix(LATENTS)
+        wanted[head, (for_all or word != head) and not HEADS[head].needs_latents] = None
+    rows = []
+    for head, latents in wanted:
+        counts = step_counts if latents or getattr(HEADS[head], "takes_steps", True) else [None]
+        asked = others | {"use_latents": True} if latents else others
+        rows += [head_row(pipe, head, steps, known_cutoff, asked) for steps in counts]
+    return rows
 
 
 def head_row(
     pipe: Any, head: str, steps: int | None, known_cutoff: bool = False, options: Mapping[str, Any] | None = None
 ) -> System:
     """A row of a `latentsr.Pipeline`: one head at one number of steps (None: the head's own default)."""
+    asked = options or {}
+    name = f"{head} {LATENTS}" if asked.get("use_latents") else head
 
     def restore(wave: Wave, rate: int, cutoff_hz: float | None) -> tuple[Wave, float | None]:
-        out = pipe(
-            wave.astype(np.float32), sample_rate=rate, head=head, steps=steps, cutoff_hz=cutoff_hz, **(options or {})
-        )
+        out = pipe(wave.astype(np.float32), sample_rate=rate, head=head, steps=steps, cutoff_hz=cutoff_hz, **asked)
         return np.asarray(out.audio, dtype=np.float64)[0], float(out.cutoff_hz)
 
     warm_up = np.random.default_rng(0).normal(0, 0.1, RATE)
     restore(lowpass(warm_up, Recipe("cheby1", 8, RATE / 8)), RATE, None)  # loads what is still missing, untimed
-    return restored(head if steps is None else f"{head} @{steps}", restore, known_cutoff)
+    return restored(name if steps is None else f"{name} @{steps}", restore, known_cutoff)
 
 
 def model_hash(components: Iterable[tuple[str, Any]]) -> str:
@@ -226,17 +283,18 @@ def run(
     visqol: bool = True,
     inputs_dir: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Score every system on every clip and cutoff, one flat record each.
+    """Score every system on every clip, cutoff and rate, one flat record each.
 
     Args:
         clips: references, as `find_clips` gives them.
         systems: rows of the table.
         conditions: how the references are degraded.
         visqol: score ViSQOL too (3 s a clip); without it, or where the package is missing, the figure is None.
-        inputs_dir: if given, the degraded inputs are written there, <cutoff>/<clip's path>.wav, for other systems.
+        inputs_dir: if given, the degraded inputs are written there, for other systems: <cutoff>/<clip's path>.wav at
+            48 kHz, rate-<rate>/<clip's path>.wav at that rate.
 
     Returns:
-        Records with clip, group, system, cutoff_hz and the figures of `score`.
+        Records with clip, group, system, cutoff_hz, input_rate_hz and the figures of `score`.
     """
     records = []
     for clip in clips:
@@ -248,9 +306,10 @@ def run(
 
 
 def _write_input(folder: Path, case: Case) -> None:
-    path = (folder / f"{case.recipe.cutoff_hz:g}" / case.clip.name).with_suffix(".wav")
+    path = (folder / case.input.folder / case.clip.name).with_suffix(".wav")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, case.degraded[None].astype(np.float32), RATE, subtype="PCM_16", overwrite=True)
+    samples = case.given[None].astype(np.float32)
+    write(path, samples, case.input.sample_rate, subtype="PCM_16", overwrite=True)
 
 
 def _record(case: Case, system: System, visqol: bool) -> dict[str, Any]:
@@ -264,9 +323,10 @@ def _record(case: Case, system: System, visqol: bool) -> dict[str, Any]:
             f"{np.count_nonzero(~np.isfinite(estimate))} of them not finite"
         )
     about = {
-        "cutoff_hz": case.recipe.cutoff_hz,
+        "cutoff_hz": case.input.cutoff_hz,
+        "input_rate_hz": case.input.sample_rate,
         "bandwidth_hz": case.bandwidth_hz,
-        "recipe": case.recipe.to_dict(),
+        "recipe": None if case.recipe is None else case.recipe.to_dict(),
         "duration_s": len(case.truth) / RATE,
         "seconds": seconds if system.timed else None,
         "cutoff_true_hz": case.edge_hz,
@@ -279,7 +339,7 @@ def _record(case: Case, system: System, visqol: bool) -> dict[str, Any]:
 def score(case: Case, estimate: Wave, *, visqol: bool = True) -> dict[str, float | None]:
     """All figures of one estimate (T,); None where one is not defined or not installed."""
     truth, given, wave = _tensor(case.truth), _tensor(case.degraded), _tensor(estimate)
-    cutoff, top, kept = case.recipe.cutoff_hz, case.bandwidth_hz, KEPT_SHARE * case.recipe.cutoff_hz
+    cutoff, top, kept = case.input.cutoff_hz, case.bandwidth_hz, KEPT_SHARE * case.input.cutoff_hz
     bands = [(0.0, top), (0.0, None), (cutoff, top), (0.0, cutoff)]
     figures = dict(zip(("lsd", "lsd_full", "lsd_hf", "lsd_lf"), metrics.lsd_bands(truth, wave, bands), strict=True))
     ssr_eval = metrics.lsd_bands(truth, wave, bands[:2], preset="ssr_eval")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ from pydantic import Field, field_validator
 from scipy import signal
 
 from latentsr.config import AUDIO, Config
+from latentsr.signal.audio import LOWEST_RATE_HZ, resample
 from latentsr.signal.degrade import FAMILIES, NOISES, PASS_RIPPLE_DB, STOP_BAND_DB, TAPS_PER_ORDER, Recipe, add_noise
 
 Wave = NDArray[np.float64]  # (T,), mono, at AUDIO.sample_rate
@@ -20,10 +23,24 @@ Wave = NDArray[np.float64]  # (T,), mono, at AUDIO.sample_rate
 VERSIONS_OF = ("latentsr", "torch", "diffusers", "numpy", "scipy", "soxr", "visqol-python")
 
 
+@dataclass(frozen=True)
+class Input:
+    """One way in which the systems get a reference: low-passed at our rate, or at a lower rate."""
+
+    cutoff_hz: float  # the low-pass's design; for a lower rate `resampling_edge_hz`
+    sample_rate: int = AUDIO.sample_rate  # Hz
+
+    @property
+    def folder(self) -> str:
+        """Its files lie there, below the folder of another system."""
+        return f"{self.cutoff_hz:g}" if self.sample_rate == AUDIO.sample_rate else f"rate-{self.sample_rate}"
+
+
 class Conditions(Config):
     """What is done to the references and asked of the systems."""
 
     cutoffs_hz: tuple[float, ...] = (4000.0, 8000.0)
+    rates_hz: tuple[int, ...] = Field((), validate_default=True)  # inputs at lower rates, beside the low-passed ones
     filter: str = "cheby1"
     order: int = Field(8, ge=1, le=20)
     noise: str = "none"  # added after the low-pass, over the full band
@@ -36,10 +53,21 @@ class Conditions(Config):
     @field_validator("cutoffs_hz")
     @classmethod
     def _inside_the_band(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or not all(0 < hz < AUDIO.sample_rate / 2 for hz in value):
+        if not all(0 < hz < AUDIO.sample_rate / 2 for hz in value):
             raise ValueError(f"cutoffs lie between 0 and {AUDIO.sample_rate // 2} Hz")
         if len(set(value)) < len(value):
             raise ValueError("a cutoff is named twice")
+        return value
+
+    @field_validator("rates_hz")
+    @classmethod
+    def _below_our_rate(cls, value: tuple[int, ...], info: Any) -> tuple[int, ...]:
+        if not value and info.data.get("cutoffs_hz") == ():
+            raise ValueError(f"nothing to score; name cutoffs between 0 and {AUDIO.sample_rate // 2} Hz, or rates")
+        if not all(LOWEST_RATE_HZ <= hz < AUDIO.sample_rate for hz in value):
+            raise ValueError(f"rates lie from {LOWEST_RATE_HZ} to {AUDIO.sample_rate - 1} Hz")
+        if len(set(value)) < len(value):
+            raise ValueError("a rate is named twice")
         return value
 
     @field_validator("filter", "noise")
@@ -48,7 +76,14 @@ class Conditions(Config):
         known = FAMILIES if info.field_name == "filter" else NOISES
         if value not in known:
             raise ValueError(f"known are {', '.join(known)}")
+        if info.field_name == "noise" and value != "none" and info.data.get("rates_hz"):
+            raise ValueError("noise is added to low-passed inputs only; score the rates in a run without it")
         return value
+
+    @property
+    def inputs(self) -> list[Input]:
+        """All that is scored of one reference: the cutoffs, then the rates."""
+        return [Input(hz) for hz in self.cutoffs_hz] + [Input(resampling_edge_hz(hz), hz) for hz in self.rates_hz]
 
     def recipe(self, clip_name: str, cutoff_hz: float) -> Recipe:
         """The recipe of one clip: its noise depends on the seed and its name, not on its place in the list."""
@@ -65,7 +100,14 @@ class Conditions(Config):
         low = np.ascontiguousarray(lowpass(wave, recipe))
         if recipe.noise != "none":
             low = add_noise(torch.from_numpy(low)[None, None], [recipe], AUDIO.sample_rate)[0, 0].numpy()
-        return low if self.bits is None else round_to_16_bit(low)
+        return self._rounded(low)
+
+    def at_rate(self, wave: Wave, rate: int) -> Wave:
+        """Resample with soxr VHQ; round. (T,) at our rate -> (T x rate / ours,)"""
+        return self._rounded(resample(wave, AUDIO.sample_rate, rate))
+
+    def _rounded(self, wave: Wave) -> Wave:
+        return wave if self.bits is None else round_to_16_bit(wave)
 
 
 def lowpass(wave: Wave, recipe: Recipe, sample_rate: int = AUDIO.sample_rate) -> Wave:
@@ -82,6 +124,16 @@ def lowpass(wave: Wave, recipe: Recipe, sample_rate: int = AUDIO.sample_rate) ->
             taps = signal.firwin(TAPS_PER_ORDER * recipe.order + 1, recipe.cutoff_hz, window="boxcar", fs=sample_rate)
             return signal.oaconvolve(signal.oaconvolve(wave, taps, mode="same"), taps, mode="same")
     raise ValueError(f"the benchmark has no filter {recipe.family!r}")
+
+
+@lru_cache(maxsize=8)
+def resampling_edge_hz(rate: int) -> float:
+    """Where soxr VHQ, down to `rate` and back, is 3 dB down, to 1 Hz: 0.945 of half the rate (0.950 one way)."""
+    impulse = np.zeros(AUDIO.sample_rate)  # 1 s: bins of 1 Hz
+    impulse[len(impulse) // 2] = 1
+    there = resample(impulse, AUDIO.sample_rate, rate)
+    gain = np.abs(np.fft.rfft(resample(there, rate, AUDIO.sample_rate)))
+    return float(np.argmax(gain < 10 ** (-3 / 20)))
 
 
 def round_to_16_bit(wave: Wave) -> Wave:

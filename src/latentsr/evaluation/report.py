@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from latentsr.config import AUDIO
 from latentsr.evaluation.conditions import Conditions, describe_filter, versions
 
 Record = dict[str, Any]
@@ -75,17 +76,19 @@ COLUMNS = (
 
 
 def summarise(records: Iterable[Record]) -> list[Record]:
-    """One row per cutoff, group and system, in the order of their first record at each level."""
-    cells: dict[tuple[float, str, str], list[Record]] = {}
+    """One row per cutoff or rate, group and system, in the order of their first record at each level."""
+    cells: dict[tuple[tuple[float, int], str, str], list[Record]] = {}
     for record in records:
-        cells.setdefault((record["cutoff_hz"], record["group"], record["system"]), []).append(record)
+        given = record["cutoff_hz"], record["input_rate_hz"]
+        cells.setdefault((given, record["group"], record["system"]), []).append(record)
     orders: list[list[Any]] = [list(dict.fromkeys(key[level] for key in cells)) for level in range(3)]
     ordered = sorted(cells, key=lambda key: [order.index(part) for order, part in zip(orders, key, strict=True)])
     return [_summary_row(*key, cells[key]) for key in ordered]
 
 
-def _summary_row(cutoff_hz: float, group: str, system: str, records: list[Record]) -> Record:
-    row: Record = {"cutoff_hz": cutoff_hz, "group": group, "system": system, "clips": len(records)}
+def _summary_row(given: tuple[float, int], group: str, system: str, records: list[Record]) -> Record:
+    row: Record = {"cutoff_hz": given[0], "input_rate_hz": given[1], "group": group, "system": system}
+    row["clips"] = len(records)
     row |= {column.key: column.of(records) for column in COLUMNS}
     seconds = [record["seconds"] for record in records]
     timed = None not in seconds
@@ -99,7 +102,7 @@ def format_table(summary: Sequence[Record], noisy: bool = False) -> str:
     lines = [["cutoff", "group", "system", "clips", *(column.heading for column in columns), "s/s"]]
     for row in summary:
         figures = [_text(row[column.key], column.digits) for column in columns]
-        about = [f"{row['cutoff_hz']:g}", row["group"], row["system"], str(row["clips"])]
+        about = [_input(row), row["group"], row["system"], str(row["clips"])]
         lines.append([*about, *figures, _text(row["seconds_per_second"], 3)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     left = {1, 2}  # group and system; figures stand on the right
@@ -111,6 +114,11 @@ def format_table(summary: Sequence[Record], noisy: bool = False) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])
 
 
+def _input(row: Record) -> str:
+    rate = row["input_rate_hz"]
+    return f"{row['cutoff_hz']:g}" if rate == AUDIO.sample_rate else f"{rate / 1000:g} kHz input"
+
+
 def _text(value: float | None, digits: int) -> str:
     return "n/a" if value is None else f"{value:.{digits}f}"
 
@@ -119,7 +127,8 @@ def describe(conditions: Conditions, more: Mapping[str, Any]) -> Record:
     """Everything that it takes to run a benchmark again."""
     return {
         **conditions.model_dump(mode="json"),
-        "operator": describe_filter(conditions),
+        "operator": describe_filter(conditions) if conditions.cutoffs_hz else None,
+        "resampler": "soxr VHQ" if conditions.rates_hz else None,
         "channels": "mean",
         "scored_hz": "0 to the reference's own bandwidth; '(full)' to 24000",
         **more,
@@ -131,7 +140,7 @@ def describe(conditions: Conditions, more: Mapping[str, Any]) -> Record:
 
 def format_conditions(described: Mapping[str, Any]) -> str:
     """One line under the table."""
-    shown = {key: _flat(value) for key, value in described.items() if value is not None and key != "versions"}
+    shown = {key: _flat(value) for key, value in described.items() if value not in (None, []) and key != "versions"}
     packages = [f"{name} {number}" for name, number in described["versions"].items() if number]
     return "Conditions: " + "; ".join(f"{key} {value}" for key, value in shown.items()) + "; " + ", ".join(packages)
 
