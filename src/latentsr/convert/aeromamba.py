@@ -1,0 +1,151 @@
+"""AEROMamba's published checkpoints: the authors' names onto ours, tensors only, none of their code run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from latentsr.folder import ModelError
+from latentsr.models.aero_layers import MambaPlace
+from latentsr.models.aeromamba import AeroMamba
+
+NAMES_SHOWN = 3  # of the tensors that an error is about
+# The training code stores its configuration and its classes beside the weights; these names may stand in the file.
+EXPECTED_CODE = re.compile(
+    r"(src|omegaconf|typing|collections|numpy)\..+"
+    r"|_operator\.getitem|(builtins|__builtin__)\.(dict|list|tuple|int|float|str|bool)"
+)
+NAMES = (
+    (r"^freq_emb\.embedding\.weight$", "embedding"),
+    (r"^(encoder\.\d+)\.pre_conv\.", r"\1.enter."),
+    (r"^(encoder\.\d+)\.conv\.", r"\1.down."),
+    (r"^(decoder\.\d+)\.conv_tr\.", r"\1.up."),
+    (r"\.freq_attn_block\.conv1\.", ".attention.squeeze."),
+    (r"\.freq_attn_block\.conv1d\.", ".attention.gate."),
+    (r"\.freq_attn_block\.freq_fc\.", ".attention.mix."),
+    (r"\.freq_attn_block\.conv2\.", ".attention.fuse."),
+    (r"\.dconv\.layers\.", ".residual."),
+    (r"^(.+\.residual\.\d+)\.conv1\.", r"\1.squeeze."),
+    (r"^(.+\.residual\.\d+)\.act\.", r"\1.activation."),
+    (r"^(.+\.residual\.\d+)\.conv2\.", r"\1.expand."),
+    (r"\.mamba\.conv1d\.", ".mamba.directions.0.conv."),
+    (r"\.mamba\.(x_proj|dt_proj|A_log|D)\b", r".mamba.directions.0.\1"),
+)
+
+
+def load(path: str | os.PathLike[str], mamba: MambaPlace = "dead", **sizes: Any) -> AeroMamba:
+    """The generator of a checkpoint of AEROMamba's training code, for inference.
+
+    Args:
+        path: the checkpoint.th, whole or reduced to the generator's state dict.
+        mamba: as in `AeroMamba`; the published weights were made by "dead".
+        sizes: other arguments of `AeroMamba`, where the file was trained with others than the published ones.
+
+    >>> load("checkpoint.th")(torch.zeros(1, 1, 11_025)).shape  # doctest: +SKIP
+    torch.Size([1, 1, 44100])
+    """
+    state = {rename(name): tensor for name, tensor in read_state(path).items()}
+    network = AeroMamba(mamba=mamba, **sizes)
+    wanted = network.state_dict()
+    faults = {
+        "missing": [name for name in wanted if name not in state],
+        "unexpected": [name for name in state if name not in wanted],
+        "of another shape": [k for k, v in wanted.items() if k in state and state[k].shape != v.shape],
+        "with NaN or infinity": [k for k in wanted if k in state and not state[k].isfinite().all()],
+    }
+    found = [f"{len(names)} {what} ({_some(names)})" for what, names in faults.items() if names]
+    if found:
+        raise ModelError(
+            f"{path} does not hold the tensors of this AEROMamba: {', '.join(found)}; "
+            "pass a checkpoint of the published configuration, or the sizes that the file was trained with"
+        )
+    network.load_state_dict(state)
+    if mamba != "dead" and mamba_is_untrained(state):
+        warnings.warn(
+            f"{path}: the Mamba layers were never trained, and {mamba!r} runs them; train on, or load it as 'dead'",
+            stacklevel=2,
+        )
+    return network.eval()
+
+
+def rename(name: str) -> str:
+    """Our name of a tensor, by the authors'.
+
+    >>> rename("encoder.0.dconv.layers.1.conv2.3.scale")
+    'encoder.0.residual.1.expand.3.scale'
+    """
+    for theirs, ours in NAMES:
+        name = re.sub(theirs, ours, name)
+    return name
+
+
+def mamba_is_untrained(state: Mapping[str, Tensor]) -> bool:
+    """Whether every Mamba layer still has the decays 1, 2, ... and the skips 1 that it was built with.
+
+    `state`: under our names or the authors'. An optimiser leaves parameters without a gradient as they are.
+    """
+    decays = [v.float() for k, v in state.items() if k.endswith(".A_log")]
+    skips = [v.float() for k, v in state.items() if k.endswith("mamba.D") or k.endswith("directions.0.D")]
+    if not decays:
+        raise ModelError("the state dict holds no Mamba layer; is it AERO's?")
+    start = [torch.arange(1, v.shape[1] + 1).log().expand_as(v) for v in decays]
+    return all(torch.allclose(v, s, atol=1e-3) for v, s in zip(decays, start, strict=True)) and all(
+        torch.allclose(v, torch.ones_like(v), atol=1e-3) for v in skips
+    )
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The generator's tensors under the authors' names.
+
+    Whatever the file holds beside tensors becomes an empty placeholder: no name in it is imported or called.
+    """
+    try:
+        names = get_unsafe_globals_in_checkpoint(os.fspath(path))
+        unknown = sorted(name for name in names if not EXPECTED_CODE.fullmatch(name))
+        if unknown:
+            raise ModelError(
+                f"{path} holds code ({_some(unknown)}), which was not run; take a checkpoint from a source you trust"
+            )
+        with safe_globals([(_Placeholder, name) for name in names]):
+            content = torch.load(Path(path), map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path} holds more than tensors ({reason}); save the generator's state dict alone") from None
+    except Exception as error:  # what a damaged archive raises is not documented, and means the same to the caller
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{path} is not a checkpoint of torch >= 1.6, or damaged ({reason})") from None
+    for way in (("models", "generator", "state"), ("state",), ()):
+        inside: Any = content
+        for key in way:
+            inside = inside.get(key) if isinstance(inside, Mapping) else None
+        if isinstance(inside, Mapping) and inside and all(isinstance(v, Tensor) for v in inside.values()):
+            return {str(name): tensor for name, tensor in inside.items()}
+    raise ModelError(f"{path} holds no state dict of a generator; pass the checkpoint.th of AEROMamba's training code")
+
+
+class _Placeholder:
+    """Takes the place of a class or function that a checkpoint names."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Placeholder:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
