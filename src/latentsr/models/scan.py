@@ -1,0 +1,260 @@
+"""The selective scan in three backends: the reference, a chunked one in plain torch, and mamba-ssm's kernel.
+
+The letters are those of `models/ssm.py`. Which backend runs is picked at run time; all give the same result.
+The kernel's layout and behaviour are taken from its published source and tested with a stand-in: it was never run here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+logger = logging.getLogger(__name__)
+
+CHUNK_ELEMENTS = 2**19  # states of one chunk, all together: few enough for a CPU's cache, enough for whole operations
+POSITION_ELEMENTS = (
+    2**16
+)  # states of one position: sequences beyond it wait their turn; half of it already fills a thread
+KERNEL_DEVICE = "cuda"
+KERNEL_STATES = 256  # the most that mamba-ssm's kernel takes
+
+Kernel = Callable[..., tuple[Tensor, Tensor]]
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    h: Tensor | None = None,
+    chunk: int | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run the recurrence from the states `h`.
+
+    Args:
+        u: (B, L, D) input.
+        delta: (B, L, D) step sizes.
+        A: (D, N) decays.
+        B: (B, L, N) input to states.
+        C: (B, L, N) states to output.
+        h: (B, D, N) states to begin with; None: zeros.
+        chunk: positions that the chunked backend works on together; it changes time and memory, not the result.
+            None: by their size.
+        backend: a name in `BACKENDS`. None: mamba-ssm's kernel where it can run, else the chunked one.
+
+    Returns:
+        Output (B, L, D), and the states (B, D, N) after the last position.
+    """
+    if backend is None:
+        backend = "cuda" if why_not_cuda(u, A, h) is None else "chunked"
+    if backend not in BACKENDS:
+        raise ValueError(f"no scan backend is called {backend!r}; there are {', '.join(BACKENDS)}")
+    return BACKENDS[backend](u, delta, A, B, C, h, chunk)
+
+
+def scan_reference(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor | None = None, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The recurrence as the paper writes it, a position at a time; there is no chunk. Shapes as in `selective_scan`."""
+    h = u.new_zeros(u.shape[0], *A.shape) if h is None else h
+    y = []
+    for t in range(u.shape[1]):
+        decay = torch.exp(delta[:, t, :, None] * A)
+        h = decay * h + (delta[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
+        y.append((h * C[:, t, None, :]).sum(dim=-1))
+    return torch.stack(y, dim=1), h
+
+
+# --- chunked ---------------------------------------------------------------------------------------------------------
+
+
+def scan_chunked(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor | None = None, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Whole operations over a chunk of positions; only the recurrence itself goes step by step."""
+    h = u.new_zeros(u.shape[0], *A.shape) if h is None else h
+    sequences = max(min(POSITION_ELEMENTS // A.numel(), len(u)), 1)
+    if chunk is None:
+        # The states at the borders are kept for the backward: with N positions or more between them that is L x D.
+        chunk = max(CHUNK_ELEMENTS // (sequences * A.numel()), A.shape[1])
+    y, last = _ChunkedScan.apply(u, delta, A.T, B, C, h.transpose(1, 2), max(min(chunk, u.shape[1]), 1), sequences)
+    return y, last.transpose(1, 2)
+
+
+class _Chunk:
+    """Room for one chunk, channels last: decays (b, S, N, D) and states (b, S + 1, N, D), before and after each step.
+
+    It is used again for every chunk: memory that is in the cache, and one view per position made once.
+    """
+
+    def __init__(self, h: Tensor, size: int) -> None:
+        self.decay = h.new_empty(len(h), size, *h.shape[1:])
+        self.states = h.new_empty(len(h), size + 1, *h.shape[1:])
+        self.decay_steps, self.state_steps = self.decay.unbind(1), self.states.unbind(1)
+        self.begin(h)
+
+    def begin(self, h: Tensor) -> None:
+        self.state_steps[0].copy_(h)
+
+    def run(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Decays, states before and after each of n <= S positions (b, n, N, D), and Δ u (b, n, D)."""
+        n, by_step = u.shape[1], delta * u
+        decay = torch.mul(delta.unsqueeze(2), A, out=self.decay[:, :n]).exp_()
+        torch.mul(by_step.unsqueeze(2), B.unsqueeze(3), out=self.states[:, 1 : n + 1])
+        h = self.state_steps[0]
+        for decay_t, state_t in zip(self.decay_steps[:n], self.state_steps[1 : n + 1], strict=True):
+            h = state_t.addcmul_(decay_t, h)
+        return decay, self.states[:, :n], self.states[:, 1 : n + 1], by_step
+
+
+class _ChunkedScan(torch.autograd.Function):
+    """Keeps the states at the chunks' borders alone and computes the others again. A (N, D), h (B, N, D)"""
+
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor, chunk: int, sequences: int
+    ) -> tuple[Tensor, Tensor]:
+        u, delta, A, B, C, h = (x.contiguous() for x in (u, delta, A, B, C, h))
+        y, last = torch.empty_like(u), torch.empty_like(h)
+        starts = range(0, u.shape[1], chunk)
+        keep = any(ctx.needs_input_grad)
+        borders = h.new_empty(len(starts) if keep else 0, *h.shape)
+        for first in range(0, len(u), sequences):
+            rows = slice(first, first + sequences)
+            work = _Chunk(h[rows], chunk)
+            for i, start in enumerate(starts):
+                at = rows, slice(start, start + chunk)
+                if keep:
+                    borders[i, rows] = work.state_steps[0]
+                _, _, states, _ = work.run(u[at], delta[at], A, B[at])
+                y[at] = torch.matmul(C[at].unsqueeze(2), states).squeeze(2)
+                work.begin(states[:, -1])
+            last[rows] = work.state_steps[0]
+        if keep:
+            ctx.save_for_backward(u, delta, A, B, C, borders)
+            ctx.chunk, ctx.sequences = chunk, sequences
+        return y, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
+        """Adjoint: g_t = C_t dy_t + exp(Δ_(t+1) A) g_(t+1), the gradient of the loss by h_t, from the end on."""
+        u, delta, A, B, C, borders = ctx.saved_tensors
+        dy = dy.contiguous()
+        du, ddelta, dB, dC = (torch.empty_like(x) for x in (u, delta, B, C))
+        dA, dh = torch.zeros_like(A), torch.empty_like(dlast)
+        ones = A.new_ones(1, len(A))
+        for first in range(0, len(u), ctx.sequences):
+            rows = slice(first, first + ctx.sequences)
+            work = _Chunk(borders[0, rows], ctx.chunk)
+            room = torch.empty_like(work.decay)
+            steps = room.unbind(1)
+            by_decay = torch.zeros_like(work.decay)  # summed over chunks here, over positions once at the end
+            g = dlast[rows].clone(memory_format=torch.contiguous_format)  # by the states after the chunk
+            for i in reversed(range(len(borders))):
+                at = rows, slice(i * ctx.chunk, (i + 1) * ctx.chunk)
+                n = u[at].shape[1]
+                work.begin(borders[i, rows])
+                decay, before, states, by_step = work.run(u[at], delta[at], A, B[at])
+                dC[at] = torch.matmul(states, dy[at].unsqueeze(3)).squeeze(3)
+                grads = torch.mul(C[at].unsqueeze(3), dy[at].unsqueeze(2), out=room[:, :n])
+                after = steps[n - 1].add_(g)
+                for step, decay_t in zip(steps[: n - 1][::-1], work.decay_steps[1:n][::-1], strict=True):
+                    after = step.addcmul_(decay_t, after)
+                torch.mul(work.decay_steps[0], after, out=g)
+                by_input = torch.matmul(B[at].unsqueeze(2), grads).squeeze(2)  # of the loss by Δ u
+                dB[at] = torch.matmul(grads, by_step.unsqueeze(3)).squeeze(3)
+                by_exponent = decay.mul_(before).mul_(grads)  # of the loss by Δ A
+                by_decay[:, :n].addcmul_(by_exponent, delta[at].unsqueeze(2))
+                torch.mul(delta[at], by_input, out=du[at])
+                over_states = torch.matmul(ones, by_exponent.mul_(A)).squeeze(2)
+                torch.addcmul(over_states, u[at], by_input, out=ddelta[at])
+            dA += by_decay.sum(dim=(0, 1))
+            dh[rows] = g
+        return du, ddelta, dA, dB, dC, dh, None, None
+
+
+# --- mamba-ssm's kernel ----------------------------------------------------------------------------------------------
+
+
+def scan_cuda(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor | None = None, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """mamba-ssm's kernel, which chunks by itself. Asking for a gradient through the states it returns is an error."""
+    problem = why_not_cuda(u, A, h)
+    if problem is not None:
+        raise RuntimeError(f"the scan backend 'cuda' cannot run: {problem}; or take backend='chunked'")
+    kernel, _ = _kernel()
+    assert kernel is not None  # why_not_cuda has asked
+    return _call(kernel, u, delta, A, B, C)
+
+
+def why_not_cuda(u: Tensor, A: Tensor, h: Tensor | None = None) -> str | None:
+    """What stands in the way of mamba-ssm's kernel and what helps; None: nothing."""
+    if h is not None:
+        return "it always begins with states of zero; leave h out"
+    if u.device.type != KERNEL_DEVICE:
+        return f"the tensors are on {u.device}; move them to a CUDA device"
+    if u.dtype != torch.float32:
+        return f"it is used with float32, not with {u.dtype}; convert the tensors"
+    if A.shape[1] > KERNEL_STATES:
+        return f"it takes at most {KERNEL_STATES} states per channel, not {A.shape[1]}"
+    return _kernel()[1]
+
+
+@functools.cache
+def _kernel() -> tuple[Kernel | None, str | None]:
+    """The kernel, or why there is none. It is tried on a few positions, once, and a broken one is logged, once."""
+    try:
+        kernel: Kernel = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+        x = torch.linspace(0.1, 1, 64, device=KERNEL_DEVICE).view(1, 8, 8)
+        inputs = x, x, -x[0], x, x
+        for made, wanted in zip(_call(kernel, *inputs), scan_reference(*inputs), strict=True):
+            if not torch.allclose(made, wanted, rtol=1e-3, atol=1e-3):
+                raise ValueError("its results are not the recurrence's")
+    except ModuleNotFoundError as error:
+        if error.name == "mamba_ssm":
+            return None, "mamba-ssm is not installed; pip install 'latentsr[mamba]'"
+        problem: Exception = error
+    except Exception as error:  # a build for another CUDA, torch or GPU fails in ways of its own
+        problem = error
+    else:
+        return kernel, None
+    what = " ".join(f"{type(problem).__name__}: {problem}".split())
+    reason = f"mamba-ssm is installed but broken ({what}); install a build for this torch"
+    logger.warning("The selective scan runs in plain torch: %s", reason)
+    return None, reason
+
+
+def _call(kernel: Kernel, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """In the kernel's layout: time last."""
+    y, last = kernel(*(x.transpose(1, 2) if x.dim() == 3 else x for x in (u, delta, A, B, C)), return_last_state=True)
+    return y.transpose(1, 2), _NoGradient.apply(last)
+
+
+class _NoGradient(torch.autograd.Function):
+    """The kernel leaves the last states out of its backward; a gradient short of a part must not pass for whole."""
+
+    @staticmethod
+    def forward(ctx: Any, last: Tensor) -> Tensor:
+        return last.view_as(last)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        raise RuntimeError("mamba-ssm's kernel has no gradient by the last states; take backend='chunked'")
+
+
+BACKENDS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+    "chunked": scan_chunked,
+    "cuda": scan_cuda,
+    "reference": scan_reference,
+}
