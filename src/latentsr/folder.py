@@ -83,7 +83,8 @@ def load_component(folder: Path, name: str, index: dict[str, Any], dtype: torch.
     """One component of a model folder, in `dtype`; raise `ModelError` unless every tensor is there and whole."""
     class_name = (index.get(name) or (None, None))[1]
     if class_name is None:
-        raise ModelError(f"{folder} has no {name}; choose a head that does without it, or another model")
+        there = ", ".join(key for key, value in sorted(index.items()) if isinstance(value, list) and value[0])
+        raise ModelError(f"{folder} has no {name}, only {there}; choose a head that does without it, or another model")
     if class_name not in CLASSES:
         raise ModelError(f"{folder}: {name} is a {class_name}, which this version does not know; upgrade latentsr")
     check_hashes(folder, name)

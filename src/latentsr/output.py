@@ -10,6 +10,7 @@ from diffusers.utils import BaseOutput
 
 from latentsr.signal import audio
 
+TRAINED_FROM_HZ = 2_000.0  # no head was trained on a cutoff below
 
 @dataclass
 class RestorationOutput(BaseOutput):
@@ -25,6 +26,16 @@ class RestorationOutput(BaseOutput):
     seconds: float
     subtype: str | None = None  # of the source file
     tags: dict[str, str] = field(default_factory=dict)  # of the source file
+
+    @property
+    def note(self) -> str | None:
+        """What should be known of this result, in one line."""
+        if self.cutoff_hz >= TRAINED_FROM_HZ:
+            return None
+        return (
+            f"the recording ends at {self.cutoff_hz:.0f} Hz, and nothing was trained below {TRAINED_FROM_HZ:.0f}: "
+            "listen to what was made; if that end is wrong, give the true one (cutoff_hz, --cutoff)"
+        )
 
     def save(
         self,

@@ -34,7 +34,9 @@ __all__ = ["Pipeline", "RestorationOutput"]
 Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
 DIFFUSION = ("vae", "unet", "scheduler")  # the components that make latents
-MODEL_VALUES = ("default_steps", "default_guidance_scale", "default_temperature", "unconditional_latent")
+MODEL_VALUES = (
+    "default_steps", "default_guidance_scale", "default_temperature", "unconditional_latent", "default_head"
+)  # fmt: skip
 DIFFUSION_SHARE = 0.8  # of the progress bar
 
 
@@ -61,6 +63,7 @@ class Pipeline(DiffusionPipeline):
         default_guidance_scale: float = 1.0,
         default_temperature: float = 1.0,
         unconditional_latent: float = 0.0,
+        default_head: str = DEFAULT_HEAD,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -71,6 +74,7 @@ class Pipeline(DiffusionPipeline):
             default_guidance_scale=default_guidance_scale,
             default_temperature=default_temperature,
             unconditional_latent=unconditional_latent,
+            default_head=default_head,  # of the command line
         )
         self._folders: dict[str, Path] = {}  # where components that are not loaded yet lie
         self._dtype = torch.float32
@@ -425,6 +429,13 @@ class Pipeline(DiffusionPipeline):
             config.default_guidance_scale if guidance_scale is None else guidance_scale,
             config.default_temperature if temperature is None else temperature,
         )
+
+
+def default_head(model: str | os.PathLike[str] | None) -> str:
+    """The head that the command line takes for a model unless told otherwise; the model says so itself."""
+    if model is not None and not Path(model).is_dir() and audiosr_hub.is_published(model):
+        return DEFAULT_HEAD
+    return str(folders.read_index(folders.find(model)).get("default_head", DEFAULT_HEAD))
 
 
 def _own_steps(head: str, steps: int | None) -> int | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,8 +22,16 @@ SRC = Path(cli.__file__).parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
+def model(call):
+    """A function as a pipeline."""
+    call.config = SimpleNamespace(default_head="vocoder")
+    return call
+
+
 class Echo:
     """In place of a model: resamples to 48 kHz, and remembers what it was asked."""
+
+    config = SimpleNamespace(default_head="mamba-gan")
 
     def __init__(self) -> None:
         self.calls: list[dict] = []
@@ -400,7 +409,7 @@ def test_a_failure_inside_the_model_is_one_line_and_leaves_nothing(latentsr, wav
     def explode(*_, **__):
         raise error
 
-    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: explode)
+    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: model(explode))
     done = latentsr("restore", wav, "--json")
     assert (done.code, names(wav.parent)) == (1, ["old.wav"])
     assert len(done.err.splitlines()) == 1
@@ -422,7 +431,7 @@ def test_a_result_that_is_not_finite_is_never_written(latentsr, wav, monkeypatch
     def broken(path, **_):
         return RestorationOutput(np.full((1, 9), np.nan, np.float32), 48_000, 1.0, 9 / 48_000)
 
-    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: broken)
+    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: model(broken))
     done = latentsr("restore", wav, "--json")
     assert (done.code, names(wav.parent)) == (1, ["old.wav"])
     assert "NaN or infinity" in done.err
@@ -449,6 +458,7 @@ def save(path, *, overwrite, format, sample_rate):
 def pipe(path, **_):
     {body}
     return types.SimpleNamespace(audio=np.zeros((1, 480_000)), sample_rate=48_000, cutoff_hz=4000.0, save=save)
+pipe.config = types.SimpleNamespace(default_head="vocoder")
 cli._load_pipeline = lambda *_: pipe
 from latentsr.apps.cli import main
 """

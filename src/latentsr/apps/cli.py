@@ -101,7 +101,10 @@ def restore(
     compat_filter: Annotated[
         Filter | None, typer.Option(help="Its low-pass, which it draws at random; ellip if not given.")
     ] = None,
-    head: Annotated[str, typer.Option(help="What makes the wave: vocoder, ...")] = "vocoder",
+    head: Annotated[
+        str | None,
+        typer.Option(help="What makes the wave: mamba-gan, vocoder, diffwave-mamba; the model's default if not given."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps; the model's default if not given.")] = None,
     guidance: Annotated[
         float | None, typer.Option(min=0.0, callback=_finite, help="Classifier-free guidance; 1 is none.")
@@ -253,22 +256,25 @@ def _check_compat(model: str | None, given: set[str]) -> None:
 
 
 def _load_pipeline(
-    model: str | None, head: str, device: str | None, dtype: str | None, vocoder: str | None = None
+    model: str | None, head: str | None, device: str | None, dtype: str | None, vocoder: str | None = None
 ) -> Any:
     import torch
 
     from latentsr import Pipeline
     from latentsr.apps.restore import UsageError
     from latentsr.heads import HEADS
+    from latentsr.pipeline import default_head
 
-    if head not in HEADS:
+    if head is not None and head not in HEADS:
         raise UsageError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
     pipe: Any
     torch_dtype = getattr(torch, dtype or "float32")
     if model is not None and Path(model).is_file():
         pipe = Pipeline.from_audiosr(model, vocoder=vocoder, torch_dtype=torch_dtype)
     else:
-        pipe = Pipeline.from_pretrained(model, heads=[head], vocoder=vocoder, torch_dtype=torch_dtype)
+        pipe = Pipeline.from_pretrained(
+            model, heads=[head or default_head(model)], vocoder=vocoder, torch_dtype=torch_dtype
+        )
     pipe.set_progress_bar_config(disable=True)  # ours shows the real-time factor
     return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -285,6 +291,8 @@ def _report(record: Any, as_json: bool) -> None:
             f"cutoff {record.cutoff_hz:.0f} Hz{gain})"
         )
         print(_printable(text, sys.stdout.encoding), flush=True)
+        if record.note is not None:
+            _warn(f"{record.output}: {record.note}")
 
 
 @contextmanager

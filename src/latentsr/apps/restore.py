@@ -31,7 +31,7 @@ class UsageError(ValueError):
 class Options:
     """How to restore; the same words as `Pipeline.__call__`, and how to write."""
 
-    head: str = "vocoder"
+    head: str | None = None  # None: the model's default
     steps: int | None = None
     guidance_scale: float | None = None
     temperature: float | None = None
@@ -69,6 +69,7 @@ class Record:
     samples: int | None = None
     subtype: str | None = None
     gain: float | None = None  # 1.0 unless an input above full scale had to be scaled into PCM
+    note: str | None = None  # what should be known of the result
     head: str | None = None
     seed: int | None = None
     compat_filter: str | None = None
@@ -182,7 +183,8 @@ def _restore(
         samples=audio.output_length(samples, out.sample_rate, rate_hz),
         subtype=audio.choose_subtype(name, info.subtype),
         gain=gain,
-        head=options.head,
+        note=getattr(out, "note", None),
+        head=_head(pipe, options),
         seed=options.seed,
         compat_filter=options.compat_filter,
     )
@@ -196,7 +198,7 @@ def _run(pipe: Any, source: Path, options: Options, progress: Callable[[float, f
         return pipe.compat(source, filter=options.compat_filter, seed=options.seed, progress=progress, **settings)
     return pipe(
         source,
-        head=options.head,
+        head=_head(pipe, options),
         steps=options.steps,
         guidance_scale=options.guidance_scale,
         temperature=options.temperature,
@@ -206,6 +208,10 @@ def _run(pipe: Any, source: Path, options: Options, progress: Callable[[float, f
         use_latents=options.use_latents,
         progress=progress,
     )
+
+
+def _head(pipe: Any, options: Options) -> str:
+    return options.head or pipe.config.default_head
 
 
 def _check_output(output: Path | None, format: str | None) -> None:

@@ -29,6 +29,10 @@ class DiscriminatorSize(Config):
     period_channels: tuple[int, ...] = (16, 64, 256, 256)
     resolutions: tuple[int, ...] = (512, 1024, 2048)
     resolution_channels: int = 32
+    scales: int = 0  # MelGAN has 3
+    scale_channels: int = 16
+    scale_max_channels: int = 1024
+    scale_layers: int = 4
 
 
 class VocoderStageConfig(StageConfig):
