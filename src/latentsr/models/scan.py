@@ -19,9 +19,8 @@ from torch.autograd.function import once_differentiable
 logger = logging.getLogger(__name__)
 
 CHUNK_ELEMENTS = 2**19  # states of one chunk, all together: few enough for a CPU's cache, enough for whole operations
-POSITION_ELEMENTS = (
-    2**16
-)  # states of one position: sequences beyond it wait their turn; half of it already fills a thread
+# States of one position; sequences beyond it wait their turn. Half of it is what torch divides between two threads.
+POSITION_ELEMENTS = 2**16
 KERNEL_DEVICE = "cuda"
 KERNEL_STATES = 256  # the most that mamba-ssm's kernel takes
 
@@ -67,10 +66,9 @@ def scan_reference(
     """The recurrence as the paper writes it, a position at a time; there is no chunk. Shapes as in `selective_scan`."""
     h = u.new_zeros(u.shape[0], *A.shape) if h is None else h
     y = []
-    for t in range(u.shape[1]):
-        decay = torch.exp(delta[:, t, :, None] * A)
-        h = decay * h + (delta[:, t] * u[:, t])[:, :, None] * B[:, t, None, :]
-        y.append((h * C[:, t, None, :]).sum(dim=-1))
+    for u_t, delta_t, B_t, C_t in zip(*(x.unbind(1) for x in (u, delta, B, C)), strict=True):
+        h = torch.exp(delta_t.unsqueeze(-1) * A) * h + (delta_t * u_t).unsqueeze(-1) * B_t.unsqueeze(1)
+        y.append((h * C_t.unsqueeze(1)).sum(dim=-1))
     return torch.stack(y, dim=1), h
 
 
@@ -165,14 +163,14 @@ class _ChunkedScan(torch.autograd.Function):
                 n = u[at].shape[1]
                 work.begin(borders[i, rows])
                 decay, before, states, by_step = work.run(u[at], delta[at], A, B[at])
-                dC[at] = torch.matmul(states, dy[at].unsqueeze(3)).squeeze(3)
+                dC[at] = torch.matmul(dy[at].unsqueeze(2), states.mT).squeeze(2)
                 grads = torch.mul(C[at].unsqueeze(3), dy[at].unsqueeze(2), out=room[:, :n])
                 after = steps[n - 1].add_(g)
                 for step, decay_t in zip(steps[: n - 1][::-1], work.decay_steps[1:n][::-1], strict=True):
                     after = step.addcmul_(decay_t, after)
                 torch.mul(work.decay_steps[0], after, out=g)
                 by_input = torch.matmul(B[at].unsqueeze(2), grads).squeeze(2)  # of the loss by Δ u
-                dB[at] = torch.matmul(grads, by_step.unsqueeze(3)).squeeze(3)
+                dB[at] = torch.matmul(by_step.unsqueeze(2), grads.mT).squeeze(2)
                 by_exponent = decay.mul_(before).mul_(grads)  # of the loss by Δ A
                 by_decay[:, :n].addcmul_(by_exponent, delta[at].unsqueeze(2))
                 torch.mul(delta[at], by_input, out=du[at])
