@@ -48,7 +48,7 @@ def ssd_scan(
         C: (B, L, N) states to output.
         h: (B, H, N, P) states to begin with, P = D / H; None: zeros.
         chunk: positions worked on together, which changes time and memory but not the result. None: N, at least 32:
-            then what is kept for the backward grows with L x D.
+            then what is kept for the backward grows with L x (D + H N), not with L x D x N.
 
     Returns:
         Output (B, L, D), and the states (B, H, N, P) after the last position.
