@@ -267,7 +267,7 @@ def test_a_head_is_called_as_a_user_would_call_it(references):
 )
 def test_heads_have_a_row_for_each_number_of_steps_that_they_take(monkeypatch, words, use_latents, names):
     monkeypatch.setitem(benchmark.HEADS, "gan", SimpleNamespace(needs_latents=False, takes_steps=False))
-    monkeypatch.setitem(benchmark.HEADS, "wave", SimpleNamespace(needs_latents=False))
+    monkeypatch.setitem(benchmark.HEADS, "wave", SimpleNamespace(needs_latents=False, takes_steps=True))
     asked = []
 
     def pipe(wave, *, head, steps, use_latents=False, **options):

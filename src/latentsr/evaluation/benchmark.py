@@ -239,7 +239,7 @@ def head_rows(
         wanted[head, (for_all or word != head) and not HEADS[head].needs_latents] = None
     rows = []
     for head, latents in wanted:
-        counts = step_counts if latents or getattr(HEADS[head], "takes_steps", True) else [None]
+        counts = step_counts if latents or HEADS[head].takes_steps else [None]
         asked = others | {"use_latents": True} if latents else others
         rows += [head_row(pipe, head, steps, known_cutoff, asked) for steps in counts]
     return rows
