@@ -12,6 +12,7 @@ import torch
 from latentsr import Pipeline
 from latentsr.folder import EMBEDDED, INDEX, read_index
 
+from latentsr.models.diffwave_mamba import DiffWaveMamba
 from latentsr.models.hifigan import load_vocoder
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.unet import LatentUNet
@@ -31,7 +32,7 @@ LOADERS: dict[str, Any] = {
     "unet": of(LatentUNet),
     "vocoder": load_vocoder,
     "mamba_gan": of(MambaGenerator),
-
+    "diffwave_mamba": of(DiffWaveMamba),
 }
 DEFAULT_RUNS = {"vae": "runs/vae", "unet": "runs/ldm", "vocoder": "runs/vocoder"}
 VALUES = ("default_steps", "default_guidance_scale", "default_temperature", "default_head")

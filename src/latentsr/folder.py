@@ -20,6 +20,7 @@ from torch import nn
 from transformers import SpeechT5HifiGan
 from transformers.utils import logging as transformers_logging
 
+from latentsr.models.diffwave_mamba import DiffWaveMamba
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.unet import LatentUNet
 from latentsr.models.vae import MelAutoencoderKL
@@ -39,6 +40,7 @@ _NETWORKS: tuple[type[nn.Module], ...] = (
     ISTFTVocoder,
     SpeechT5HifiGan,
     MambaGenerator,
+    DiffWaveMamba,
 )
 # A folder names its classes; only these are ever built, whatever it says.
 CLASSES: dict[str, Any] = {c.__name__: c for c in (*_NETWORKS, *SCHEDULERS.values())}

@@ -12,6 +12,7 @@ from latentsr.signal import audio
 
 TRAINED_FROM_HZ = 2_000.0  # no head was trained on a cutoff below
 
+
 @dataclass
 class RestorationOutput(BaseOutput):
     """A restored recording.

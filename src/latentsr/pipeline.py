@@ -440,7 +440,8 @@ def default_head(model: str | os.PathLike[str] | None) -> str:
 
 def _own_steps(head: str, steps: int | None) -> int | None:
     """The steps asked for, if they are the head's own and not those of the latents it gets."""
-    return None if HEADS[head].needs_latents else steps
+    kind = HEADS[head]
+    return steps if kind.takes_steps and not kind.needs_latents else None
 
 
 def _find(model: str | os.PathLike[str] | None, local_files_only: bool) -> Path:

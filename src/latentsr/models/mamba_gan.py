@@ -173,7 +173,9 @@ class MambaGenerator(ModelMixin, ConfigMixin):
 
     def _of_latents(self, latents: Tensor) -> Tensor:
         """(B, Z, l, m) -> (B, l * latent_frames, channels)"""
-        unfolded = F.gelu(self.unfold_latents(latents.permute(0, 2, 1, 3).flatten(2))).unflatten(2, (self.config.latent_frames, -1))
+        unfolded = F.gelu(self.unfold_latents(latents.permute(0, 2, 1, 3).flatten(2))).unflatten(
+            2, (self.config.latent_frames, -1)
+        )
         return self.embed_latents(unfolded).flatten(1, 2)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+import yaml
 
 from latentsr.config import load
 from latentsr.data.dataset import Corpus
@@ -47,3 +48,26 @@ def launch(
         return INTERRUPTED
     print(f"weights are in {exported}")
     return 0
+
+
+def launch_architecture(
+    choices: Mapping[str, tuple[type[Stage], type[StageConfig]]],
+    default_config: Path,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """`launch` for the stage that the config's key `architecture` names; the first one where it names none."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config", type=Path, default=default_config)
+    known, rest = parser.parse_known_args(argv)
+    named = [word.partition("=")[2] for word in rest if word.startswith("architecture=")]
+    if not named and known.config.is_file():  # what is wrong with the file is said by `launch`
+        try:
+            values = yaml.safe_load(known.config.read_text(encoding="utf-8"))
+        except yaml.YAMLError:
+            values = None
+        named = [str(values["architecture"])] if isinstance(values, dict) and "architecture" in values else []
+    name = named[-1] if named else next(iter(choices))
+    if name not in choices:
+        print(f"error: unknown architecture {name!r}; choose one of {', '.join(choices)}", file=sys.stderr)
+        return 1
+    return launch(*choices[name], default_config, argv)

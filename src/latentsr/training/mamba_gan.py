@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -28,6 +28,7 @@ from latentsr.training.vae import load_vae
 
 
 class MambaGanStageConfig(StageConfig):
+    architecture: Literal["fast"] = "fast"
     model: dict[str, Any] = {}  # arguments of MambaGenerator
     discriminators: DiscriminatorSize = DiscriminatorSize()
     adversarial_from_step: int = 0  # spectral losses alone before
@@ -68,9 +69,7 @@ class MambaGanStage(Stage):
         if config.initial_weights:
             start = Path(config.initial_weights)
             kind: Any = MambaGenerator
-            self.generator = kind.from_pretrained(
-                start / "mamba_gan", torch_dtype=torch.float32, use_safetensors=True
-            )
+            self.generator = kind.from_pretrained(start / "mamba_gan", torch_dtype=torch.float32, use_safetensors=True)
             if (start / "discriminators.safetensors").is_file():
                 state = load_file(start / "discriminators.safetensors")
                 self.discriminators.load_state_dict({k: v.float() for k, v in state.items()})
@@ -187,7 +186,9 @@ def start_from_vocoder(generator: MambaGenerator, folder: Path, blocks: tuple[in
     kind: Any = ISTFTVocoder
     vocoder = kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
     if len(blocks) != len(generator.blocks):
-        raise ConfigError(f"vocoder_blocks names {len(blocks)} blocks, the generator has {len(generator.blocks)} layers")
+        raise ConfigError(
+            f"vocoder_blocks names {len(blocks)} blocks, the generator has {len(generator.blocks)} layers"
+        )
     pairs = [(getattr(vocoder, name), getattr(generator, name)) for name in ("embed", "norm_in", "norm_out", "head")]
     pairs += [(vocoder.blocks[i], block) for i, block in zip(blocks, generator.blocks, strict=True)]
     try:
