@@ -11,7 +11,6 @@ import torch
 
 from latentsr import Pipeline
 from latentsr.folder import EMBEDDED, INDEX, read_index
-
 from latentsr.models.diffwave_mamba import DiffWaveMamba
 from latentsr.models.hifigan import load_vocoder
 from latentsr.models.mamba_gan import MambaGenerator

@@ -15,7 +15,13 @@ import soundfile
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = {"vae": "train_vae.py", "ldm": "train_ldm.py", "vocoder": "vocoder/train_hifigan.py"}
+SCRIPTS = {
+    "vae": "train_vae.py",
+    "ldm": "train_ldm.py",
+    "vocoder": "vocoder/train_hifigan.py",
+    "mamba_gan": "vocoder/train_mamba_gan.py",
+    "diffwave_mamba": "vocoder/train_diffwave_mamba.py",
+}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
@@ -62,7 +68,7 @@ def vae_run(recordings, tmp_path_factory):
 
 
 def extra(name, vae_run):
-    return {"vae": [], "ldm": [f"vae={vae_run}/weights/vae"], "vocoder": [f"vae={vae_run}/weights/vae"]}[name]
+    return [] if name == "vae" else [f"vae={vae_run}/weights/vae"]
 
 
 def test_vae_run_leaves_all_that_the_docs_promise(vae_run):
