@@ -52,6 +52,7 @@ def describe_model(model: str | Path | None = None) -> dict[str, Any]:
         "embedded": model is None,
         "licence": _licence(folder),
         "heads": [head for component, head in HEADS.items() if component in components],
+        "default_head": index.get("default_head", "vocoder"),  # of the command line
         "parameters": sum(part["parameters"] for part in components.values()),
         "bytes": sum(part["bytes"] for part in components.values()),
         "components": components,
@@ -86,7 +87,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
     out += [
         f"model    {'embedded default' if model['embedded'] else model['path']}",
         f"licence  {model['licence'] or 'not stated'}",
-        f"heads    {', '.join(model['heads']) or 'none'}",
+        f"heads    {', '.join(model['heads']) or 'none'} (default {model['default_head']})",
     ]
     for name, part in {**model["components"], "in all": model}.items():
         if part["bytes"]:
