@@ -146,3 +146,11 @@ def test_shortest_waves_survive():
 
 def test_noises_are_a_table():
     assert set(NOISES) == {"none", "tone", "white"}
+
+
+def test_on_a_log_scale_every_octave_has_as_many_cutoffs():
+    config = DegradeConfig(cutoff_scale="log")
+    cutoffs_hz = np.array([r.cutoff_hz for r in draw_recipes(config, 3000, torch.Generator().manual_seed(0))])
+    assert cutoffs_hz.min() >= 2000 and cutoffs_hz.max() <= 16_000
+    shares = np.histogram(cutoffs_hz, [2000, 4000, 8000, 16_000])[0] / 3000
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.03)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -120,6 +120,7 @@ class DegradeConfig(Config):
     families: dict[str, float] = Field(default_factory=lambda: dict.fromkeys(FAMILIES, 1.0))
     order: tuple[int, int] = (2, 10)
     cutoff_hz: tuple[float, float] = (2_000.0, 16_000.0)
+    cutoff_scale: Literal["linear", "log"] = "linear"  # log: as many examples in each octave, the lowest is the hardest
     noises: dict[str, float] = Field(default_factory=lambda: {"none": 2.0, "tone": 1.0, "white": 1.0})
     tone_amplitude: tuple[float, float] = (0.001, 0.2)
     tone_frequency_hz: tuple[float, float] = (100.0, 15_000.0)
@@ -159,13 +160,20 @@ def _draw(config: DegradeConfig, generator: torch.Generator) -> Recipe:
     return Recipe(
         family=_pick(config.families, u[0]),
         order=min(int(_between((config.order[0], config.order[1] + 1), u[1])), config.order[1]),
-        cutoff_hz=_between(config.cutoff_hz, u[2]),
+        cutoff_hz=_cutoff_hz(config, u[2]),
         noise=noise,
         amplitude=_between(amplitude, u[4]) if amplitude else 0.0,
         frequency_hz=_between(config.tone_frequency_hz, u[5]) if tone else 0.0,
         phase=2 * math.pi * u[6] if tone else 0.0,
         seed=int(u[6] * 2**31) if noise == "white" else 0,
     )
+
+
+def _cutoff_hz(config: DegradeConfig, u: float) -> float:
+    if config.cutoff_scale == "linear":
+        return _between(config.cutoff_hz, u)
+    low_hz, high_hz = config.cutoff_hz
+    return float(low_hz * (high_hz / low_hz) ** u)
 
 
 def _between(bounds: tuple[float, float], u: float) -> float:
