@@ -1,11 +1,19 @@
-"""Train the Mamba-GAN: accelerate launch vocoder/train_mamba_gan.py data=FOLDER [--config configs/vocoder/mamba_gan.yaml]."""  # noqa: E501
+"""Train the Mamba-GAN or AEROMamba: accelerate launch vocoder/train_mamba_gan.py data=FOLDER [--config FILE].
+
+The config's key `architecture` says which: fast (the default) or aeromamba.
+"""
 
 import sys
 from pathlib import Path
 
-from latentsr.training.launch import launch
+from latentsr.training.aeromamba import AeroMambaStage, AeroMambaStageConfig
+from latentsr.training.launch import launch_architecture
 from latentsr.training.mamba_gan import MambaGanStage, MambaGanStageConfig
 
 if __name__ == "__main__":
     default = Path(__file__).parents[1] / "configs/vocoder/mamba_gan.yaml"
-    sys.exit(launch(MambaGanStage, MambaGanStageConfig, default))
+    architectures = {
+        "fast": (MambaGanStage, MambaGanStageConfig),
+        "aeromamba": (AeroMambaStage, AeroMambaStageConfig),
+    }
+    sys.exit(launch_architecture(architectures, default))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import soundfile
 
 from latentsr.apps import cli
@@ -414,6 +415,14 @@ def test_a_failure_inside_the_model_is_one_line_and_leaves_nothing(latentsr, wav
     assert len(done.err.splitlines()) == 1
     assert type(error).__name__ in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_where_there_is_none_is_wrong_usage(latentsr, wav, device):
+    done = latentsr("restore", wav, "--device", device)
+    assert (done.code, names(wav.parent)) == (2, ["old.wav"])
+    assert "finds no CUDA device here; leave out --device, or say --device cpu" in done.err
 
 
 def test_a_model_that_does_not_load_is_one_line(latentsr, wav, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch
 from latentsr.heads.diffwave_mamba import STEPS, diffuse, kept_amplitude
 from latentsr.models.vae import MelAutoencoderKL
@@ -81,6 +82,13 @@ def test_training_on_one_batch_learns_it(stage):
         optimizer.step()
         priors.append(float(losses["prior"].detach()))
     assert priors[-1] < 0.2 * priors[0]
+
+
+def test_a_vae_of_another_rate_is_refused(tmp_path):
+    sizes = {**TINY_VAE, "patch_frames": 2}
+    MelAutoencoderKL(**sizes, scaling_factor=1.0, shift_factor=0.0).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="has a latent every 4 mel frames; choose one with 8"):
+        DiffWaveMambaStage(DiffWaveMambaStageConfig(model=TINY, vae=str(tmp_path), loss_weights=WEIGHTS))
 
 
 def test_validation_tells_the_prior_from_the_diffusion(stage):

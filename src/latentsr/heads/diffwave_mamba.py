@@ -9,7 +9,7 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from latentsr.config import AUDIO, AudioConfig
-from latentsr.models.diffwave_mamba import DiffWaveMamba
+from latentsr.models.diffwave_mamba import LATENT_FRAMES, DiffWaveMamba
 from latentsr.models.mdct import MDCT
 from latentsr.sampling import absolute_noise, sample, training_scheduler
 
@@ -18,7 +18,12 @@ MAX_STEPS = 1000
 
 
 class DiffWaveMambaHead:
-    """Diffuse the coefficients above the cutoff and add their wave to the low band."""
+    """Diffuse the coefficients above the cutoff and add their wave to the low band.
+
+    Nothing is made below the cutoff: `keep_known` changes nothing here, and what `denoise` filters by is the recording
+    itself, so that its noise stays. The ends of a window lack the overlap of their neighbours, half a frame of the
+    MDCT; that lies within `context_frames`.
+    """
 
     components: ClassVar[tuple[str, ...]] = ("diffwave_mamba",)
     needs_latents: ClassVar[bool] = False
@@ -34,6 +39,8 @@ class DiffWaveMambaHead:
         self.dtype = diffwave_mamba.dtype
         self.mdct = MDCT(diffwave_mamba.config.bands).to(self.device)
         self.scheduler = training_scheduler()
+        if audio.hop_length % self.mdct.bands:  # windows would begin between frames, and draw other noise
+            raise ValueError(f"{self.mdct.bands} bands do not divide the hop of {audio.hop_length} samples")
 
     def __call__(
         self,
@@ -50,12 +57,25 @@ class DiffWaveMambaHead:
         steps = STEPS if steps is None else steps
         if not 1 <= steps <= MAX_STEPS:
             raise ValueError(f"steps must be 1 to {MAX_STEPS}, got {steps}")
+        mel_frames = low.shape[-1] // self.audio.hop_length
+        if latents is not None and latents.shape[2] * LATENT_FRAMES != mel_frames:
+            raise ValueError(
+                f"{latents.shape[2]} latent frames are not {mel_frames} mel frames / {LATENT_FRAMES}; "
+                "these latents are of another VAE"
+            )
         seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
+        bands = self.mdct.bands
+        first, frames = first_frame * self.audio.hop_length // bands, low.shape[-1] // bands + 1
+        noise = absolute_noise(seed, first, frames, 1, bands).to(low.device)  # the same for every channel
+        if self.device.type == "cpu":  # where a batch saves no time, but holds all its channels in memory
+            given = [None] * len(low) if latents is None else latents.split(1)
+            parts = zip(low.split(1), cutoff_hz.split(1), given, strict=True)
+            return torch.cat([self._restore(*part, noise, steps) for part in parts])
+        return self._restore(low, cutoff_hz, latents, noise.expand(len(low), -1, -1), steps)
+
+    def _restore(self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None, noise: Tensor, steps: int) -> Tensor:
         coefficients = self.mdct(low.float())
-        frames, bands = coefficients.shape[1:]
-        first = first_frame * self.audio.hop_length // bands
-        noise = absolute_noise(seed, first, frames, 1, bands).expand(low.shape[0], -1, -1)
-        made = diffuse(self.network, self.scheduler, coefficients, cutoff_hz, noise.to(low.device), steps, latents)
+        made = diffuse(self.network, self.scheduler, coefficients, cutoff_hz, noise, steps, latents)
         return low + self.mdct.inverse(made)
 
 
@@ -83,7 +103,7 @@ def diffuse(
         (B, L, N), 0 below the cutoff.
     """
     condition = network.condition(low, cutoff_hz, latents)
-    start = noise / kept_amplitude(scheduler, steps)
+    start = noise / (kept_amplitude(scheduler, steps) or 1.0)
     whitened = sample(lambda x, t: network(x, t, condition), start, scheduler, steps)
     return whitened * condition.scale
 
@@ -92,7 +112,7 @@ def kept_amplitude(scheduler: SchedulerMixin, steps: int) -> float:
     """What so many steps leave of noise that the denoiser cannot foretell, i.e. at zero velocity.
 
     Few large steps shrink it (five of DDIM to 0.78), and with it the loudness of hiss and sibilants; noise that is
-    divided by this comes out at unit variance. A known wave comes out the same from any noise.
+    divided by this comes out at unit variance. A known wave comes out the same from any noise. One step leaves 0.
     """
     one = torch.ones(1, 1, 1, dtype=torch.float64)
     return float(sample(lambda x, _: torch.zeros_like(x), one, scheduler, steps))

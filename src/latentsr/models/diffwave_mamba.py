@@ -27,6 +27,7 @@ LOG_BIAS = -0.236
 LOG_MEAN, LOG_SPAN = -14.0, 5.0  # nats; what networks see of a log-energy is (x - mean) / span
 MADE_FROM = 0.9  # of the cutoff: coefficients above are made, as the merge takes them from there
 STEP_FEATURES = 64
+LATENT_FRAMES = 8  # mel frames of one latent position
 
 
 @dataclass
@@ -145,7 +146,13 @@ class DiffWaveMamba(ModelMixin, ConfigMixin):
         """Latents (B, Z, l, m) at the frames' rate. -> (B, L, D)"""
         if self.latents is None:
             raise ValueError("this DiffWave-Mamba was trained without latents; use one whose config has a latent_size")
-        told = self.latents(latents.permute(0, 2, 1, 3).flatten(2).to(self.latents.weight.dtype))
+        positions = latents.permute(0, 2, 1, 3).flatten(2)
+        if positions.shape[-1] != self.latents.in_features:
+            raise ValueError(
+                f"latents of {positions.shape[-1]} values a position, trained on {self.latents.in_features}; "
+                "these latents are of another VAE"
+            )
+        told = self.latents(positions.to(self.latents.weight.dtype))
         return F.interpolate(told.mT, size=frames, mode="linear").mT
 
     def _made(self, cutoff_hz: Tensor) -> Tensor:

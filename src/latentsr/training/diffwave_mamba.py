@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import validation_lsd
 from latentsr.heads.diffwave_mamba import diffuse
-from latentsr.models.diffwave_mamba import Condition, DiffWaveMamba, smooth_log_energy
+from latentsr.models.diffwave_mamba import LATENT_FRAMES, Condition, DiffWaveMamba, smooth_log_energy
 from latentsr.models.mdct import MDCT
-from latentsr.models.vae import mode
+from latentsr.models.vae import mode, strides
 from latentsr.sampling import training_scheduler
 from latentsr.signal.lowband import merge
 from latentsr.signal.mel import MelSpectrogram
@@ -28,6 +29,7 @@ LOUDEST = 8.0  # of whitened coefficients: a prior that has learnt nothing yet l
 
 
 class DiffWaveMambaStageConfig(StageConfig):
+    architecture: Literal["fast"] = "fast"
     model: dict[str, Any] = {}  # arguments of DiffWaveMamba
     latents: bool = True  # train on the latents of a VAE too
     vae: str = ""  # folder of that VAE; empty: the newest finished run's, else the embedded one
@@ -71,7 +73,12 @@ class DiffWaveMambaStage(Stage):
     def _latent_size(self) -> int | None:
         if self.vae is None:
             return None
-        rows = self.config.audio.n_mels // self.vae.mel_stride
+        frames, mel_stride = strides(self.vae)
+        if frames != LATENT_FRAMES:
+            raise ConfigError(
+                f"{self.config.vae} has a latent every {frames} mel frames; choose one with {LATENT_FRAMES}"
+            )
+        rows = self.config.audio.n_mels // mel_stride
         return int(self.vae.config.latent_channels * rows)
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,19 @@ from latentsr.models.discriminators import Features
 # Magnitude per root sample: 1e-4 at n_fft 2048, the floor of LSD. A higher one leaves quiet speech untrained.
 STFT_FLOOR = 1e-4 / 2048**0.5
 ENERGY_PATCH = (16, 8)  # bins x frames
+POWER_FLOOR = 1e-7  # of |STFT|^2 in `resolution_losses`, Parallel WaveGAN's
+
+
+class Resolution(NamedTuple):
+    """One STFT of `resolution_losses`, in samples. The Hann window lies in the middle of `n_fft`."""
+
+    n_fft: int
+    hop_length: int
+    window_length: int
+
+
+# Of Parallel WaveGAN, AERO and AEROMamba.
+RESOLUTIONS = (Resolution(1024, 120, 600), Resolution(2048, 240, 1200), Resolution(512, 50, 240))
 
 
 def spectral_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
@@ -39,6 +53,27 @@ def spectral_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -
     return {name: torch.stack(values).mean() for name, values in terms.items()}
 
 
+def resolution_losses(reference: Tensor, estimate: Tensor, resolutions: Sequence[Resolution]) -> dict[str, Tensor]:
+    """Multi-resolution STFT losses of waves (B, 1, T), to the letter of Parallel WaveGAN (arXiv 1910.11480, eqs. 2-4).
+
+    Against `spectral_losses`: any hop and window, an absolute floor, and no `energy`.
+    """
+    convergence, log_magnitude = [], []
+    for n_fft, hop_length, length in resolutions:
+        window = torch.hann_window(length, device=reference.device)
+        x, y = (
+            torch.view_as_real(torch.stft(w.squeeze(1).float(), n_fft, hop_length, length, window, return_complex=True))
+            .square()
+            .sum(-1)
+            .clamp(min=POWER_FLOOR)
+            .sqrt()
+            for w in (reference, estimate)
+        )
+        convergence.append((x - y).norm() / x.norm())
+        log_magnitude.append(F.l1_loss(y.log(), x.log()))
+    return {"convergence": torch.stack(convergence).mean(), "log_magnitude": torch.stack(log_magnitude).mean()}
+
+
 def discriminator_loss(real: Features, fake: Features) -> Tensor:
     """Least-squares GAN, discriminator side (HiFi-GAN eq. 1), mean over the sub-discriminators."""
     parts = [(r[-1] - 1).square().mean() + f[-1].square().mean() for r, f in zip(real, fake, strict=True)]
@@ -58,6 +93,36 @@ def feature_loss(real: Features, fake: Features) -> Tensor:
         for r, f in zip(real_maps[:-1], fake_maps[:-1], strict=True)
     ]
     return torch.stack(parts).mean()
+
+
+def hinge_discriminator_loss(real: Features, fake: Features) -> Tensor:
+    """Hinge GAN, discriminator side (MelGAN, arXiv 1910.06711, eq. 1), summed over the sub-discriminators.
+
+    It asks for scores of 1 and more on the real and of -1 and less on the fake.
+    """
+    parts = [F.relu(1 - r[-1]).mean() + F.relu(1 + f[-1]).mean() for r, f in zip(real, fake, strict=True)]
+    return torch.stack(parts).sum()
+
+
+def hinge_adversarial_loss(fake: Features) -> Tensor:
+    """Hinge GAN, generator side as in AERO (arXiv 2211.12232): content with scores of 1 and more.
+
+    Summed over the sub-discriminators. MelGAN's own, the mean of -score, has no such end.
+    """
+    return torch.stack([F.relu(1 - f[-1]).mean() for f in fake]).sum()
+
+
+def scale_feature_loss(real: Features, fake: Features) -> Tensor:
+    """Feature matching (MelGAN eq. 3) as its code and AERO's weigh it: L1 x 4 / (n + 1) / number of discriminators.
+
+    Summed over all maps; n is the number of strided layers, of which a `ScaleDiscriminator` has two others beside.
+    """
+    parts = [
+        F.l1_loss(f, r.detach()) * 4 / (len(real_maps) - 2) / len(real)
+        for real_maps, fake_maps in zip(real, fake, strict=True)
+        for r, f in zip(real_maps[:-1], fake_maps[:-1], strict=True)
+    ]
+    return torch.stack(parts).sum()
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
