@@ -1,4 +1,7 @@
-"""Train the DiffWave-Mamba: accelerate launch vocoder/train_diffwave_mamba.py data=FOLDER [--config FILE]."""
+"""Train the DiffWave-Mamba: accelerate launch vocoder/train_diffwave_mamba.py data=FOLDER [--config FILE].
+
+The config's `architecture` says which: fast, or mambawave (configs/vocoder/mambawave.yaml).
+"""
 
 import sys
 from pathlib import Path
@@ -6,9 +9,14 @@ from pathlib import Path
 import torch
 
 from latentsr.training.diffwave_mamba import DiffWaveMambaStage, DiffWaveMambaStageConfig
-from latentsr.training.launch import launch
+from latentsr.training.launch import launch_architecture
+from latentsr.training.mambawave import MambaWaveStage, MambaWaveStageConfig
 
 if __name__ == "__main__":
     torch.set_flush_denormal(True)  # states that have decayed to denormal numbers cost a CPU ten times a product
+    choices = {
+        "fast": (DiffWaveMambaStage, DiffWaveMambaStageConfig),
+        "mambawave": (MambaWaveStage, MambaWaveStageConfig),
+    }
     default = Path(__file__).parents[1] / "configs/vocoder/diffwave_mamba.yaml"
-    sys.exit(launch(DiffWaveMambaStage, DiffWaveMambaStageConfig, default))
+    sys.exit(launch_architecture(choices, default))

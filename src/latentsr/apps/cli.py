@@ -268,7 +268,9 @@ def _load_pipeline(
     if head is not None and head not in HEADS:
         raise UsageError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
     if device is not None and device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"torch {torch.__version__} finds no CUDA device here; leave out --device, or say --device cpu")
+        raise UsageError(
+            f"torch {torch.__version__} finds no CUDA device here; leave out --device, or say --device cpu"
+        )
     pipe: Any
     torch_dtype = getattr(torch, dtype or "float32")
     if model is not None and Path(model).is_file():
