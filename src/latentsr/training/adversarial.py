@@ -1,0 +1,36 @@
+"""What every adversarial stage does with its discriminators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latentsr.models.discriminators import Discriminators, Features
+
+FILE = "discriminators.safetensors"  # beside the components that the pipeline loads
+
+
+def features_for_generator(discriminators: Discriminators, real: Tensor, fake: Tensor) -> tuple[Features, Features]:
+    """Features of two waves (B, 1, T) for the generator's losses: gradients reach `fake` and no parameter."""
+    discriminators.requires_grad_(False)
+    try:
+        with torch.no_grad():
+            real_features = discriminators(real)
+        return real_features, discriminators(fake)
+    finally:
+        discriminators.requires_grad_(True)
+
+
+def load_discriminators(discriminators: Discriminators, folder: Path) -> None:
+    """Take up the discriminators of a finished run, where its folder holds them."""
+    if (folder / FILE).is_file():
+        discriminators.load_state_dict({k: v.float() for k, v in load_file(folder / FILE).items()})
+
+
+def save_discriminators(discriminators: Discriminators, folder: Path) -> None:
+    """In half precision: to go on from, not for the pipeline."""
+    state = {k: v.half().cpu().contiguous() for k, v in discriminators.state_dict().items()}
+    save_file(state, folder / FILE)

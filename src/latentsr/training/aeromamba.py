@@ -1,0 +1,154 @@
+"""AEROMamba (arXiv 2411.07364): 11.025 kHz in, 44.1 kHz out, spectrally and adversarially from the first step on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from latentsr.convert import aeromamba as authors
+from latentsr.data.dataset import Batch
+from latentsr.evaluation.metrics import band_energy_ratio_db, lsd_bands
+from latentsr.models.aeromamba import AeroMamba
+from latentsr.models.discriminators import Discriminators
+from latentsr.signal.lowband import _extend_odd, cut_sharply
+from latentsr.training.adversarial import features_for_generator, load_discriminators, save_discriminators
+from latentsr.training.hifigan import DiscriminatorSize
+from latentsr.training.losses import (
+    RESOLUTIONS,
+    Resolution,
+    hinge_adversarial_loss,
+    hinge_discriminator_loss,
+    resolution_losses,
+    scale_feature_loss,
+)
+from latentsr.training.stage import Stage, StageConfig, Validation
+
+EDGE_S = 0.1  # odd extension at both ends before resampling, so that one end does not ring into the other
+PASSBAND = 0.95  # of half the lower rate: full gain up to here, none from half the rate on, as sox's `rate` has it
+
+
+class AeroMambaStageConfig(StageConfig):
+    """`initial_weights` may also be a checkpoint file of the authors' training code."""
+
+    architecture: Literal["aeromamba"] = "aeromamba"
+    model: dict[str, Any] = {}  # arguments of AeroMamba
+    discriminators: DiscriminatorSize = DiscriminatorSize(periods=(), resolutions=(), scales=3)
+    resolutions: tuple[Resolution, ...] = RESOLUTIONS  # of the spectral losses
+
+
+@dataclass
+class AeroMambaInputs:
+    low: Tensor  # (B, 1, T) at the lower rate
+    wide: Tensor  # (B, 1, scale T), up to where the recording's content ends
+    bandwidth_hz: Tensor  # (B,)
+    made: Tensor | None = None  # (B, 1, scale T) what the step's generator phase made, without a gradient
+
+
+class AeroMambaStage(Stage):
+    """Wave at the lower rate -> wave at `scale` times that rate."""
+
+    config: AeroMambaStageConfig
+    # As in the original, the discriminators judge what the generator made before its step: one pass serves both.
+    phases = ("generator", "discriminator")
+
+    def __init__(self, config: AeroMambaStageConfig) -> None:
+        super().__init__(config)
+        self.discriminators = Discriminators(**config.discriminators.model_dump())
+        start = Path(config.initial_weights)
+        if not config.initial_weights:
+            self.aeromamba = AeroMamba(**config.model)
+        elif start.is_file():
+            self.aeromamba = authors.load(start, **config.model)
+        else:
+            kind: Any = AeroMamba
+            self.aeromamba = kind.from_pretrained(
+                start / "aeromamba", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
+            load_discriminators(self.discriminators, start)
+        sizes: Any = self.aeromamba.config
+        self.scale, self.sample_rate = int(sizes.scale), int(sizes.sample_rate)  # of the output, Hz
+
+    def trained(self) -> Mapping[str, nn.Module]:
+        return {"aeromamba": self.aeromamba, "discriminators": self.discriminators}
+
+    def networks(self, phase: str) -> list[nn.Module]:
+        return [self.discriminators if phase == "discriminator" else self.aeromamba]
+
+    def averaged(self) -> Mapping[str, nn.Module]:
+        return {"aeromamba": self.aeromamba}
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch, generator: torch.Generator) -> AeroMambaInputs:
+        wide = resample(batch.wide, self.config.audio.sample_rate, self.sample_rate)
+        wide = wide[..., : wide.shape[-1] // self.scale * self.scale]
+        low = resample(wide, self.sample_rate, self.sample_rate // self.scale)
+        return AeroMambaInputs(low, cut_sharply(wide, batch.bandwidth_hz, self.sample_rate), batch.bandwidth_hz)
+
+    def _generate(self, inputs: AeroMambaInputs) -> Tensor:
+        """(B, 1, scale T) in fp32, no higher in frequency than the recording: above it nobody knows what is right."""
+        wave = self.aeromamba(inputs.low).float()
+        with torch.autocast(wave.device.type, enabled=False):
+            return cut_sharply(wave, inputs.bandwidth_hz, self.sample_rate)
+
+    def losses(self, phase: str, inputs: AeroMambaInputs, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        if phase == "discriminator":
+            assert inputs.made is not None, "the generator phase comes first"
+            scores = self.discriminators(inputs.wide), self.discriminators(inputs.made)
+            return {"discriminator": hinge_discriminator_loss(*scores)}
+        made = self._generate(inputs)
+        inputs.made = made.detach()
+        with torch.autocast(made.device.type, enabled=False):
+            losses = resolution_losses(inputs.wide, made, self.config.resolutions)
+        real, fake = features_for_generator(self.discriminators, inputs.wide, made)
+        return losses | {"adversarial": hinge_adversarial_loss(fake), "features": scale_feature_loss(real, fake)}
+
+    @torch.no_grad()
+    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
+        """LSD at the output's rate, of the whole and of the part above the input's band, which is restored."""
+        inputs, rate = self.prepare(batch, generator), self.sample_rate
+        made, low_rate = self._generate(inputs), rate // self.scale
+        pair, new = (inputs.wide[:, 0], made[:, 0]), (low_rate / 2, inputs.bandwidth_hz)
+        whole, above = lsd_bands(*pair, [(0.0, inputs.bandwidth_hz), new], sample_rate=rate)
+        figures = {"lsd": whole, "lsd_hf": above, "hf_energy_db": band_energy_ratio_db(*pair, *new, rate)}
+        waves = {"low": resample(inputs.low, low_rate, rate)[0, 0], "restored": made[0, 0], "truth": inputs.wide[0, 0]}
+        return Validation({name: float(values.nanmean()) for name, values in figures.items()}, waves, rate)
+
+    def export(self, folder: Path) -> None:
+        super().export(folder)
+        save_discriminators(self.discriminators, folder)
+
+
+def resample(wave: Tensor, rate: int, new_rate: int) -> Tensor:
+    """Change the sampling rate by cutting or filling up the spectrum of the whole wave: nothing moves in time.
+
+    The ends are extended over `EDGE_S`, since the transform takes the wave for periodic.
+
+    Args:
+        wave: (B, 1, T).
+        rate: Hz, of the wave.
+        new_rate: Hz.
+
+    Returns:
+        (B, 1, T new_rate / rate), of the last samples those left out that last no whole number of new ones.
+
+    >>> resample(torch.zeros(1, 1, 48_100), 48_000, 44_100).shape
+    torch.Size([1, 1, 44100])
+    """
+    divisor = math.gcd(rate, new_rate)
+    step, new_step = rate // divisor, new_rate // divisor  # so many samples last equally long
+    steps = wave.shape[-1] // step
+    edge = min(round(EDGE_S * rate) // step, steps - 1)  # in steps
+    extended = _extend_odd(wave[..., : steps * step], edge * step)
+    length, new_length = ((steps + 2 * edge) * n for n in (step, new_step))
+    spectrum = torch.fft.rfft(extended)
+    top = min(length, new_length) / 2  # bin at half the lower rate
+    place = (torch.arange(spectrum.shape[-1], device=wave.device) / top - PASSBAND) / (1 - PASSBAND)
+    gain = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)
+    resampled = torch.fft.irfft(spectrum * gain, n=new_length) * (new_length / length)
+    return resampled[..., edge * new_step : (edge + steps) * new_step]
