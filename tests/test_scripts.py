@@ -21,6 +21,7 @@ SCRIPTS = {
     "vocoder": "vocoder/train_hifigan.py",
     "mamba_gan": "vocoder/train_mamba_gan.py",
     "diffwave_mamba": "vocoder/train_diffwave_mamba.py",
+    "aeromamba": "vocoder/train_mamba_gan.py",
 }
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
@@ -68,7 +69,7 @@ def vae_run(recordings, tmp_path_factory):
 
 
 def extra(name, vae_run):
-    return [] if name == "vae" else [f"vae={vae_run}/weights/vae"]
+    return [] if name in ("vae", "aeromamba") else [f"vae={vae_run}/weights/vae"]
 
 
 def test_vae_run_leaves_all_that_the_docs_promise(vae_run):

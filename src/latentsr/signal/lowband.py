@@ -39,7 +39,7 @@ def filter_zero_phase(wave: Tensor, gain: Tensor, sample_rate: int) -> Tensor:
     samples = wave.shape[-1]
     length = _padded_length(samples, sample_rate)
     edge = _edge(samples, sample_rate)
-    spectrum = torch.fft.rfft(_extend_odd(wave, edge), n=length)
+    spectrum = torch.fft.rfft(extend_odd(wave, edge), n=length)
     filtered = torch.fft.irfft(spectrum * gain.to(wave)[:, None, :], n=length)
     return filtered[..., edge : edge + samples]
 
@@ -122,7 +122,7 @@ def _padded_length(samples: int, sample_rate: int) -> int:
     return scipy.fft.next_fast_len(max(samples + 2 * _edge(samples, sample_rate), 2), real=True)
 
 
-def _extend_odd(wave: Tensor, edge: int) -> Tensor:
+def extend_odd(wave: Tensor, edge: int) -> Tensor:
     """Point reflection about the first and the last sample. (B, 1, T) -> (B, 1, T + 2 edge)"""
     head = 2 * wave[..., :1] - wave[..., 1 : edge + 1].flip(-1)
     tail = 2 * wave[..., -1:] - wave[..., -edge - 1 : -1].flip(-1)

@@ -8,9 +8,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from latentsr.config import Config
 from latentsr.models.discriminators import Discriminators, Features
 
 FILE = "discriminators.safetensors"  # beside the components that the pipeline loads
+
+
+class DiscriminatorSize(Config):
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    period_channels: tuple[int, ...] = (16, 64, 256, 256)
+    resolutions: tuple[int, ...] = (512, 1024, 2048)
+    resolution_channels: int = 32
+    scales: int = 0  # MelGAN has 3
+    scale_channels: int = 16
+    scale_max_channels: int = 1024
+    scale_layers: int = 4
 
 
 def features_for_generator(discriminators: Discriminators, real: Tensor, fake: Tensor) -> tuple[Features, Features]:

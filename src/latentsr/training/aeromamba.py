@@ -16,9 +16,13 @@ from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import band_energy_ratio_db, lsd_bands
 from latentsr.models.aeromamba import AeroMamba
 from latentsr.models.discriminators import Discriminators
-from latentsr.signal.lowband import _extend_odd, cut_sharply
-from latentsr.training.adversarial import features_for_generator, load_discriminators, save_discriminators
-from latentsr.training.hifigan import DiscriminatorSize
+from latentsr.signal.lowband import cut_sharply, extend_odd
+from latentsr.training.adversarial import (
+    DiscriminatorSize,
+    features_for_generator,
+    load_discriminators,
+    save_discriminators,
+)
 from latentsr.training.losses import (
     RESOLUTIONS,
     Resolution,
@@ -144,7 +148,7 @@ def resample(wave: Tensor, rate: int, new_rate: int) -> Tensor:
     step, new_step = rate // divisor, new_rate // divisor  # so many samples last equally long
     steps = wave.shape[-1] // step
     edge = min(round(EDGE_S * rate) // step, steps - 1)  # in steps
-    extended = _extend_odd(wave[..., : steps * step], edge * step)
+    extended = extend_odd(wave[..., : steps * step], edge * step)
     length, new_length = ((steps + 2 * edge) * n for n in (step, new_step))
     spectrum = torch.fft.rfft(extended)
     top = min(length, new_length) / 2  # bin at half the lower rate

@@ -8,31 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsr.config import Config
 from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import lsd
 from latentsr.models.discriminators import Discriminators
 from latentsr.models.hifigan import build_vocoder, load_vocoder, vocode
 from latentsr.models.vae import mode, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
+from latentsr.training.adversarial import (
+    DiscriminatorSize,
+    features_for_generator,
+    load_discriminators,
+    save_discriminators,
+)
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
 from latentsr.training.stage import Stage, StageConfig, Validation
 from latentsr.training.vae import load_vae
-
-
-class DiscriminatorSize(Config):
-    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
-    period_channels: tuple[int, ...] = (16, 64, 256, 256)
-    resolutions: tuple[int, ...] = (512, 1024, 2048)
-    resolution_channels: int = 32
-    scales: int = 0  # MelGAN has 3
-    scale_channels: int = 16
-    scale_max_channels: int = 1024
-    scale_layers: int = 4
 
 
 class VocoderStageConfig(StageConfig):
@@ -68,9 +61,7 @@ class VocoderStage(Stage):
         if config.initial_weights:
             start = Path(config.initial_weights)
             self.vocoder = load_vocoder(start / "vocoder").requires_grad_(True)
-            if (start / "discriminators.safetensors").is_file():
-                state = load_file(start / "discriminators.safetensors")
-                self.discriminators.load_state_dict({k: v.float() for k, v in state.items()})
+            load_discriminators(self.discriminators, start)
 
     def trained(self) -> Mapping[str, nn.Module]:
         return {"vocoder": self.vocoder, "discriminators": self.discriminators}
@@ -112,9 +103,7 @@ class VocoderStage(Stage):
             losses = spectral_losses(inputs.wave, fake, self.config.stft_sizes)
             losses["mel"] = F.l1_loss(self.mel(fake), inputs.true_mel)
         if step >= self.config.adversarial_from_step:
-            self.discriminators.requires_grad_(False)
-            scores, real = self.discriminators(fake), self.discriminators(inputs.wave)
-            self.discriminators.requires_grad_(True)
+            real, scores = features_for_generator(self.discriminators, inputs.wave, fake)
             losses |= {"adversarial": adversarial_loss(scores), "features": feature_loss(real, scores)}
         return losses
 
@@ -134,8 +123,7 @@ class VocoderStage(Stage):
 
     def export(self, folder: Path) -> None:
         super().export(folder)
-        state = {k: v.half().cpu().contiguous() for k, v in self.discriminators.state_dict().items()}
-        save_file(state, folder / "discriminators.safetensors")
+        save_discriminators(self.discriminators, folder)
 
 
 def high_band_ratio_db(reference: Tensor, estimate: Tensor) -> float:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +20,13 @@ from latentsr.models.vae import mode
 from latentsr.models.vocos import ISTFTVocoder
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.signal.mel import MelSpectrogram, bands_below
-from latentsr.training.hifigan import DiscriminatorSize, high_band_ratio_db
+from latentsr.training.adversarial import (
+    DiscriminatorSize,
+    features_for_generator,
+    load_discriminators,
+    save_discriminators,
+)
+from latentsr.training.hifigan import high_band_ratio_db
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
 from latentsr.training.stage import Stage, StageConfig, Validation, degraded
 from latentsr.training.vae import load_vae
@@ -69,10 +74,10 @@ class MambaGanStage(Stage):
         if config.initial_weights:
             start = Path(config.initial_weights)
             kind: Any = MambaGenerator
-            self.generator = kind.from_pretrained(start / "mamba_gan", torch_dtype=torch.float32, use_safetensors=True)
-            if (start / "discriminators.safetensors").is_file():
-                state = load_file(start / "discriminators.safetensors")
-                self.discriminators.load_state_dict({k: v.float() for k, v in state.items()})
+            self.generator = kind.from_pretrained(
+                start / "mamba_gan", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
+            load_discriminators(self.discriminators, start)
         else:
             self.generator = MambaGenerator(**config.model)
             if config.vocoder:
@@ -138,9 +143,7 @@ class MambaGanStage(Stage):
             losses["front"] = self._front_loss(mel, inputs)
         if step >= self.config.adversarial_from_step:
             heard = self._heard(generator, real.shape[-1])
-            self.discriminators.requires_grad_(False)
-            scores, real_scores = self.discriminators(fake[..., heard]), self.discriminators(real[..., heard])
-            self.discriminators.requires_grad_(True)
+            real_scores, scores = features_for_generator(self.discriminators, real[..., heard], fake[..., heard])
             losses |= {"adversarial": adversarial_loss(scores), "features": feature_loss(real_scores, scores)}
         return losses
 
@@ -177,8 +180,7 @@ class MambaGanStage(Stage):
 
     def export(self, folder: Path) -> None:
         super().export(folder)
-        state = {k: v.half().cpu().contiguous() for k, v in self.discriminators.state_dict().items()}
-        save_file(state, folder / "discriminators.safetensors")
+        save_discriminators(self.discriminators, folder)
 
 
 def start_from_vocoder(generator: MambaGenerator, folder: Path, blocks: tuple[int, ...]) -> None:
