@@ -1,14 +1,17 @@
 """MambaWave's stage: one schedule for training and sampling, one gain for input and target."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch.testing import assert_close
 
+from latentsr.config import load
 from latentsr.data.dataset import Batch
 from latentsr.training.mambawave import MambaWaveStage, MambaWaveStageConfig, half_rate, restore
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = dict(channels=4, layers=2, state=2, step_features=8)
 DEGRADE = {"cutoff_hz": (11_000.0, 12_000.0), "noises": {"none": 1.0}}
 SAMPLES = 1920
@@ -112,6 +115,12 @@ def test_validation_shows_the_wave_before_and_after_the_merge(stage):
     figures = stage.eval().validate(batch(), seeded(0)).metrics
     assert {"lsd_input", "lsd_made", "lsd_merged", "lsd_lf_merged"} <= figures.keys()
     assert figures["lsd_lf_merged"] < figures["lsd_lf_made"]
+
+
+def test_the_config_in_the_repository_is_the_authors_size():
+    config = load(MambaWaveStageConfig, ROOT / "configs/vocoder/mambawave.yaml")
+    assert sum(p.numel() for p in MambaWaveStage(config).network.parameters()) == 1_057_569
+    assert config.loss_weights.keys() == {"velocity"}
 
 
 def test_a_run_goes_on_from_exported_weights(stage, tmp_path):
