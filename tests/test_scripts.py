@@ -22,6 +22,7 @@ SCRIPTS = {
     "mamba_gan": "vocoder/train_mamba_gan.py",
     "diffwave_mamba": "vocoder/train_diffwave_mamba.py",
     "aeromamba": "vocoder/train_mamba_gan.py",
+    "mambawave": "vocoder/train_diffwave_mamba.py",
 }
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
@@ -69,7 +70,7 @@ def vae_run(recordings, tmp_path_factory):
 
 
 def extra(name, vae_run):
-    return [] if name in ("vae", "aeromamba") else [f"vae={vae_run}/weights/vae"]
+    return [] if name in ("vae", "aeromamba", "mambawave") else [f"vae={vae_run}/weights/vae"]
 
 
 def test_vae_run_leaves_all_that_the_docs_promise(vae_run):

@@ -115,3 +115,13 @@ def test_a_folder_without_it_says_what_it_has(folder, tmp_path):
 def test_it_is_a_row_of_the_table():
     assert HEADS["mamba-gan"] is MambaGanHead
     assert not MambaGanHead.needs_latents and not MambaGanHead.takes_steps
+
+
+@torch.inference_mode()
+def test_bf16_weights_run_without_autocast(folder):
+    low, ends = 0.1 * torch.randn(1, 1, 48_000, generator=torch.Generator().manual_seed(0)), torch.tensor([4000.0])
+    whole = MambaGanHead(Pipeline.from_pretrained(folder, heads=["mamba-gan"]).mamba_gan)(low, ends)
+    half = Pipeline.from_pretrained(folder, heads=["mamba-gan"], torch_dtype=torch.bfloat16)
+    made = MambaGanHead(half.mamba_gan)(low, ends)
+    assert made.dtype == torch.float32
+    assert (made - whole).norm() / whole.norm() < 0.1

@@ -67,7 +67,7 @@ class Mamba(nn.Module):
         y = self.directions[0](u)
         if len(self.directions) == 2:
             y = y + self.directions[1](u.flip(1)).flip(1)
-        return self.out_proj(y * F.silu(gate))
+        return self._out(y, gate)
 
     def start(self, batch: int) -> State:
         """The state before the first position."""
@@ -78,7 +78,11 @@ class Mamba(nn.Module):
         direction = self._only_direction()
         u, gate = self.in_proj(x).chunk(2, dim=-1)
         y, state = direction.step(u, state)
-        return self.out_proj(y * F.silu(gate)), state
+        return self._out(y, gate), state
+
+    def _out(self, y: Tensor, gate: Tensor) -> Tensor:
+        """Gate and project; the scan's fp32 goes back to the type of the weights."""
+        return self.out_proj((y * F.silu(gate)).to(self.out_proj.weight.dtype))
 
     def _only_direction(self) -> Direction:
         if len(self.directions) == 2:
@@ -130,6 +134,7 @@ class Direction(nn.Module):
         u = F.silu(self.conv(padded).transpose(1, 2).contiguous())  # one copy, where each use would make its own
         low_rank, B, C = self.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
         with torch.autocast(u.device.type, enabled=False):
-            delta = F.softplus(self.dt_proj(low_rank.float()))
+            dt_weight, dt_bias = self.dt_proj.weight.float(), self.dt_proj.bias.float()
+            delta = F.softplus(F.linear(low_rank.float(), dt_weight, dt_bias))
             y, h = selective_scan(u.float(), delta, -self.A_log.float().exp(), B.float(), C.float(), h)
         return y + self.D * u, h
