@@ -133,8 +133,8 @@ class MambaGanStage(Stage):
             with torch.autocast(wave.device.type, enabled=False):
                 fake = self._judged(wave, inputs)
             heard = self._heard(generator, real.shape[-1])
-            scores = self.discriminators(real[..., heard]), self.discriminators(fake[..., heard])
-            return {"discriminator": discriminator_loss(*scores)}
+            real_scores, scores = (self.discriminators(wave[..., heard]) for wave in (real, fake))
+            return {"discriminator": discriminator_loss(real_scores, scores)}
         wave, mel = self._generate(inputs)
         with torch.autocast(wave.device.type, enabled=False):
             fake = self._judged(wave, inputs)
