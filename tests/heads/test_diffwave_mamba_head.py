@@ -106,15 +106,10 @@ def test_bf16_weights_run_without_autocast(head):
     assert relative(made - low, head(low, hz(4000.0), latents) - low) < 0.1
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1001])
+@pytest.mark.parametrize("steps", [0, 1, -1, 1001])
 def test_steps_out_of_range_are_refused(head, steps):
-    with pytest.raises(ValueError, match=f"steps must be 1 to 1000, got {steps}"):
+    with pytest.raises(ValueError, match=f"steps of the diffwave-mamba head must be 2 to 1000, got {steps}"):
         head(programme(8), hz(4000.0), steps=steps)
-
-
-def test_one_step_is_finite(head):
-    """It leaves no noise to divide by."""
-    assert bool(head(programme(8), hz(4000.0), steps=1).isfinite().all())
 
 
 def test_steps_count_the_evaluations(head, monkeypatch):
@@ -169,15 +164,15 @@ class TestInThePipeline:
 
     def test_neither_vae_nor_diffusion_is_loaded(self, pipe):
         wave = programme(40)[0].numpy()
-        few, many = (self.restore(pipe, wave, steps=steps) for steps in (1, 3))
+        few, many = (self.restore(pipe, wave, steps=steps) for steps in (2, 3))
         assert [name for name, part in pipe.components.items() if part is not None] == ["diffwave_mamba"]
         assert np.abs(few - many).max() > 1e-3
-        assert np.abs(self.restore(pipe, wave, steps=1, use_latents=True) - few).max() > 1e-3
+        assert np.abs(self.restore(pipe, wave, steps=2, use_latents=True) - few).max() > 1e-3
 
     def test_a_stream_in_blocks_is_the_whole(self, pipe):
         wave = programme(1000, channels=2)[:, 0].numpy()
-        whole = self.restore(pipe, wave, steps=1, seed=3)
+        whole = self.restore(pipe, wave, steps=2, seed=3)
         blocks = np.split(wave, [100, 70_000, 70_001, 400_000], axis=1)
-        made = pipe.stream(blocks, RATE, head="diffwave-mamba", cutoff_hz=4000.0, steps=1, seed=3,
+        made = pipe.stream(blocks, RATE, head="diffwave-mamba", cutoff_hz=4000.0, steps=2, seed=3,
                            peak=float(np.abs(wave).max()))  # fmt: skip
         assert_close(torch.from_numpy(np.concatenate(list(made), axis=1)), torch.from_numpy(whole), rtol=0, atol=1e-5)

@@ -103,3 +103,14 @@ def test_a_run_goes_on_from_exported_weights(stage, tmp_path):
     again = DiffWaveMambaStage(config)
     for one, other in zip(again.network.parameters(), stage.network.parameters(), strict=True):
         assert_close(one, other, rtol=0, atol=0)
+
+
+def test_the_prior_is_raised_once_trained():
+    config = DiffWaveMambaStageConfig(model=TINY, latents=False, loss_weights=WEIGHTS, loudness_nats=0.8)
+    made = DiffWaveMambaStage(config)
+    inputs = made.prepare(batch(), torch.Generator().manual_seed(0))
+    before = made.network.condition(inputs.low, inputs.cutoff_hz).log_energy
+    made.finish(None)
+    after = made.network.condition(inputs.low, inputs.cutoff_hz).log_energy
+    inside = before > -25  # its floor
+    assert_close(after[inside], before[inside] + 0.8, rtol=0, atol=1e-4)

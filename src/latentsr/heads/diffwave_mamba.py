@@ -14,7 +14,7 @@ from latentsr.models.mdct import MDCT
 from latentsr.sampling import absolute_noise, sample, training_scheduler
 
 STEPS = 5  # a divisor of the 1000 of training: six leave 2 % of noise, as diffusers rounds times and strides apart
-MAX_STEPS = 1000
+MIN_STEPS, MAX_STEPS = 2, 1000  # in one step from pure noise comes the mean of all waves, which is silence
 
 
 class DiffWaveMambaHead:
@@ -55,8 +55,8 @@ class DiffWaveMambaHead:
         first_frame: int = 0,
     ) -> Tensor:
         steps = STEPS if steps is None else steps
-        if not 1 <= steps <= MAX_STEPS:
-            raise ValueError(f"steps must be 1 to {MAX_STEPS}, got {steps}")
+        if not MIN_STEPS <= steps <= MAX_STEPS:
+            raise ValueError(f"steps of the diffwave-mamba head must be {MIN_STEPS} to {MAX_STEPS}, got {steps}")
         mel_frames = low.shape[-1] // self.audio.hop_length
         if latents is not None and latents.shape[2] * LATENT_FRAMES != mel_frames:
             raise ValueError(

@@ -142,6 +142,13 @@ class DiffWaveMamba(ModelMixin, ConfigMixin):
             x = layer(x, step, condition.hidden)
         return self.velocity(x).float() * condition.made
 
+    def louder(self, nats: float) -> None:
+        """Raise the energies that the prior says."""
+        bias = self.prior[-1].bias
+        assert isinstance(bias, nn.Parameter)
+        with torch.no_grad():
+            bias += nats / LOG_SPAN
+
     def _told(self, latents: Tensor, frames: int) -> Tensor:
         """Latents (B, Z, l, m) at the frames' rate. -> (B, L, D)"""
         if self.latents is None:
