@@ -118,3 +118,14 @@ def test_the_back_starts_from_the_named_blocks_of_a_vocoder(tmp_path):
         stage(f"vocoder={tmp_path}", "vocoder_blocks=[0, 1]")
     with pytest.raises(ConfigError, match="other sizes than the generator"):
         stage(f"vocoder={tmp_path}", "vocoder_blocks=[0]", "model.channels=8")
+
+
+def test_a_run_goes_on_from_weights_but_not_with_other_discriminators(tmp_path):
+    made = stage()
+    made.export(tmp_path)
+    again = stage(f"initial_weights={tmp_path}")
+    for name, network in made.trained().items():
+        for key, value in network.state_dict().items():
+            assert_close(again.trained()[name].state_dict()[key], value, rtol=1e-3, atol=1e-4)  # half precision
+    with pytest.raises(ConfigError, match="holds discriminators of other sizes; give the same `discriminators`"):
+        stage(f"initial_weights={tmp_path}", "discriminators.scale_channels=8")

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentsr.config import Config
+from latentsr.config import Config, ConfigError
 from latentsr.models.discriminators import Discriminators, Features
 
 FILE = "discriminators.safetensors"  # beside the components that the pipeline loads
@@ -37,9 +37,20 @@ def features_for_generator(discriminators: Discriminators, real: Tensor, fake: T
 
 
 def load_discriminators(discriminators: Discriminators, folder: Path) -> None:
-    """Take up the discriminators of a finished run, where its folder holds them."""
-    if (folder / FILE).is_file():
+    """Take up the discriminators of a finished run, where its folder holds them.
+
+    Raises:
+        ConfigError: they are of other sizes.
+    """
+    if not (folder / FILE).is_file():
+        return
+    try:
         discriminators.load_state_dict({k: v.float() for k, v in load_file(folder / FILE).items()})
+    except RuntimeError:
+        raise ConfigError(
+            f"{folder / FILE} holds discriminators of other sizes; give the same `discriminators`, or remove that file "
+            "to begin with new ones"
+        ) from None
 
 
 def save_discriminators(discriminators: Discriminators, folder: Path) -> None:
