@@ -14,6 +14,9 @@ from torch.nn.utils.parametrizations import weight_norm
 Features = list[list[Tensor]]
 SLOPE = 0.1
 SCALE_SLOPE = 0.2  # MelGAN's
+LOG_FLOOR = 1e-4 / 2048**0.5  # of a magnitude, per root sample: the floor of LSD
+LOG_MEAN, LOG_SPAN = -5.0, 4.0  # nats; a magnitude is seen as (its logarithm - mean) / span
+EMPHASIS_GAIN = 10.0  # what two pre-emphases take from music, about
 
 
 class PeriodDiscriminator(nn.Module):
@@ -53,8 +56,9 @@ class ResolutionDiscriminator(nn.Module):
         spectrum = torch.stft(
             wave.squeeze(1).float(), self.n_fft, self.n_fft // 4, window=self.window, return_complex=True
         )
-        # A compressed magnitude, so that the quiet top weighs beside the loud bottom.
-        return _features(spectrum.abs().clamp(min=1e-5).pow(0.3).unsqueeze(1), self.convs, self.score)
+        # The logarithm, so that the quiet top weighs beside the loud bottom.
+        log_magnitude = spectrum.abs().clamp(min=LOG_FLOOR * self.n_fft**0.5).log()
+        return _features(((log_magnitude - LOG_MEAN) / LOG_SPAN).unsqueeze(1), self.convs, self.score)
 
 
 class ScaleDiscriminator(nn.Module):
@@ -84,7 +88,11 @@ class ScaleDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """All sub-discriminators. (B, 1, T) -> a list of feature lists."""
+    """All sub-discriminators. (B, 1, T) -> a list of feature lists.
+
+    `emphasis` above 0 is the coefficient of two pre-emphases before those that look at the wave itself. Where only the
+    band above a cutoff is made, it lies 20 to 60 dB below the rest, and they learn nothing without.
+    """
 
     def __init__(
         self,
@@ -96,8 +104,10 @@ class Discriminators(nn.Module):
         scale_channels: int = 16,
         scale_max_channels: int = 1024,
         scale_layers: int = 4,
+        emphasis: float = 0.0,
     ) -> None:
         super().__init__()
+        self.emphasis = emphasis
         self.parts = nn.ModuleList(
             [PeriodDiscriminator(p, period_channels) for p in periods]
             + [ResolutionDiscriminator(n, resolution_channels) for n in resolutions]
@@ -105,7 +115,12 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, wave: Tensor) -> Features:
-        return [part(wave) for part in self.parts]
+        emphasised = wave
+        if self.emphasis:
+            for _ in range(2):
+                emphasised = emphasised[..., 1:] - self.emphasis * emphasised[..., :-1]
+            emphasised = EMPHASIS_GAIN * emphasised
+        return [part(wave if isinstance(part, ResolutionDiscriminator) else emphasised) for part in self.parts]
 
 
 def _features(x: Tensor, convs: nn.ModuleList, score: nn.Module, slope: float = SLOPE) -> list[Tensor]:

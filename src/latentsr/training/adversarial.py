@@ -23,6 +23,7 @@ class DiscriminatorSize(Config):
     scale_channels: int = 16
     scale_max_channels: int = 1024
     scale_layers: int = 4
+    emphasis: float = 0.0
 
 
 def features_for_generator(discriminators: Discriminators, real: Tensor, fake: Tensor) -> tuple[Features, Features]:

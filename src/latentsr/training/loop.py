@@ -131,7 +131,8 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         if torch.isfinite(norm):
             for group in self.optimizers[phase].param_groups:
-                group["lr"] = config.learning_rate * learning_rate_factor(config, self.step, self.config.steps)
+                rate = config.learning_rate * config.phase_rates.get(phase, 1.0)
+                group["lr"] = rate * learning_rate_factor(config, self.step, self.config.steps)
             self.optimizers[phase].step()
         return norm
 

@@ -25,6 +25,7 @@ class OptimizerConfig(Config):
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
+    phase_rates: dict[str, float] = {}  # factors of the learning rate, by phase; 1 where a phase is not named
 
 
 class StageConfig(Config):
