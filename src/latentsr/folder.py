@@ -120,6 +120,14 @@ def _no_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
+def forget_paths(folder: Path) -> None:
+    """Take out of the components' configs where they were loaded from, which is this machine's business."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
 def write_hashes(folder: Path) -> None:
     """Write sha256.json over all other files of a model folder."""
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.name != HASHES)

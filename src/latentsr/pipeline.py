@@ -353,6 +353,7 @@ class Pipeline(DiffusionPipeline):
             super().save_pretrained(save_directory, max_shard_size=folders.MAX_SHARD_BYTES, **kwargs)
         finally:
             self.register_modules(**own)
+        folders.forget_paths(Path(save_directory))
         folders.write_hashes(Path(save_directory))
 
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:

@@ -48,7 +48,7 @@ def relative(made, expected):
 @pytest.mark.parametrize("first", [-16, 3, 64])
 def test_a_window_draws_what_the_whole_draws_there(head, first):
     """The recording begins at mel frame -16 of the test, as windows do that begin before it."""
-    low, window = programme(224), slice((first + 16) * HOP, (first + 16 + 128) * HOP)
+    low, window = programme(288), slice((first + 16) * HOP, (first + 16 + 192) * HOP)
     whole = head(low, hz(4000.0), generator=seeded(0), first_frame=-16) - low
     inside = slice(head.context_frames * HOP, -head.context_frames * HOP)
 

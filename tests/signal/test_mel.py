@@ -58,4 +58,6 @@ def test_matches_the_recorded_run_of_audiosr(shared):
     wave = torch.from_numpy(recorded["waveform_lowpass"]).float()
     expected = torch.from_numpy(recorded["lowpass_mel"]).float()
     ours = MelSpectrogram()(wave.reshape(1, 1, -1))[:, 0]
-    assert (ours - expected.reshape(ours.shape)).abs().max() < 1e-3
+    # At the floor of 1e-5 the rounding of the FFT, another one on each processor, is 1e-8, which is 1e-3 of it.
+    ours, expected = ((log_mel.exp() + 1e-4).log() for log_mel in (ours, expected.reshape(ours.shape)))
+    assert (ours - expected).abs().max() < 1e-3

@@ -28,7 +28,7 @@ class DiffWaveMambaHead:
     components: ClassVar[tuple[str, ...]] = ("diffwave_mamba",)
     needs_latents: ClassVar[bool] = False
     takes_steps: ClassVar[bool] = True
-    context_frames = 40
+    context_frames = 64
 
     def __init__(
         self, diffwave_mamba: DiffWaveMamba, audio: AudioConfig = AUDIO, device: torch.device | None = None
