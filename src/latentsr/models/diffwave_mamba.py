@@ -147,7 +147,7 @@ class DiffWaveMamba(ModelMixin, ConfigMixin):
         bias = self.prior[-1].bias
         assert isinstance(bias, nn.Parameter)
         with torch.no_grad():
-            bias += nats / LOG_SPAN
+            bias.add_(nats / LOG_SPAN)
 
     def _told(self, latents: Tensor, frames: int) -> Tensor:
         """Latents (B, Z, l, m) at the frames' rate. -> (B, L, D)"""
