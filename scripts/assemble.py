@@ -23,7 +23,9 @@ DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 
 def of(kind: Any) -> Any:
     """How a class loads a component's folder."""
-    return lambda folder: kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True).eval()
+    return lambda folder: kind.from_pretrained(
+        folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+    ).eval()
 
 
 LOADERS: dict[str, Any] = {

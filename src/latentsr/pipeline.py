@@ -123,6 +123,7 @@ class Pipeline(DiffusionPipeline):
         """
         decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size)
         decoder_steps = _own_steps(head, steps)
+        _check_denoise(head, denoise)
         cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
 
         def restore(one: Source) -> RestorationOutput:
@@ -189,6 +190,7 @@ class Pipeline(DiffusionPipeline):
         """
         decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size=1)
         end_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
+        _check_denoise(head, denoise)
         low, own_steps = sources.resampled(blocks, sample_rate), _own_steps(head, steps)
         yield from stream(low, decoder, diffusion, end_hz, peak, seed, denoise, own_steps)
         self.maybe_free_model_hooks()
@@ -437,6 +439,12 @@ def default_head(model: str | os.PathLike[str] | None) -> str:
     if model is not None and not Path(model).is_dir() and audiosr_hub.is_published(model):
         return DEFAULT_HEAD
     return str(folders.read_index(folders.find(model)).get("default_head", DEFAULT_HEAD))
+
+
+def _check_denoise(head: str, denoise: bool) -> None:
+    if denoise and not HEADS[head].can_denoise:
+        able = ", ".join(name for name, kind in HEADS.items() if kind.can_denoise)
+        raise ValueError(f"the {head} head makes nothing below the cutoff and cannot denoise; choose one of {able}")
 
 
 def _own_steps(head: str, steps: int | None) -> int | None:

@@ -418,9 +418,9 @@ def test_a_failure_inside_the_model_is_one_line_and_leaves_nothing(latentsr, wav
     assert "Traceback" not in done.err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_cuda_where_there_is_none_is_wrong_usage(device):
+def test_cuda_where_there_is_none_is_wrong_usage(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="finds no CUDA device here; leave out --device, or say --device cpu"):
         cli._load_pipeline(None, None, device, None)
 

@@ -162,6 +162,13 @@ class TestInThePipeline:
         assert HEADS["diffwave-mamba"] is DiffWaveMambaHead
         assert not DiffWaveMambaHead.needs_latents and DiffWaveMambaHead.takes_steps
 
+    def test_denoising_is_refused_and_not_left_undone(self, pipe):
+        wave = programme(40)[0].numpy()
+        with pytest.raises(ValueError, match="diffwave-mamba head .* cannot denoise; choose one of vocoder, mamba-gan"):
+            self.restore(pipe, wave, denoise=True)
+        with pytest.raises(ValueError, match="cannot denoise"):
+            next(pipe.stream([wave], RATE, head="diffwave-mamba", denoise=True))
+
     def test_neither_vae_nor_diffusion_is_loaded(self, pipe):
         wave = programme(40)[0].numpy()
         few, many = (self.restore(pipe, wave, steps=steps) for steps in (2, 3))

@@ -1,12 +1,16 @@
 """The Mamba-GAN's generator: sizes, what it depends on, and that it starts from what it was given."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from torch.testing import assert_close
 
 from latentsr.models.mamba_gan import MIXERS, MambaGenerator, cutoff_features
 
-SIZES = {"bimamba": 2.0, "mamba": 2.15, "lstm": 0.5, "none": 3.47}
+RECIPES = Path(__file__).resolve().parents[2] / "configs/recipes"
+MODELS = {mixer: yaml.safe_load((RECIPES / f"ablation_{mixer}.yaml").read_text())["model"] for mixer in MIXERS}
 TINY = dict(channels=16, mixer_layers=1, state=4, hidden=32, layers=1, latent_size=64)
 
 
@@ -27,13 +31,13 @@ def inputs(frames=40, batch=2):
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_the_mixers_of_the_ablation_are_of_equal_size_and_fit_the_limit(mixer):
     with torch.device("meta"):
-        count = sum(p.numel() for p in MambaGenerator(mixer=mixer, mixer_size=SIZES[mixer]).parameters())
+        count = sum(p.numel() for p in MambaGenerator(**MODELS[mixer]).parameters())
     assert 3.87e6 < count < 3.90e6
 
 
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_wave_of_480_samples_a_frame_for_any_length(mixer):
-    network = tiny(mixer=mixer, mixer_size=SIZES[mixer])
+    network = tiny(mixer=mixer, mixer_size=MODELS[mixer]["mixer_size"])
     for frames in (1, 7, 40):
         mel = inputs(frames)[0]
         wave, wide = network(mel, torch.full((2,), 4000.0))

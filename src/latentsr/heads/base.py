@@ -17,7 +17,8 @@ class Head(Protocol):
     many frames (first, last) the wave is not looked at, and may be anything.
 
     `takes_steps` says whether a number of steps means anything to it: to the diffusion that its latents come from, or
-    to itself if it can do without them. What a head draws comes from `generator` and from where the window begins in
+    to itself if it can do without them; `can_denoise`, whether it makes the band below the cutoff too, by which
+    `denoise` filters. What a head draws comes from `generator` and from where the window begins in
     the recording, `first_frame`, so that neighbouring windows draw the same.
 
     It runs on `device`, which is not where its networks lie while they are offloaded; it expects `low` there in fp32,
@@ -27,6 +28,7 @@ class Head(Protocol):
     components: ClassVar[tuple[str, ...]]
     needs_latents: ClassVar[bool]
     takes_steps: ClassVar[bool]
+    can_denoise: ClassVar[bool]
     context_frames: int
     device: torch.device
     dtype: torch.dtype

@@ -18,6 +18,7 @@ class MambaGanHead:
     components: ClassVar[tuple[str, ...]] = ("mamba_gan",)
     needs_latents: ClassVar[bool] = False
     takes_steps: ClassVar[bool] = False
+    can_denoise: ClassVar[bool] = True
 
     def __init__(
         self, mamba_gan: MambaGenerator, audio: AudioConfig = AUDIO, device: torch.device | None = None

@@ -26,6 +26,7 @@ class VocoderHead:
     components: ClassVar[tuple[str, ...]] = ("vae", "vocoder")
     needs_latents: ClassVar[bool] = True
     takes_steps: ClassVar[bool] = True
+    can_denoise: ClassVar[bool] = True
 
     def __init__(
         self,

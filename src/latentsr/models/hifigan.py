@@ -71,7 +71,11 @@ def vocoder_class(folder: Path) -> type[nn.Module]:
 def load_vocoder(folder: Path) -> nn.Module:
     """A finished vocoder of either kind, frozen, in fp32."""
     kind: Any = vocoder_class(folder)
-    return kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True).requires_grad_(False).eval()
+    return (
+        kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True)
+        .requires_grad_(False)
+        .eval()
+    )
 
 
 def vocode(vocoder: nn.Module, mel: Tensor, audio: AudioConfig = AUDIO) -> Tensor:

@@ -65,7 +65,9 @@ class DiffWaveMambaStage(Stage):
         self.scheduler = training_scheduler()
         if config.initial_weights:
             start = f"{config.initial_weights}/diffwave_mamba"
-            self.network = DiffWaveMamba.from_pretrained(start, torch_dtype=torch.float32, use_safetensors=True)
+            self.network = DiffWaveMamba.from_pretrained(
+                start, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
         else:
             self.network = DiffWaveMamba(latent_size=self._latent_size(), **config.model)
         self.mdct = MDCT(self.network.config.bands)

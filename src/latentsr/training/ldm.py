@@ -63,7 +63,9 @@ class LdmStage(Stage):
         if config.initial_weights:
             start = f"{config.initial_weights}/unet"
             kind = LatentUNet if config.architecture == "latent" else AudioLDM2UNet2DConditionModel
-            self.unet = kind.from_pretrained(start, torch_dtype=torch.float32, use_safetensors=True)
+            self.unet = kind.from_pretrained(
+                start, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
         else:
             self.unet = UNETS[config.architecture](latent_channels=self.vae.config.latent_channels, **config.model)
             zero_output(self.unet)

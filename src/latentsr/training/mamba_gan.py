@@ -186,7 +186,7 @@ class MambaGanStage(Stage):
 def start_from_vocoder(generator: MambaGenerator, folder: Path, blocks: tuple[int, ...]) -> None:
     """Copy the layers of a finished iSTFT vocoder into the generator's back, of its blocks the named ones."""
     kind: Any = ISTFTVocoder
-    vocoder = kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    vocoder = kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True)
     if len(blocks) != len(generator.blocks):
         raise ConfigError(
             f"vocoder_blocks names {len(blocks)} blocks, the generator has {len(generator.blocks)} layers"

@@ -45,7 +45,9 @@ class MambaWaveStage(Stage):
         self.scheduler = training_scheduler()
         if config.initial_weights:
             start = f"{config.initial_weights}/mambawave"
-            self.network = MambaWave.from_pretrained(start, torch_dtype=torch.float32, use_safetensors=True)
+            self.network = MambaWave.from_pretrained(
+                start, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
         else:
             self.network = MambaWave(**config.model)
 

@@ -39,7 +39,9 @@ class VaeStage(Stage):
         super().__init__(config)
         self.mel = MelSpectrogram(config.audio)
         if config.initial_weights:
-            self.vae = MelAutoencoderKL.from_pretrained(f"{config.initial_weights}/vae", torch_dtype=torch.float32)
+            self.vae = MelAutoencoderKL.from_pretrained(
+                f"{config.initial_weights}/vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
         else:
             self.vae = MelAutoencoderKL(**config.model)
         self.vocoder = load_vocoder(Path(config.vocoder)) if config.vocoder else None
@@ -100,7 +102,9 @@ def mel_lsd(reference: Tensor, estimate: Tensor) -> float:
 
 def load_vae(folder: str, device: Any = None) -> MelAutoencoderKL:
     """A finished VAE, frozen, in fp32. Raises ValueError where it has no measured scale."""
-    vae = MelAutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True)
+    vae = MelAutoencoderKL.from_pretrained(
+        folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
     if vae.config.scaling_factor is None:
         raise ValueError(f"{folder} has no scaling_factor; finish its training with train_vae.py, which measures it")
     return vae.requires_grad_(False).eval().to(device)
