@@ -20,8 +20,8 @@ MIN_STEPS, MAX_STEPS = 2, 1000  # in one step from pure noise comes the mean of 
 class DiffWaveMambaHead:
     """Diffuse the coefficients above the cutoff and add their wave to the low band.
 
-    Nothing is made below the cutoff: `keep_known` changes nothing here, and the pipeline refuses `denoise`. The ends of a window lack the overlap of their neighbours, half a frame of the
-    MDCT; that lies within `context_frames`.
+    Nothing is made below the cutoff: `keep_known` changes nothing here, and the pipeline refuses `denoise`. The ends of
+    a window lack the overlap of their neighbours, half a frame of the MDCT; that lies within `context_frames`.
     """
 
     components: ClassVar[tuple[str, ...]] = ("diffwave_mamba",)
