@@ -235,3 +235,15 @@ def test_a_broken_training_file_stops_or_is_left_out(tmp_path, make_wav):
     with pytest.raises(DataError, match="nan.wav"):
         Corpus.open(tmp_path)
     assert len(Corpus.open(tmp_path, DataConfig(on_bad="skip")).train) == 1
+
+
+def test_excluded_clips_are_not_even_decoded(tmp_path, make_wav):
+    for name in ("music/a.wav", "music/b.wav", "speech/x/c.wav", "speech/d.wav"):
+        make_wav(tmp_path / name, seed=len(name))
+    (tmp_path / "music" / "b.wav").write_bytes(b"no audio")
+    corpus = Corpus.open(tmp_path, DataConfig(exclude=["b.*", "speech/x/*"], validation_share=0))
+    assert [r.clip.path.name for r in corpus.train] == ["a.wav", "d.wav"]
+    with pytest.raises(DataError, match=r"no recording of .* matches 'e\.wav'"):
+        Corpus.open(tmp_path, DataConfig(exclude=["b.wav", "e.wav"]))
+    with pytest.raises(DataError, match="leaves none of the 4 recordings"):
+        Corpus.open(tmp_path, DataConfig(exclude=["*"]))

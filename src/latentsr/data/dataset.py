@@ -19,7 +19,7 @@ from latentsr.config import Config
 from latentsr.data import augment
 from latentsr.data.augment import AugmentConfig
 from latentsr.data.decode import Recording, decode
-from latentsr.data.layouts import find_clips
+from latentsr.data.layouts import exclude_clips, find_clips
 from latentsr.data.manifest import DataError
 from latentsr.data.prefetch import prefetch
 
@@ -30,6 +30,7 @@ class DataConfig(Config):
     """Where examples come from and how they are drawn."""
 
     layout: str = "auto"
+    exclude: list[str] = []  # glob patterns of clips to leave out: of their names, or of their paths within the data
     on_bad: Literal["error", "skip"] = "error"  # what to do with a file that cannot be read
     cache: str | None = None  # folder for decoded samples; None: in memory only
     validation_share: float = 0.03  # of each kind's files, where the layout has no validation split
@@ -50,11 +51,13 @@ class Batch:
     kinds: list[str]
     clip: Tensor  # (B,) int64 index into the corpus' recordings
     offset: Tensor  # (B,) int64 first sample in the clip; negative where silence comes first
+    low: Tensor | None = None  # (B, 1, T) the degraded partner of `wide`, where the data are pairs
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with the tensors that a network needs on `device`."""
         wide = self.wide.to(device, non_blocking=True)
-        return replace(self, wide=wide, bandwidth_hz=self.bandwidth_hz.to(device, non_blocking=True))
+        low = None if self.low is None else self.low.to(device, non_blocking=True)
+        return replace(self, wide=wide, low=low, bandwidth_hz=self.bandwidth_hz.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Corpus:
         clips = [clip for clip in find_clips(data, config.layout, "all") if clip.split != "test"]
         if not clips:
             raise DataError(f"{data} holds a test set only; pass the folder that holds the training set too")
+        clips = exclude_clips(clips, config.exclude, data)
         return cls(decode(clips, on_bad=config.on_bad, cache=config.cache), config)
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from latentsr.data.manifest import SPLITS, Clip, DataError, read_manifest
@@ -52,6 +53,26 @@ def find_clips(data: str | Path, layout: str = "auto", split: str = "train") -> 
         found = ", ".join(sorted({clip.split for clip in clips}))
         raise DataError(f"{data} has no {split} recordings; it has: {found}")
     return chosen
+
+
+def exclude_clips(clips: list[Clip], patterns: Iterable[str], data: str | Path) -> list[Clip]:
+    """`clips` without those whose name, or path within `data`, matches a glob pattern (* crosses folders too)."""
+    root = Path(data) if Path(data).is_dir() else Path(data).parent
+    out: set[Path] = set()
+    for pattern in patterns:
+        matched = {clip.path for clip in clips if _matches(clip.path, root, pattern)}
+        if not matched:
+            raise DataError(f"exclude: no recording of {data} matches {pattern!r}; correct the pattern or remove it")
+        out |= matched
+    left = [clip for clip in clips if clip.path not in out]
+    if not left:
+        raise DataError(f"exclude leaves none of the {len(clips)} recordings of {data}; remove a pattern")
+    return left
+
+
+def _matches(path: Path, root: Path, pattern: str) -> bool:
+    within = path.relative_to(root) if path.is_relative_to(root) else path
+    return fnmatchcase(path.name, pattern) or fnmatchcase(within.as_posix(), pattern)
 
 
 def guess_layout(data: Path) -> str:
