@@ -16,7 +16,8 @@ from scipy import signal
 
 from latentsr.config import AUDIO, Config
 from latentsr.signal.audio import LOWEST_RATE_HZ, resample
-from latentsr.signal.degrade import FAMILIES, NOISES, PASS_RIPPLE_DB, STOP_BAND_DB, TAPS_PER_ORDER, Recipe, add_noise
+from latentsr.signal.degrade import FAMILIES, PASS_RIPPLE_DB, STOP_BAND_DB, TAPS_PER_ORDER, Recipe
+from latentsr.signal.effects import EFFECTS, Effect, apply_effects
 
 Wave = NDArray[np.float64]  # (T,), mono, at AUDIO.sample_rate
 
