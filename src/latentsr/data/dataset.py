@@ -59,6 +59,14 @@ class Batch:
         low = None if self.low is None else self.low.to(device, non_blocking=True)
         return replace(self, wide=wide, low=low, bandwidth_hz=self.bandwidth_hz.to(device, non_blocking=True))
 
+    def part(self, chosen: Tensor) -> Batch:
+        """Some of the examples, (B,) bool."""
+        low = None if self.low is None else self.low[chosen]
+        kinds = [kind for kind, wanted in zip(self.kinds, chosen.tolist(), strict=True) if wanted]
+        return Batch(
+            self.wide[chosen], self.bandwidth_hz[chosen], kinds, self.clip[chosen], self.offset[chosen], low
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class _Example:

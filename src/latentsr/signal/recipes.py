@@ -28,7 +28,7 @@ class DegradeConfig(Config):
     cutoff_hz: Range = (2_000.0, 16_000.0)
     cutoff_scale: Literal["linear", "log"] = "linear"  # log: as many examples in each octave, the lowest is the hardest
     effects: dict[str, float] = Field(default_factory=lambda: {"none": 2.0, "tone": 1.0, "white": 1.0})
-    mixture: float = Field(0.0, ge=0, le=1)  # probability of another effect on top, and of a third one on both
+    mixture: float = Field(default=0.0, ge=0, le=1)  # probability of another effect on top, and of a third one on both
     amplitude_scale: Literal["linear", "log"] = "linear"  # of all amplitudes; log: as many faint ones as loud ones
     tone_amplitude: Range = (0.001, 0.2)
     tone_frequency_hz: Range = (100.0, 15_000.0)
@@ -37,7 +37,7 @@ class DegradeConfig(Config):
     clicks_amplitude: Range = (0.01, 0.5)
     crackle_amplitude: Range = (0.003, 0.1)
     clipping_db: Range = (1.0, 15.0)
-    codec_alone: float = Field(0.7, ge=0, le=1)  # of the examples with a codec: nothing else ends the band
+    codec_alone: float = Field(default=0.7, ge=0, le=1)  # of the examples with a codec: nothing else ends the band
 
     @field_validator("families", "effects")
     @classmethod

@@ -23,6 +23,7 @@ from latentsr.training.adversarial import (
     load_discriminators,
     save_discriminators,
 )
+from latentsr.training.draws import Draws
 from latentsr.training.losses import (
     RESOLUTIONS,
     Resolution,
@@ -88,7 +89,7 @@ class AeroMambaStage(Stage):
         return {"aeromamba": self.aeromamba}
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, generator: torch.Generator) -> AeroMambaInputs:
+    def prepare(self, batch: Batch, draws: Draws) -> AeroMambaInputs:
         wide = resample(batch.wide, self.config.audio.sample_rate, self.sample_rate)
         wide = wide[..., : wide.shape[-1] // self.scale * self.scale]
         low = resample(wide, self.sample_rate, self.sample_rate // self.scale)
@@ -100,7 +101,7 @@ class AeroMambaStage(Stage):
         with torch.autocast(wave.device.type, enabled=False):
             return cut_sharply(wave, inputs.bandwidth_hz, self.sample_rate)
 
-    def losses(self, phase: str, inputs: AeroMambaInputs, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, phase: str, inputs: AeroMambaInputs, step: int, draws: Draws) -> dict[str, Tensor]:
         if phase == "discriminator":
             assert inputs.made is not None, "the generator phase comes first"
             scores = self.discriminators(inputs.wide), self.discriminators(inputs.made)
@@ -113,9 +114,9 @@ class AeroMambaStage(Stage):
         return losses | {"adversarial": hinge_adversarial_loss(fake), "features": scale_feature_loss(real, fake)}
 
     @torch.no_grad()
-    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
+    def validate(self, batch: Batch, draws: Draws) -> Validation:
         """LSD at the output's rate, of the whole and of the part above the input's band, which is restored."""
-        inputs, rate = self.prepare(batch, generator), self.sample_rate
+        inputs, rate = self.prepare(batch, draws), self.sample_rate
         made, low_rate = self._generate(inputs), rate // self.scale
         pair, new = (inputs.wide[:, 0], made[:, 0]), (low_rate / 2, inputs.bandwidth_hz)
         whole, above = lsd_bands(*pair, [(0.0, inputs.bandwidth_hz), new], sample_rate=rate)

@@ -20,6 +20,7 @@ from latentsr.models.vae import mode, strides
 from latentsr.sampling import training_scheduler
 from latentsr.signal.lowband import merge
 from latentsr.signal.mel import MelSpectrogram
+from latentsr.training.draws import Draws
 from latentsr.training.ldm import find_vae
 from latentsr.training.stage import Degraded, Stage, StageConfig, Validation, degraded
 from latentsr.training.vae import load_vae
@@ -87,9 +88,9 @@ class DiffWaveMambaStage(Stage):
         return int(self.vae.config.latent_channels * rows)
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, generator: torch.Generator) -> DiffWaveMambaInputs:
-        example = degraded(batch, self.config, generator)
-        told = torch.rand(example.wide.shape[0], generator=generator) < self.config.latents_share
+    def prepare(self, batch: Batch, draws: Draws) -> DiffWaveMambaInputs:
+        example = degraded(batch, self.config, draws)
+        told = draws.chosen(self.config.latents_share)
         return self._inputs(example, told)
 
     def _inputs(self, example: Degraded, told: Tensor) -> DiffWaveMambaInputs:
@@ -99,9 +100,7 @@ class DiffWaveMambaStage(Stage):
             low, wide - low, example.cutoff_hz, example.bandwidth_hz, latents, told.to(low.device)
         )
 
-    def losses(
-        self, phase: str, inputs: DiffWaveMambaInputs, step: int, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def losses(self, phase: str, inputs: DiffWaveMambaInputs, step: int, draws: Draws) -> dict[str, Tensor]:
         condition = self.network.condition(inputs.low, inputs.cutoff_hz, inputs.latents, inputs.told)
         weight = self._weights(condition, inputs)
         log_energy = smooth_log_energy(inputs.missing * condition.made)
@@ -109,8 +108,8 @@ class DiffWaveMambaStage(Stage):
         prior = F.smooth_l1_loss(excess / NATS_PER_BEL, torch.zeros_like(excess), reduction="none")
         scale = condition.scale.detach()
         x0 = (inputs.missing / scale.clamp(min=1e-8)).clamp(-LOUDEST, LOUDEST) * condition.made
-        noise = torch.randn(x0.shape, generator=generator).to(x0.device)
-        t = self._times(x0.shape[0], generator).to(x0.device)
+        noise = draws.normal(*x0.shape[1:]).to(x0.device)
+        t = self._times(draws).to(x0.device)
         noisy = self.scheduler.add_noise(x0, noise, t)
         velocity = self.scheduler.get_velocity(x0, noise, t)
         error = (self.network(noisy, t, condition) - velocity).square()
@@ -118,10 +117,10 @@ class DiffWaveMambaStage(Stage):
         calm = (-excess.detach()).exp().clamp(max=1.0)
         return {"velocity": _mean(error * calm, weight), "prior": _mean(prior, weight)}
 
-    def _times(self, count: int, generator: torch.Generator) -> Tensor:
+    def _times(self, draws: Draws) -> Tensor:
         last = self.scheduler.config.num_train_timesteps - 1
-        t = torch.randint(0, last + 1, (count,), generator=generator)
-        t[torch.rand(count, generator=generator) < self.config.last_step_share] = last
+        t = draws.integers(last + 1)
+        t[draws.chosen(self.config.last_step_share)] = last
         return t
 
     def _weights(self, condition: Condition, inputs: DiffWaveMambaInputs) -> Tensor:
@@ -130,11 +129,11 @@ class DiffWaveMambaStage(Stage):
         return condition.made * (centres_hz < inputs.bandwidth_hz[:, None])[:, None]
 
     @torch.no_grad()
-    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
-        example = degraded(batch, self.config, generator)
+    def validate(self, batch: Batch, draws: Draws) -> Validation:
+        example = degraded(batch, self.config, draws)
         nothing = torch.zeros(example.wide.shape[0], dtype=torch.bool)
         inputs = self._inputs(example, nothing)
-        noise = torch.randn(inputs.low.shape, generator=generator).to(inputs.low.device)
+        noise = draws.normal(*inputs.low.shape[1:]).to(inputs.low.device)
         condition = self.network.condition(inputs.low, inputs.cutoff_hz)
         waves = {"input": example.low, "prior": self._wave(example, noise * condition.scale)}
         for name, latents in {"low": None, "latents": inputs.latents}.items():
@@ -161,5 +160,5 @@ class DiffWaveMambaStage(Stage):
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean of (B, L, N) by the weights (B, 1, N)."""
-    return (values.mean(dim=1, keepdim=True) * weight).sum() / weight.sum().clamp(min=1.0)
+    """Mean over the examples of the mean of (B, L, N) by the weights (B, 1, N)."""
+    return ((values.mean(dim=1) * weight[:, 0]).sum(dim=1) / weight[:, 0].sum(dim=1).clamp(min=1.0)).mean()

@@ -6,6 +6,8 @@ same numbers, so that the gradients are those of one process with the whole batc
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,6 +29,12 @@ class Draws:
     def __init__(self, seed: int, step: int, first: int, count: int) -> None:
         self.generators = [_generator(seed, step, first + i) for i in range(count)]
         self.shared = _generator(seed, step, SHARED)
+
+    def part(self, chosen: Tensor) -> Draws:
+        """The draws of some of the examples, (B,) bool; they go on from where these stand."""
+        part = copy.copy(self)
+        part.generators = [g for g, wanted in zip(self.generators, chosen.tolist(), strict=True) if wanted]
+        return part
 
     def uniform(self) -> Tensor:
         """(B,) float32 in [0, 1)"""

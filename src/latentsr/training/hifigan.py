@@ -23,6 +23,7 @@ from latentsr.training.adversarial import (
     load_discriminators,
     save_discriminators,
 )
+from latentsr.training.draws import Draws
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
 from latentsr.training.stage import Stage, StageConfig, Validation
 from latentsr.training.vae import load_vae
@@ -76,14 +77,13 @@ class VocoderStage(Stage):
         return self.phases if step >= self.config.adversarial_from_step else ("generator",)
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, generator: torch.Generator) -> VocoderInputs:
+    def prepare(self, batch: Batch, draws: Draws) -> VocoderInputs:
         true_mel = self.mel(batch.wide)
         if self.vae is None:
             return VocoderInputs(true_mel, true_mel, batch.wide)
-        count = true_mel.shape[0]
         low_hz, high_hz = self.config.known_cutoff_hz
-        cutoff_hz = low_hz + (high_hz - low_hz) * torch.rand(count, generator=generator)
-        chosen = torch.rand(count, generator=generator) < self.config.decoded_share
+        cutoff_hz = low_hz + (high_hz - low_hz) * draws.uniform()
+        chosen = draws.chosen(self.config.decoded_share)
         known = bands_below(cutoff_hz[chosen], self.config.audio).to(true_mel.device)[:, None, None, :]
         mel = true_mel.clone()
         mel[chosen] = torch.where(known, true_mel[chosen], self._through_vae(true_mel[chosen]))
@@ -93,7 +93,7 @@ class VocoderStage(Stage):
         assert self.vae is not None
         return to_mel(self.vae, mode(self.vae, mel))
 
-    def losses(self, phase: str, inputs: VocoderInputs, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, phase: str, inputs: VocoderInputs, step: int, draws: Draws) -> dict[str, Tensor]:
         if phase == "discriminator":
             with torch.no_grad():
                 fake = vocode(self.vocoder, inputs.mel, self.config.audio).float()
@@ -108,7 +108,7 @@ class VocoderStage(Stage):
         return losses
 
     @torch.no_grad()
-    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
+    def validate(self, batch: Batch, draws: Draws) -> Validation:
         wave, metrics = batch.wide, {}
         mels = {"mel": self.mel(wave)}
         if self.vae is not None:

@@ -1,6 +1,7 @@
 """The one training loop, and the only home of accelerate.
 
-All randomness of step k comes from (seed, k, rank), so a run that is killed anywhere and started again goes on as if
+All randomness of step k comes from (seed, k, example), so the gradients do not depend on how many processes share the
+batch, and a run that is killed anywhere and started again goes on as if
 nothing had happened: on a CPU the result is equal bit for bit.
 """
 
@@ -21,6 +22,7 @@ from latentsr.config import ConfigError, differences, dump
 from latentsr.data.dataset import Batch, Corpus
 from latentsr.data.prefetch import prefetch
 from latentsr.training import checkpoint
+from latentsr.training.draws import Draws
 from latentsr.training.interrupt import Interrupt
 from latentsr.training.journal import Journal
 from latentsr.training.schedule import learning_rate_factor
@@ -102,13 +104,13 @@ class Trainer:
         self.stage.train()
         inputs = []
         for part, batch in enumerate(micro):
-            generator = self._generator(self.step * config.accumulation + part)
-            inputs.append((self.stage.prepare(batch, generator), generator))
+            draws = Draws(config.seed, self.step, self._part(part) * self.per_process, self.per_process)
+            inputs.append((self.stage.prepare(batch, draws), draws))
         for phase in self.stage.active_phases(self.step):
             self.optimizers[phase].zero_grad(set_to_none=True)
-            for prepared, generator in inputs:
+            for prepared, draws in inputs:
                 with self.accelerator.autocast():
-                    losses = self.stage.losses(phase, prepared, self.step, generator)
+                    losses = self.stage.losses(phase, prepared, self.step, draws)
                 total = self.stage.total(losses)
                 (total / config.accumulation).backward()
                 for name, value in {**losses, f"total_{phase}": total}.items():
@@ -137,16 +139,16 @@ class Trainer:
         return norm
 
     def _batch(self, at: int) -> Batch:
+        """Number `at` of the batches of this process: part `at % accumulation` of a step."""
+        step, part = divmod(at, self.config.accumulation)
         return self.corpus.batch(
-            at, self.per_process, self.config.samples, seed=self.config.seed,
-            rank=self.accelerator.process_index, world_size=self.accelerator.num_processes,
+            step, self.per_process, self.config.samples, seed=self.config.seed, rank=self._part(part),
+            world_size=self.accelerator.num_processes * self.config.accumulation,
         )  # fmt: skip
 
-    def _generator(self, at: int) -> torch.Generator:
-        """A CPU generator that depends on (seed, step, rank) alone."""
-        return torch.Generator().manual_seed(
-            (self.config.seed * 1_000_003 + at) * 4096 + self.accelerator.process_index
-        )
+    def _part(self, part: int) -> int:
+        """Which share of the global batch is part `part` of this process' step."""
+        return part * self.accelerator.num_processes + self.accelerator.process_index
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
@@ -170,7 +172,7 @@ class Trainer:
         count = self.config.validation_examples
         batch = self.corpus.validation_batches(self.config.samples, count, batch_size=count)[0]
         with torch.no_grad():
-            return self.stage.eval().validate(batch.to(self.accelerator.device), torch.Generator().manual_seed(0))
+            return self.stage.eval().validate(batch.to(self.accelerator.device), Draws(0, 0, 0, count))
 
     def finish(self) -> Path:
         """Measure what belongs to the weights, and export their average."""

@@ -45,7 +45,7 @@ def spectral_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -
             .clamp(min=STFT_FLOOR * n_fft**0.5)
             for w in (reference, estimate)
         )
-        convergence.append((x - y).norm() / x.norm().clamp(min=1e-3))
+        convergence.append(_convergence(x, y))
         log_magnitude.append(F.l1_loss(y.log(), x.log()))
         pooled = [F.avg_pool2d(m.square(), ENERGY_PATCH).log() for m in (x, y)]
         energy.append(0.5 * F.l1_loss(pooled[1], pooled[0]))
@@ -53,8 +53,18 @@ def spectral_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -
     return {name: torch.stack(values).mean() for name, values in terms.items()}
 
 
+def _convergence(reference: Tensor, estimate: Tensor) -> Tensor:
+    """Spectral convergence of magnitudes (B, bins, frames), mean over the examples.
+
+    Each example against its own norm, not the batch against the batch's: a quiet one counts as much as a loud one, and
+    the loss does not depend on how a batch is shared out.
+    """
+    difference = torch.linalg.matrix_norm(reference - estimate)
+    return (difference / torch.linalg.matrix_norm(reference).clamp(min=1e-3)).mean()
+
+
 def resolution_losses(reference: Tensor, estimate: Tensor, resolutions: Sequence[Resolution]) -> dict[str, Tensor]:
-    """Multi-resolution STFT losses of waves (B, 1, T), to the letter of Parallel WaveGAN (arXiv 1910.11480, eqs. 2-4).
+    """Multi-resolution STFT losses of waves (B, 1, T) of Parallel WaveGAN (arXiv 1910.11480, eqs. 2-4), per example.
 
     Against `spectral_losses`: any hop and window, an absolute floor, and no `energy`.
     """
@@ -69,7 +79,7 @@ def resolution_losses(reference: Tensor, estimate: Tensor, resolutions: Sequence
             .sqrt()
             for w in (reference, estimate)
         )
-        convergence.append((x - y).norm() / x.norm())
+        convergence.append(_convergence(x, y))
         log_magnitude.append(F.l1_loss(y.log(), x.log()))
     return {"convergence": torch.stack(convergence).mean(), "log_magnitude": torch.stack(log_magnitude).mean()}
 
@@ -86,9 +96,9 @@ def adversarial_loss(fake: Features) -> Tensor:
 
 
 def feature_loss(real: Features, fake: Features) -> Tensor:
-    """Feature matching (HiFi-GAN eq. 4): L1 between feature maps, relative to the real maps' size."""
+    """Feature matching (HiFi-GAN eq. 4): L1 between feature maps, relative to the size of each example's real maps."""
     parts = [
-        F.l1_loss(f, r.detach()) / r.detach().abs().mean().clamp(min=1e-3)
+        ((f - r.detach()).abs().flatten(1).mean(1) / r.detach().abs().flatten(1).mean(1).clamp(min=1e-3)).mean()
         for real_maps, fake_maps in zip(real, fake, strict=True)
         for r, f in zip(real_maps[:-1], fake_maps[:-1], strict=True)
     ]

@@ -26,6 +26,7 @@ from latentsr.training.adversarial import (
     load_discriminators,
     save_discriminators,
 )
+from latentsr.training.draws import Draws
 from latentsr.training.hifigan import high_band_ratio_db
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
 from latentsr.training.stage import Stage, StageConfig, Validation, degraded
@@ -96,13 +97,11 @@ class MambaGanStage(Stage):
         return self.phases if step >= self.config.adversarial_from_step else ("generator",)
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, generator: torch.Generator) -> MambaGanInputs:
+    def prepare(self, batch: Batch, draws: Draws) -> MambaGanInputs:
         config = self.config
-        example = degraded(batch, config, generator)
-        count = example.wide.shape[0]
+        example = degraded(batch, config, draws)
         merged, told = (
-            (torch.rand(count, generator=generator) < share).to(example.wide.device)
-            for share in (config.merged_share, config.latents_share)
+            draws.chosen(share).to(example.wide.device) for share in (config.merged_share, config.latents_share)
         )
         low_mel, true_mel = (self.mel(wave)[:, 0] for wave in (example.low, example.wide))
         ends = example.cutoff_hz, example.bandwidth_hz
@@ -125,14 +124,14 @@ class MambaGanStage(Stage):
         merged = merge(inputs.wide, wave, inputs.cutoff_hz, rate)
         return cut_sharply(torch.where(inputs.merged[:, None, None], merged, wave), inputs.bandwidth_hz, rate)
 
-    def losses(self, phase: str, inputs: MambaGanInputs, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, phase: str, inputs: MambaGanInputs, step: int, draws: Draws) -> dict[str, Tensor]:
         real = cut_sharply(inputs.wide, inputs.bandwidth_hz, self.config.audio.sample_rate)
         if phase == "discriminator":
             with torch.no_grad():
                 wave = self._generate(inputs)[0]
             with torch.autocast(wave.device.type, enabled=False):
                 fake = self._judged(wave, inputs)
-            heard = self._heard(generator, real.shape[-1])
+            heard = self._heard(draws, real.shape[-1])
             real_scores, scores = (self.discriminators(wave[..., heard]) for wave in (real, fake))
             return {"discriminator": discriminator_loss(real_scores, scores)}
         wave, mel = self._generate(inputs)
@@ -142,7 +141,7 @@ class MambaGanStage(Stage):
             losses["mel"] = F.l1_loss(self.mel(fake), self.mel(real))
             losses["front"] = self._front_loss(mel, inputs)
         if step >= self.config.adversarial_from_step:
-            heard = self._heard(generator, real.shape[-1])
+            heard = self._heard(draws, real.shape[-1])
             real_scores, scores = features_for_generator(self.discriminators, real[..., heard], fake[..., heard])
             losses |= {"adversarial": adversarial_loss(scores), "features": feature_loss(real_scores, scores)}
         return losses
@@ -150,18 +149,18 @@ class MambaGanStage(Stage):
     def _front_loss(self, mel: Tensor, inputs: MambaGanInputs) -> Tensor:
         """L1 in nats between log-mels, up to the band in which the file's own content ends."""
         real = bands_below(inputs.bandwidth_hz, self.config.audio)[:, None].to(mel)
-        return ((mel - inputs.true_mel).abs() * real).sum() / (real.sum() * mel.shape[1])
+        return (((mel - inputs.true_mel).abs() * real).mean(dim=1).sum(dim=1) / real.sum(dim=(1, 2))).mean()
 
-    def _heard(self, generator: torch.Generator, samples: int) -> slice:
+    def _heard(self, draws: Draws, samples: int) -> slice:
         """The part of the examples that the discriminators get."""
         length = self.config.adversarial_frames * self.config.audio.hop_length or samples
-        start = int(torch.randint(0, samples - length + 1, (1,), generator=generator))
+        start = int(torch.randint(0, samples - length + 1, (1,), generator=draws.shared))
         return slice(start, start + length)
 
     @torch.no_grad()
-    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
+    def validate(self, batch: Batch, draws: Draws) -> Validation:
         rate, result = self.config.audio.sample_rate, Validation(sample_rate=self.config.audio.sample_rate)
-        example = degraded(batch, self.config, generator)
+        example = degraded(batch, self.config, draws)
         low_mel, true_mel = self.mel(example.low)[:, 0], self.mel(example.wide)[:, 0]
         latents = {"": None} | ({"_latents": self._latents(true_mel)} if self.vae is not None else {})
         result.waves = {"low": example.low[0, 0], "truth": example.wide[0, 0]}

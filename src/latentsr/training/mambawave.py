@@ -16,6 +16,7 @@ from latentsr.evaluation.metrics import validation_lsd
 from latentsr.models.mambawave import MambaWave
 from latentsr.sampling import sample, training_scheduler
 from latentsr.signal.lowband import cut_sharply, merge
+from latentsr.training.draws import Draws
 from latentsr.training.stage import Degraded, Stage, StageConfig, Validation, degraded
 
 QUIETEST_PEAK = 1e-3  # of full scale: silence is not blown up further
@@ -55,28 +56,28 @@ class MambaWaveStage(Stage):
         return {"mambawave": self.network}
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, generator: torch.Generator) -> MambaWaveInputs:
-        return self._inputs(degraded(batch, self.config, generator))
+    def prepare(self, batch: Batch, draws: Draws) -> MambaWaveInputs:
+        return self._inputs(degraded(batch, self.config, draws))
 
     def _inputs(self, example: Degraded) -> MambaWaveInputs:
         gain = 1 / example.low.abs().amax(dim=-1, keepdim=True).clamp(min=QUIETEST_PEAK)
         half = half_rate(example.low, self.config.audio.sample_rate)
         return MambaWaveInputs(gain * example.wide, gain * half, gain)
 
-    def losses(self, phase: str, inputs: MambaWaveInputs, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, phase: str, inputs: MambaWaveInputs, step: int, draws: Draws) -> dict[str, Tensor]:
         wide = inputs.wide
-        noise = torch.randn(wide.shape, generator=generator).to(wide.device)
+        noise = draws.normal(*wide.shape[1:]).to(wide.device)
         times = self.scheduler.config.num_train_timesteps
-        t = torch.randint(0, times, (wide.shape[0],), generator=generator).to(wide.device)
+        t = draws.integers(times).to(wide.device)
         noisy = self.scheduler.add_noise(wide, noise, t)
         velocity = self.scheduler.get_velocity(wide, noise, t)
         return {"velocity": F.mse_loss(self.network(noisy, t, inputs.half).float(), velocity)}
 
     @torch.no_grad()
-    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
-        example = degraded(batch, self.config, generator)
+    def validate(self, batch: Batch, draws: Draws) -> Validation:
+        example = degraded(batch, self.config, draws)
         inputs = self._inputs(example)
-        noise = torch.randn(inputs.wide.shape, generator=generator).to(inputs.wide.device)
+        noise = draws.normal(*inputs.wide.shape[1:]).to(inputs.wide.device)
         made = restore(self.network, self.scheduler, inputs.half, noise, self.config.validation_steps) / inputs.gain
         rate = self.config.audio.sample_rate
         waves = {"input": example.low, "made": made, "merged": merge(example.low, made, example.cutoff_hz, rate)}

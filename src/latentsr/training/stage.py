@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from latentsr.config import AUDIO, AudioConfig, Config, ConfigError
 from latentsr.data.dataset import Batch, Corpus, DataConfig
 from latentsr.signal.bandwidth import estimate_cutoff_hz
-from latentsr.signal.degrade import DegradeConfig, Recipe, degrade, draw_recipes
+from latentsr.signal.degrade import Recipe, degrade
 from latentsr.signal.lowband import cut_sharply
+from latentsr.signal.recipes import DegradeConfig, draw_recipe
+from latentsr.training.draws import Draws
 
 
 class OptimizerConfig(Config):
@@ -65,7 +67,7 @@ class Degraded:
     low: Tensor  # (B, 1, T), cut sharply at the estimated cutoff
     cutoff_hz: Tensor  # (B,), as estimated from the degraded wave
     bandwidth_hz: Tensor  # (B,), where the content of the wide wave ends
-    recipes: list[Recipe]
+    recipes: list[Recipe]  # none where the data are pairs
 
 
 @dataclass
@@ -102,15 +104,15 @@ class Stage(nn.Module, ABC):
         return self.phases
 
     @abstractmethod
-    def prepare(self, batch: Batch, generator: torch.Generator) -> Any:
+    def prepare(self, batch: Batch, draws: Draws) -> Any:
         """Inputs of the step, computed once and handed to each phase."""
 
     @abstractmethod
-    def losses(self, phase: str, inputs: Any, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, phase: str, inputs: Any, step: int, draws: Draws) -> dict[str, Tensor]:
         """Losses of a phase by name; each name has a weight in the config."""
 
     @abstractmethod
-    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
+    def validate(self, batch: Batch, draws: Draws) -> Validation:
         """What to show of a fixed batch."""
 
     def finish(self, corpus: Corpus) -> None:
@@ -129,16 +131,20 @@ class Stage(nn.Module, ABC):
         return torch.stack([self.config.loss_weights[name] * value for name, value in losses.items()]).sum()
 
 
-def degraded(batch: Batch, config: StageConfig, generator: torch.Generator) -> Degraded:
-    """Degrade a batch by the recipe; the cutoff is what the estimator says, as at inference.
+def degraded(batch: Batch, config: StageConfig, draws: Draws) -> Degraded:
+    """Degrade a batch by drawn recipes; the cutoff is what the estimator says, as at inference.
 
-    Half of the examples are rounded to 16 bit first, so that dust above the cutoff tells nothing.
+    Half of the examples are rounded to 16 bit first, so that dust above the cutoff tells nothing. Pairs bring their
+    degraded half along: nothing is drawn for them.
     """
     rate = config.audio.sample_rate
     wide = batch.wide
-    recipes = draw_recipes(config.degrade, wide.shape[0], generator)
-    narrow = degrade(wide, recipes, rate)
-    rounded = torch.rand(wide.shape[0], generator=generator) < 0.5
+    if batch.low is None:
+        recipes = [draw_recipe(config.degrade, generator) for generator in draws.generators]
+        narrow = degrade(wide, recipes, rate)
+    else:
+        recipes, narrow = [], batch.low
+    rounded = draws.chosen(0.5)
     narrow = torch.where(rounded.to(wide.device)[:, None, None], round_to_16_bit(narrow), narrow)
     cutoff_hz = estimate_cutoff_hz(narrow, rate)
     return Degraded(wide, cut_sharply(narrow, cutoff_hz, rate), cutoff_hz, batch.bandwidth_hz, recipes)

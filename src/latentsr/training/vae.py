@@ -17,6 +17,7 @@ from latentsr.evaluation.metrics import lsd
 from latentsr.models.hifigan import load_vocoder, vocode
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.signal.mel import MelSpectrogram
+from latentsr.training.draws import Draws
 from latentsr.training.losses import kl_to_standard_normal
 from latentsr.training.stage import Stage, StageConfig, Validation, degraded
 
@@ -50,25 +51,23 @@ class VaeStage(Stage):
         return {"vae": self.vae}
 
     @torch.no_grad()
-    def prepare(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Log-mels (B, 1, L, M); the first examples are degraded ones."""
-        count = round(self.config.degraded_share * batch.wide.shape[0])
-        wave = batch.wide
-        if count:
-            part = Batch(wave[:count], batch.bandwidth_hz[:count], batch.kinds[:count], batch.clip[:count],
-                         batch.offset[:count])  # fmt: skip
-            wave = torch.cat([degraded(part, self.config, generator).low, wave[count:]])
+    def prepare(self, batch: Batch, draws: Draws) -> Tensor:
+        """Log-mels (B, 1, L, M); a share of them of degraded waves."""
+        chosen, wave = draws.chosen(self.config.degraded_share), batch.wide
+        if bool(chosen.any()):
+            wave = wave.clone()
+            wave[chosen] = degraded(batch.part(chosen), self.config, draws.part(chosen)).low
         return self.mel(wave)
 
-    def losses(self, phase: str, inputs: Tensor, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, phase: str, inputs: Tensor, step: int, draws: Draws) -> dict[str, Tensor]:
         posterior = self.vae.encode(inputs).latent_dist
         mean, log_variance = posterior.mean.float(), posterior.logvar.float()
-        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        noise = draws.normal(*mean.shape[1:]).to(mean.device)
         reconstruction = self.vae.decode(mean + noise * (0.5 * log_variance).exp()).sample.float()
         return {"mel": F.l1_loss(reconstruction, inputs), "kl": kl_to_standard_normal(mean, log_variance)}
 
     @torch.no_grad()
-    def validate(self, batch: Batch, generator: torch.Generator) -> Validation:
+    def validate(self, batch: Batch, draws: Draws) -> Validation:
         mel = self.mel(batch.wide)
         reconstruction = self.vae.decode(self.vae.encode(mel).latent_dist.mode()).sample
         result = Validation({"mel_l1": float(F.l1_loss(reconstruction, mel)), "mel_lsd": mel_lsd(mel, reconstruction)})
