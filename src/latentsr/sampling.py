@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+)
 from torch import Tensor
 
 Denoiser: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # (noisy latents, time step (B,)) -> velocity
@@ -18,7 +23,9 @@ ZERO_SNR: dict[str, Any] = {
     "timestep_spacing": "trailing",
     "rescale_betas_zero_snr": True,
 }
+# By what the network predicts: v on the cosine schedule, or the velocity of the straight path.
 SCHEDULERS: dict[str, type[SchedulerMixin]] = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+FLOW_SCHEDULERS: dict[str, type[SchedulerMixin]] = {"flow-euler": FlowMatchEulerDiscreteScheduler}
 
 NOISE_BLOCK = 64  # latent frames drawn with one generator
 
@@ -26,6 +33,59 @@ NOISE_BLOCK = 64  # latent frames drawn with one generator
 def training_scheduler() -> DDIMScheduler:
     """Cosine schedule (Nichol & Dhariwal 2021) rescaled to zero terminal SNR (Lin et al. 2024), v-prediction."""
     return DDIMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=False, set_alpha_to_one=True, **ZERO_SNR)
+
+
+def flow_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Euler steps along the straight path of rectified flow, times 0 (data) to 1000 (noise)."""
+    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=ZERO_SNR["num_train_timesteps"])
+
+
+class Objective(Protocol):
+    """A path from data to noise, and what the denoiser predicts on it."""
+
+    scheduler: SchedulerMixin  # how a trained network is sampled
+    schedulers: Mapping[str, type[SchedulerMixin]]  # that can follow the path
+
+    def times(self, share: Tensor) -> Tensor:
+        """What the network is told (B,) at a share (B,) of the way from data (0) to noise (1)."""
+
+    def diffuse(self, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Point of the path at the times (B,), and the network's target there; both as `x0` (B, ...)."""
+
+
+class Velocity:
+    """v-prediction (Salimans & Ho 2022): x_t = alpha x0 + sigma noise, v = alpha noise - sigma x0."""
+
+    schedulers: Mapping[str, type[SchedulerMixin]] = SCHEDULERS
+
+    def __init__(self) -> None:
+        self.scheduler = training_scheduler()
+
+    def times(self, share: Tensor) -> Tensor:
+        count = self.scheduler.config.num_train_timesteps
+        return (count * share).long().clamp(max=count - 1)
+
+    def diffuse(self, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scheduler.add_noise(x0, noise, t), self.scheduler.get_velocity(x0, noise, t)
+
+
+class Flow:
+    """Flow matching on straight paths (Lipman et al. 2023, Liu et al. 2023): x_t = (1 - t) x0 + t noise, v = dx/dt."""
+
+    schedulers: Mapping[str, type[SchedulerMixin]] = FLOW_SCHEDULERS
+
+    def __init__(self) -> None:
+        self.scheduler = flow_scheduler()
+
+    def times(self, share: Tensor) -> Tensor:
+        return share * self.scheduler.config.num_train_timesteps
+
+    def diffuse(self, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        share = (t / self.scheduler.config.num_train_timesteps).view(-1, *[1] * (x0.ndim - 1))
+        return (1 - share) * x0 + share * noise, noise - x0
+
+
+OBJECTIVES: dict[str, type[Objective]] = {"velocity": Velocity, "flow": Flow}
 
 
 def sample(
@@ -37,9 +97,11 @@ def sample(
 ) -> Tensor:
     """Run the scheduler from `noise` (B, Z, l, m) in `steps` evaluations of the denoiser."""
     set_steps(scheduler, steps, noise.device)
-    x = noise * scheduler.init_noise_sigma
+    # Those of flow matching know neither of the two scales.
+    x = noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    scaled = getattr(scheduler, "scale_model_input", lambda x, _: x)
     for t in scheduler.timesteps:
-        v = denoiser(scheduler.scale_model_input(x, t), t.expand(x.shape[0]))
+        v = denoiser(scaled(x, t), t.expand(x.shape[0]))
         x = scheduler.step(v, t, x).prev_sample
         if on_step is not None:
             on_step()
