@@ -24,10 +24,23 @@ def eval_command(
     ] = NONE,
     filter_name: Annotated[str, typer.Option("--filter", help="cheby1, ellip, butter or boxcar.")] = "cheby1",
     order: Annotated[int, typer.Option(help="Order of the filter.")] = 8,
-    noise: Annotated[str, typer.Option(help="Added after the filter: none, tone or white.")] = "none",
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="Separated by commas, a row each under every cutoff: none, tone, white, hum, clicks, crackle, "
+            "mixture, clipping; and without a cutoff: telephone, mp3-RATE, vorbis-RATE, opus-RATE, in kb/s."
+        ),
+    ] = NONE,
     noise_amplitude: Annotated[
-        float, typer.Option(help="Peak of the tone, standard deviation of the noise; 1 is full scale.")
-    ] = 0.02,
+        str | None,
+        typer.Option(
+            help="Standard deviation of white noise, peak of the others, fundamental of hum; 1 is full scale; LOW-HIGH "
+            "draws per clip. [default: tone, white and hum 0.02, clicks 0.2, crackle 0.05]"
+        ),
+    ] = None,
+    noise_snr_db: Annotated[
+        float | None, typer.Option(help="Instead: this far below the programme, under 0.8 x cutoff, dB.")
+    ] = None,
     heads: Annotated[
         str,
         typer.Option(
@@ -51,7 +64,10 @@ def eval_command(
     visqol: Annotated[bool, typer.Option(help="Score ViSQOL too, about 3 s a clip and row.")] = True,
     outputs: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=DIR: score another system's files, DIR/<cutoff or rate-RATE>/<path below REF_DIR>."),
+        typer.Option(
+            help="NAME=DIR: score another system's files, DIR/<cutoff, cutoff-noise, codec or rate-RATE>/<path below "
+            "REF_DIR>."
+        ),
     ] = None,
     write_inputs: Annotated[
         Path | None, typer.Option(help="Write the degraded inputs here, for another system to restore.")
@@ -74,6 +90,7 @@ def eval_command(
         "order": order,
         "noise": noise,
         "noise_amplitude": noise_amplitude,
+        "noise_snr_db": noise_snr_db,
         "seed": seed,
         "known_cutoff": known_cutoff,
         "limit": limit,
@@ -105,7 +122,7 @@ def eval_command(
             report.write_csv(csv, summary, described)
         if json is not None:
             report.write_json(json, summary, records, described)
-    typer.echo(report.format_table(summary, noisy=noise != "none"))
+    typer.echo(report.format_table(summary))
     typer.echo(report.format_conditions(described))
 
 

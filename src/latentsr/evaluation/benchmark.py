@@ -21,7 +21,8 @@ from torch import Tensor
 from latentsr.config import AUDIO
 from latentsr.data.manifest import read_manifest
 from latentsr.evaluation import metrics
-from latentsr.evaluation.conditions import Conditions, Input, Wave, lowpass
+from latentsr.evaluation.conditions import UNPROCESSED, Conditions, Input, lowpass
+from latentsr.evaluation.noises import KEPT_SHARE, Wave
 from latentsr.heads import HEADS
 from latentsr.signal.audio import output_length, read, resample, write
 from latentsr.signal.bandwidth import estimate_cutoff_hz
@@ -30,7 +31,8 @@ from latentsr.signal.degrade import Recipe, cutoff_3db_hz
 RATE = AUDIO.sample_rate
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
 MIN_SAMPLES = 2048  # one window of the distance
-KEPT_SHARE = 0.8  # of the cutoff: below it the output must be the input
+TONE_GONE_DB, TONE_LIKE_CLEAN_DB = -30.0, 3.0  # a tone is left where it is above both
+OF_NOISE = ("si_sdr_kept_db", "si_sdr_gain_db", "tone_db", "tone_vs_clean_db", "tone_left")
 LATENTS = "+latents"  # behind the name of a head that can do without them
 
 Restore = Callable[[Wave, int, float | None], tuple[Wave, float | None]]
@@ -62,7 +64,13 @@ class Case:
     given: Wave  # at the input's rate
     degraded: Wave  # the same at 48 kHz
     edge_hz: float  # where it is 3 dB down: the truth for cutoff estimates
-    recipe: Recipe | None = None  # of a low-pass
+    recipe: Recipe | None = None  # None at a lower rate
+
+    @property
+    def tone_hz(self) -> float | None:
+        """The frequency of the tone, where a tone is what was added."""
+        effects = () if self.recipe is None else self.recipe.effects
+        return effects[0].frequency_hz if [effect.name for effect in effects] == ["tone"] else None
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ def load_mono(path: Path) -> Wave:
 
 
 def load_cases(clip: Clip, conditions: Conditions) -> list[Case]:
-    """A clip under every cutoff and rate of the conditions."""
+    """A clip under every input of the conditions."""
     truth = load_mono(clip.path)
     if len(truth) < MIN_SAMPLES:
         raise EvaluationError(f"{clip.path} is shorter than {MIN_SAMPLES / RATE:.3f} s; remove it from the references")
@@ -133,7 +141,7 @@ def load_cases(clip: Clip, conditions: Conditions) -> list[Case]:
 
 def _case(clip: Clip, truth: Wave, bandwidth_hz: float, each: Input, conditions: Conditions) -> Case:
     if each.sample_rate == RATE:
-        recipe = conditions.recipe(clip.name, each.cutoff_hz)
+        recipe = conditions.recipe(clip.name, each, truth)
         low = conditions.degrade(truth, recipe)
         return Case(clip, truth, bandwidth_hz, each, low, low, cutoff_3db_hz(recipe, RATE), recipe)
     given = conditions.at_rate(truth, each.sample_rate)
@@ -151,7 +159,7 @@ def _with_length(wave: Wave, samples: int) -> Wave:
 
 def unprocessed() -> System:
     """The degraded input as it is, at 48 kHz: what every system has to beat."""
-    return System("unprocessed", lambda case: (case.degraded, None), timed=False)
+    return System(UNPROCESSED, lambda case: (case.degraded, None), timed=False)
 
 
 def restored(name: str, restore: Restore, known_cutoff: bool = False) -> System:
@@ -181,9 +189,9 @@ def ceiling(reconstruct: Callable[[Tensor], Tensor]) -> System:
 
 
 def outputs(name: str, folder: Path, clips: Sequence[Clip], conditions: Conditions) -> System:
-    """Another system's files, FOLDER/<cutoff, or rate-<rate>>/<clip's path> with any audio suffix.
+    """Another system's files, FOLDER/<the input's folder>/<clip's path> with any audio suffix.
 
-    Where there is a single cutoff or rate, the files may lie in FOLDER itself.
+    Where there is a single input, the files may lie in FOLDER itself.
     """
     wanted = conditions.inputs
     found = {
@@ -290,11 +298,11 @@ def run(
         systems: rows of the table.
         conditions: how the references are degraded.
         visqol: score ViSQOL too (3 s a clip); without it, or where the package is missing, the figure is None.
-        inputs_dir: if given, the degraded inputs are written there, for other systems: <cutoff>/<clip's path>.wav at
-            48 kHz, rate-<rate>/<clip's path>.wav at that rate.
+        inputs_dir: if given, the degraded inputs are written there, for other systems: <cutoff>/<clip's path>.wav,
+            <cutoff>-<noise>/..., <codec>-<kb/s>/... at 48 kHz, rate-<rate>/... at that rate.
 
     Returns:
-        Records with clip, group, system, cutoff_hz, input_rate_hz and the figures of `score`.
+        Records with clip, group, system, cutoff_hz, input_rate_hz, noise and the figures of `score`.
     """
     records = []
     for clip in clips:
@@ -325,6 +333,8 @@ def _record(case: Case, system: System, visqol: bool) -> dict[str, Any]:
     about = {
         "cutoff_hz": case.input.cutoff_hz,
         "input_rate_hz": case.input.sample_rate,
+        "noise": case.input.noise,
+        "input": case.input.label,
         "bandwidth_hz": case.bandwidth_hz,
         "recipe": None if case.recipe is None else case.recipe.to_dict(),
         "duration_s": len(case.truth) / RATE,
@@ -350,7 +360,15 @@ def score(case: Case, estimate: Wave, *, visqol: bool = True) -> dict[str, float
     figures["kept_error_db"] = metrics.kept_band_error_db(given, wave, kept)
     figures["si_sdr_db"] = metrics.si_sdr_db(truth, wave)
     figures["snr_db"] = metrics.snr_db(truth, wave)
-    numbers = {name: _finite(float(value[0])) for name, value in figures.items()}
+    if case.input.noise != "none":
+        figures["si_sdr_kept_db"] = metrics.si_sdr_db(truth, wave, kept)
+        figures["si_sdr_gain_db"] = figures["si_sdr_kept_db"] - metrics.si_sdr_db(truth, given, kept)
+    if case.tone_hz is not None:
+        figures["tone_db"] = metrics.tone_level_db(given, wave, case.tone_hz)
+        figures["tone_vs_clean_db"] = metrics.tone_level_db(truth, wave, case.tone_hz)
+        left = (figures["tone_db"] > TONE_GONE_DB) & (figures["tone_vs_clean_db"] > TONE_LIKE_CLEAN_DB)
+        figures["tone_left"] = left.double()
+    numbers = dict.fromkeys(OF_NOISE) | {name: _finite(float(value[0])) for name, value in figures.items()}
     return numbers | {"visqol": metrics.visqol(truth[0], wave[0]) if visqol else None}
 
 

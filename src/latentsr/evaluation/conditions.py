@@ -2,50 +2,76 @@
 
 from __future__ import annotations
 
+import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from scipy import signal
 
 from latentsr.config import AUDIO, Config
+from latentsr.evaluation import noises
+from latentsr.evaluation.noises import KEPT_SHARE, NOISES, Range, Wave
 from latentsr.signal.audio import LOWEST_RATE_HZ, resample
-from latentsr.signal.degrade import FAMILIES, PASS_RIPPLE_DB, STOP_BAND_DB, TAPS_PER_ORDER, Recipe
-from latentsr.signal.effects import EFFECTS, Effect, apply_effects
+from latentsr.signal.degrade import (
+    FAMILIES,
+    PASS_RIPPLE_DB,
+    RESAMPLER_TRANSITION,
+    STOP_BAND_DB,
+    TAPS_PER_ORDER,
+    Recipe,
+)
+from latentsr.signal.effects import apply_effects
 
-Wave = NDArray[np.float64]  # (T,), mono, at AUDIO.sample_rate
-
+UNPROCESSED = "unprocessed"  # the row of the input itself
+FILTERS = tuple(name for name in FAMILIES if name != "none")
 VERSIONS_OF = ("latentsr", "torch", "diffusers", "numpy", "scipy", "soxr", "visqol-python")
 
 
 @dataclass(frozen=True)
 class Input:
-    """One way in which the systems get a reference: low-passed at our rate, or at a lower rate."""
+    """One way in which the systems get a reference: low-passed at our rate, or at a lower rate, or through a codec."""
 
-    cutoff_hz: float  # the low-pass's design; for a lower rate `resampling_edge_hz`
+    cutoff_hz: float  # the low-pass's design; for a lower rate `resampling_edge_hz`; else where codec or telephone end
     sample_rate: int = AUDIO.sample_rate  # Hz
+    noise: str = "none"  # key of NOISES
 
     @property
     def folder(self) -> str:
         """Its files lie there, below the folder of another system."""
-        return f"{self.cutoff_hz:g}" if self.sample_rate == AUDIO.sample_rate else f"rate-{self.sample_rate}"
+        if self.sample_rate != AUDIO.sample_rate:
+            return f"rate-{self.sample_rate}"
+        return "-".join(self._parts)
+
+    @property
+    def label(self) -> str:
+        """How tables name it."""
+        if self.sample_rate != AUDIO.sample_rate:
+            return f"{self.sample_rate / 1000:g} kHz input"
+        return " ".join(self._parts)
+
+    @property
+    def _parts(self) -> list[str]:
+        if noises.ends_band(self.noise):
+            return [self.noise]
+        return [f"{self.cutoff_hz:g}", *([] if self.noise == "none" else [self.noise])]
 
 
 class Conditions(Config):
     """What is done to the references and asked of the systems."""
 
     cutoffs_hz: tuple[float, ...] = (4000.0, 8000.0)
-    rates_hz: tuple[int, ...] = Field((), validate_default=True)  # inputs at lower rates, beside the low-passed ones
+    rates_hz: tuple[int, ...] = ()  # inputs at lower rates, beside the low-passed ones
     filter: str = "cheby1"
     order: int = Field(8, ge=1, le=20)
-    noise: str = "none"  # added after the low-pass, over the full band
-    noise_amplitude: float = Field(0.02, gt=0, le=1)  # peak of a tone, standard deviation of white noise
+    noise: tuple[str, ...] = ("none",)  # names of NOISES: with each cutoff, but for those that end the band themselves
+    noise_amplitude: Range | None = None  # (low, high), drawn per clip; None: those of NOISES
+    noise_snr_db: float | None = Field(None, ge=-60, le=100)  # in the kept band, in place of an amplitude
     bits: Literal[16] | None = 16  # the degraded input is rounded as a 16-bit file would round it; None: not rounded
     seed: int = Field(0, ge=0)
     known_cutoff: bool = False  # systems are told where the low-pass is 3 dB down, instead of estimating it
@@ -62,46 +88,105 @@ class Conditions(Config):
 
     @field_validator("rates_hz")
     @classmethod
-    def _below_our_rate(cls, value: tuple[int, ...], info: Any) -> tuple[int, ...]:
-        if not value and info.data.get("cutoffs_hz") == ():
-            raise ValueError(f"nothing to score; name cutoffs between 0 and {AUDIO.sample_rate // 2} Hz, or rates")
+    def _below_our_rate(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not all(LOWEST_RATE_HZ <= hz < AUDIO.sample_rate for hz in value):
             raise ValueError(f"rates lie from {LOWEST_RATE_HZ} to {AUDIO.sample_rate - 1} Hz")
         if len(set(value)) < len(value):
             raise ValueError("a rate is named twice")
         return value
 
-    @field_validator("filter", "noise")
+    @field_validator("filter")
     @classmethod
-    def _known(cls, value: str, info: Any) -> str:
-        known = FAMILIES if info.field_name == "filter" else NOISES
-        if value not in known:
-            raise ValueError(f"known are {', '.join(known)}")
-        if info.field_name == "noise" and value != "none" and info.data.get("rates_hz"):
-            raise ValueError("noise is added to low-passed inputs only; score the rates in a run without it")
+    def _known_filter(cls, value: str) -> str:
+        if value not in FILTERS:
+            raise ValueError(f"known are {', '.join(FILTERS)}")
         return value
+
+    @field_validator("noise", mode="before")
+    @classmethod
+    def _as_names(cls, value: Any) -> Any:
+        return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("noise")
+    @classmethod
+    def _known_noises(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in value if name not in NOISES]:
+            raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(NOISES)}")
+        if len(set(value)) < len(value) or not value:
+            raise ValueError("name at least one noise, or none, and each once")
+        return value
+
+    @field_validator("noise_amplitude", mode="before")
+    @classmethod
+    def _as_range(cls, value: Any) -> Any:
+        """0.02 and '0.02' are a range of one value, '0.05-0.2' is one of two."""
+        words = re.split(r"(?<![eE])-", value) if isinstance(value, str) else value
+        if isinstance(words, int | float):
+            words = [words]
+        return [words[0], words[0]] if isinstance(words, list) and len(words) == 1 else words
+
+    @field_validator("noise_amplitude")
+    @classmethod
+    def _amplitudes(cls, value: Range | None) -> Range | None:
+        if value is not None and not 0 < value[0] <= value[1] <= 1:
+            raise ValueError("an amplitude, or a range low-high of them, lies above 0 and up to 1")
+        return value
+
+    @model_validator(mode="after")
+    def _make_sense_together(self) -> Conditions:
+        if not self.inputs:
+            raise ValueError(
+                f"nothing to score; name cutoffs between 0 and {AUDIO.sample_rate // 2} Hz, or rates, or codecs"
+            )
+        added = [name for name in self.noise if name != "none" and not noises.ends_band(name)]
+        if added and self.rates_hz:
+            raise ValueError("noise is added to low-passed inputs only; score the rates in a run without it")
+        if added and not self.cutoffs_hz:
+            raise ValueError(f"{', '.join(added)}: goes with a low-pass; name cutoffs, or leave it out")
+        if self.noise_amplitude is not None and not any(map(noises.takes_amplitude, self.noise)):
+            raise ValueError(f"noise_amplitude applies to {', '.join(noises.ADDED)}; name one of them, or leave it out")
+        if self.noise_snr_db is not None and not any(map(noises.takes_snr, self.noise)):
+            raise ValueError(f"noise_snr_db applies to {', '.join(noises.ADDED)}, mixture; name one, or leave it out")
+        if self.noise_snr_db is not None and self.noise_amplitude is not None:
+            raise ValueError("noise_snr_db sets the amplitude; leave noise_amplitude out")
+        return self
 
     @property
     def inputs(self) -> list[Input]:
-        """All that is scored of one reference: the cutoffs, then the rates."""
-        return [Input(hz) for hz in self.cutoffs_hz] + [Input(resampling_edge_hz(hz), hz) for hz in self.rates_hz]
+        """All that is scored of one reference: each cutoff with each noise, the rates, then what ends the band itself.
 
-    def recipe(self, clip_name: str, cutoff_hz: float) -> Recipe:
-        """The recipe of one clip: its noise depends on the seed and its name, not on its place in the list."""
+        A cutoff stands alone where no noise is named that goes with one.
+        """
+        with_cut = [name for name in self.noise if not noises.ends_band(name)] or ["none"]
+        return [
+            *(Input(hz, noise=name) for hz in self.cutoffs_hz for name in with_cut),
+            *(Input(resampling_edge_hz(hz), hz) for hz in self.rates_hz),
+            *(Input(noises.band_end_hz(name), noise=name) for name in self.noise if noises.ends_band(name)),
+        ]
+
+    def recipe(self, clip_name: str, given: Input, wave: Wave) -> Recipe:
+        """The recipe of one clip: its noise depends on the seed, its name and where asked its level, not its place."""
         rng = np.random.default_rng([self.seed, zlib.crc32(clip_name.encode())])
-        values: dict[str, Any] = {"family": self.filter, "order": self.order, "cutoff_hz": cutoff_hz}
-        if self.noise != "none":
-            values |= {"noise": self.noise, "amplitude": self.noise_amplitude, "seed": int(rng.integers(2**31))}
-        if self.noise == "tone":
-            values |= {"frequency_hz": float(rng.uniform(100, 15_000)), "phase": float(rng.uniform(0, 2 * np.pi))}
-        return Recipe(**values)
+        kept_hz, by_level = (
+            KEPT_SHARE * given.cutoff_hz,
+            self.noise_snr_db is not None and noises.takes_snr(given.noise),
+        )
+        low_hz, high_hz = noises.TONE_HZ
+        tone_hz = (min(low_hz, 0.5 * kept_hz), min(high_hz, kept_hz)) if by_level else noises.TONE_HZ
+        effects = noises.draw(given.noise, self.noise_amplitude, tone_hz, rng)
+        if noises.ends_band(given.noise):
+            return Recipe("none", 1, AUDIO.sample_rate / 2, effects)
+        recipe = Recipe(self.filter, self.order, given.cutoff_hz, effects)
+        if self.noise_snr_db is not None and by_level:
+            programme = lowpass(wave, recipe)
+            return replace(recipe, effects=noises.at_snr(effects, programme, kept_hz, self.noise_snr_db))
+        return recipe
 
     def degrade(self, wave: Wave, recipe: Recipe) -> Wave:
-        """Low-pass with scipy, apart from the code that training uses; add noise; round. (T,) -> (T,)"""
-        low = np.ascontiguousarray(lowpass(wave, recipe))
-        if recipe.noise != "none":
-            low = add_noise(torch.from_numpy(low)[None, None], [recipe], AUDIO.sample_rate)[0, 0].numpy()
-        return self._rounded(low)
+        """Low-pass with scipy, apart from the code that training uses; the effects before and after; round. (T,)"""
+        before = apply_effects(_tensor(wave), recipe.effects, AUDIO.sample_rate, before_lowpass=True)
+        low = _tensor(lowpass(before.numpy(), recipe))
+        return self._rounded(apply_effects(low, recipe.effects, AUDIO.sample_rate, before_lowpass=False).numpy())
 
     def at_rate(self, wave: Wave, rate: int) -> Wave:
         """Resample with soxr VHQ; round. (T,) at our rate -> (T x rate / ours,)"""
@@ -109,6 +194,10 @@ class Conditions(Config):
 
     def _rounded(self, wave: Wave) -> Wave:
         return wave if self.bits is None else round_to_16_bit(wave)
+
+
+def _tensor(wave: Wave) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float64))
 
 
 def lowpass(wave: Wave, recipe: Recipe, sample_rate: int = AUDIO.sample_rate) -> Wave:
@@ -124,6 +213,15 @@ def lowpass(wave: Wave, recipe: Recipe, sample_rate: int = AUDIO.sample_rate) ->
         case "boxcar":
             taps = signal.firwin(TAPS_PER_ORDER * recipe.order + 1, recipe.cutoff_hz, window="boxcar", fs=sample_rate)
             return signal.oaconvolve(signal.oaconvolve(wave, taps, mode="same"), taps, mode="same")
+        case "resampler":
+            edge_samples = min(len(wave) - 1, sample_rate // 10)
+            longer = np.pad(wave, edge_samples, mode="reflect", reflect_type="odd")
+            share = np.fft.rfftfreq(len(longer), 1 / sample_rate) / recipe.cutoff_hz
+            place = np.clip(1 + (share - 1) * recipe.order / RESAMPLER_TRANSITION, 0, 1)
+            filtered = np.fft.irfft(np.fft.rfft(longer) * np.cos(np.pi / 2 * place) ** 2, len(longer))
+            return filtered[edge_samples : edge_samples + len(wave)]
+        case "none":
+            return wave
     raise ValueError(f"the benchmark has no filter {recipe.family!r}")
 
 
@@ -149,8 +247,15 @@ def describe_filter(conditions: Conditions) -> str:
         "ellip": f"elliptic, {PASS_RIPPLE_DB}/{STOP_BAND_DB:g} dB, sosfiltfilt",
         "butter": "Butterworth, sosfiltfilt",
         "boxcar": f"ideal low-pass cut by a rectangular window of {TAPS_PER_ORDER * conditions.order + 1} taps, twice",
+        "resampler": f"windowed sinc, flat up to {1 - RESAMPLER_TRANSITION / conditions.order:.2f} of the cutoff",
     }
     return f"{details.get(conditions.filter, conditions.filter)}, order {conditions.order}"
+
+
+def noises_in_words(conditions: Conditions) -> str | None:
+    """The noises and how much of each, for reports; None without any."""
+    asked = conditions.noise_amplitude, conditions.noise_snr_db
+    return ", ".join(noises.in_words(name, *asked) for name in conditions.noise if name != "none") or None
 
 
 def versions() -> dict[str, str | None]:

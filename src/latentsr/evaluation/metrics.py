@@ -22,6 +22,7 @@ Edge = float | Tensor  # Hz; one for the batch, or (B,)
 
 POWER_FLOOR = 1e-8  # of |STFT|^2: below the dust of 16-bit rounding (6e-8 under a Hann window of 2048)
 LIMIT_DB = 200.0  # an exact match gives this much, not infinity
+TONE_WINDOW = 16_384  # samples: bins of 2.9 Hz at 48 kHz
 VISQOL_RATE = 48_000
 VISQOL_MIN_SECONDS = 1.0  # below it the port finds no patch to compare
 
@@ -181,12 +182,40 @@ def snr_db(reference: Tensor, estimate: Tensor) -> Tensor:
     return _ratio_db(reference.square().sum(-1), (estimate - reference).square().sum(-1))
 
 
-def si_sdr_db(reference: Tensor, estimate: Tensor) -> Tensor:
-    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, eq. 3), no mean removed. Two (B, T) -> (B,)"""
+def si_sdr_db(
+    reference: Tensor, estimate: Tensor, high_hz: float | None = None, sample_rate: int = AUDIO.sample_rate
+) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019, eq. 3), no mean removed. Two (B, T) -> (B,)
+
+    With `high_hz`, that of both waves cut there without a skirt: of the band that was given.
+    """
     reference, estimate = _same_shape(reference, estimate)
+    if high_hz is not None:
+        reference, estimate = (_below(x, high_hz, sample_rate) for x in (reference, estimate))
     scale = (reference * estimate).sum(-1, keepdim=True) / reference.square().sum(-1, keepdim=True)
     target = scale * reference
     return _ratio_db(target.square().sum(-1), (estimate - target).square().sum(-1))
+
+
+def _below(wave: Tensor, high_hz: float, sample_rate: int) -> Tensor:
+    """The whole wave's spectrum up to `high_hz`, and nothing above. (B, T) -> (B, T)"""
+    spectrum = torch.fft.rfft(wave)
+    freqs_hz = torch.fft.rfftfreq(wave.shape[-1], 1 / sample_rate, dtype=torch.float64, device=wave.device)
+    return torch.fft.irfft(torch.where(freqs_hz <= high_hz, spectrum, 0), n=wave.shape[-1])
+
+
+def tone_level_db(source: Tensor, estimate: Tensor, tone_hz: float, sample_rate: int = AUDIO.sample_rate) -> Tensor:
+    """Level of the estimate at one frequency against the source's there, dB. Two (B, T) -> (B,)
+
+    Power of the bin nearest to it and of its two neighbours, in windows of a third of a second, mean over time. The
+    floor is the dust of 16-bit rounding, so that silence against silence is 0.
+    """
+    waves = _same_shape(source, estimate)
+    centre = min(round(tone_hz * TONE_WINDOW / sample_rate), TONE_WINDOW // 2)
+    bins = slice(max(centre - 1, 0), centre + 2)
+    levels = [_stft(x, TONE_WINDOW, TONE_WINDOW // 4, centred=True)[:, bins].square().sum(1).mean(-1) for x in waves]
+    floor = 3 * POWER_FLOOR * TONE_WINDOW / 2048
+    return _ratio_db(levels[1].clamp_min(floor), levels[0].clamp_min(floor))
 
 
 # --- ViSQOL, through the optional package visqol-python --------------------------------------------------------------

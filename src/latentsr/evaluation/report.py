@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from latentsr.config import AUDIO
-from latentsr.evaluation.conditions import Conditions, describe_filter, versions
+from latentsr.evaluation.conditions import UNPROCESSED, Conditions, describe_filter, noises_in_words, versions
 
 Record = dict[str, Any]
 Values = Sequence[float]
+Given = tuple[Any, ...]  # the values of INPUT
+
+INPUT = ("cutoff_hz", "input_rate_hz", "noise", "input")  # fields of a record that say what systems were given
 
 MISS_PERCENT = 10.0  # a cutoff estimate further off than this is a miss
 RANGE_DB = 100.0  # of spectrogram colours
@@ -48,9 +50,12 @@ class Column:
     digits: int
     pool: Callable[[Values], float] = statistics.fmean
     source: str = ""  # key of the records; the same as `key` unless given
-    noisy_only: bool = False  # printed only where noise was added
+    pooled: bool = True  # False: made of other rows
+    noisy_only: bool = False  # printed only where noise was added, and it is defined
 
     def of(self, records: Iterable[Record]) -> float | None:
+        if not self.pooled:
+            return None
         values = [record[self.source or self.key] for record in records]
         known = [value for value in values if value is not None]
         return self.pool(known) if known else None
@@ -62,6 +67,7 @@ COLUMNS = (
     Column("ssr_eval", "ssr_eval", 2),
     Column("ssr_eval_full", "(full)", 2),
     Column("lsd_hf", "LSD-HF", 2),
+    Column("lsd_hf_change_percent", "HF %", 0, pooled=False),
     Column("lsd_lf", "LSD-LF", 2),
     Column("hf_energy_db", "HF dB", 1, statistics.median),
     Column("hf_spread", "HF spread", 2, statistics.median),
@@ -69,6 +75,11 @@ COLUMNS = (
     Column("kept_error_db", "kept dB", 1, max),
     Column("si_sdr_db", "SI-SDR dB", 1, noisy_only=True),
     Column("snr_db", "SNR dB", 1, noisy_only=True),
+    Column("si_sdr_kept_db", "kept SI-SDR", 1, noisy_only=True),
+    Column("si_sdr_gain_db", "gain dB", 1, noisy_only=True),
+    Column("tone_db", "tone dB", 1, noisy_only=True),
+    Column("tone_vs_clean_db", "vs clean dB", 1, noisy_only=True),
+    Column("tone_left", "left", 0, sum, noisy_only=True),
     Column("visqol", "ViSQOL", 2),
     Column("cutoff_error_percent", "cutoff err %", 1, _median_size),
     Column("cutoff_misses", "misses", 0, _misses, source="cutoff_error_percent"),
@@ -76,18 +87,21 @@ COLUMNS = (
 
 
 def summarise(records: Iterable[Record]) -> list[Record]:
-    """One row per cutoff or rate, group and system, in the order of their first record at each level."""
-    cells: dict[tuple[tuple[float, int], str, str], list[Record]] = {}
+    """One row per input (cutoff, rate, noise), group and system, in the order of their first record at each level."""
+    cells: dict[tuple[Given, str, str], list[Record]] = {}
     for record in records:
-        given = record["cutoff_hz"], record["input_rate_hz"]
+        given = tuple(record[key] for key in INPUT)
         cells.setdefault((given, record["group"], record["system"]), []).append(record)
     orders: list[list[Any]] = [list(dict.fromkeys(key[level] for key in cells)) for level in range(3)]
     ordered = sorted(cells, key=lambda key: [order.index(part) for order, part in zip(orders, key, strict=True)])
-    return [_summary_row(*key, cells[key]) for key in ordered]
+    rows = {key: _summary_row(*key, cells[key]) for key in ordered}
+    for (given, group, _), row in rows.items():
+        row["lsd_hf_change_percent"] = _change_percent(rows.get((given, group, UNPROCESSED)), row)
+    return list(rows.values())
 
 
-def _summary_row(given: tuple[float, int], group: str, system: str, records: list[Record]) -> Record:
-    row: Record = {"cutoff_hz": given[0], "input_rate_hz": given[1], "group": group, "system": system}
+def _summary_row(given: Given, group: str, system: str, records: list[Record]) -> Record:
+    row: Record = dict(zip(INPUT, given, strict=True)) | {"group": group, "system": system}
     row["clips"] = len(records)
     row |= {column.key: column.of(records) for column in COLUMNS}
     seconds = [record["seconds"] for record in records]
@@ -96,13 +110,23 @@ def _summary_row(given: tuple[float, int], group: str, system: str, records: lis
     return row
 
 
-def format_table(summary: Sequence[Record], noisy: bool = False) -> str:
+def _change_percent(unprocessed: Record | None, row: Record) -> float | None:
+    """By how much a row's LSD-HF differs from the input's: None for the input itself, and where it has none."""
+    if unprocessed is None or unprocessed is row or not unprocessed["lsd_hf"] or row["lsd_hf"] is None:
+        return None
+    return float(100 * (row["lsd_hf"] / unprocessed["lsd_hf"] - 1))
+
+
+def format_table(summary: Sequence[Record]) -> str:
     """The summary as an aligned Markdown table; what is not defined or not installed is n/a."""
-    columns = [column for column in COLUMNS if noisy or not column.noisy_only]
+    noisy = [row for row in summary if row["noise"] != "none"]
+    columns = [
+        column for column in COLUMNS if not column.noisy_only or any(row[column.key] is not None for row in noisy)
+    ]
     lines = [["cutoff", "group", "system", "clips", *(column.heading for column in columns), "s/s"]]
     for row in summary:
         figures = [_text(row[column.key], column.digits) for column in columns]
-        about = [_input(row), row["group"], row["system"], str(row["clips"])]
+        about = [row["input"], row["group"], row["system"], str(row["clips"])]
         lines.append([*about, *figures, _text(row["seconds_per_second"], 3)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     left = {1, 2}  # group and system; figures stand on the right
@@ -114,11 +138,6 @@ def format_table(summary: Sequence[Record], noisy: bool = False) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])
 
 
-def _input(row: Record) -> str:
-    rate = row["input_rate_hz"]
-    return f"{row['cutoff_hz']:g}" if rate == AUDIO.sample_rate else f"{rate / 1000:g} kHz input"
-
-
 def _text(value: float | None, digits: int) -> str:
     return "n/a" if value is None else f"{value:.{digits}f}"
 
@@ -128,6 +147,7 @@ def describe(conditions: Conditions, more: Mapping[str, Any]) -> Record:
     return {
         **conditions.model_dump(mode="json"),
         "operator": describe_filter(conditions) if conditions.cutoffs_hz else None,
+        "noises": noises_in_words(conditions),
         "resampler": "soxr VHQ" if conditions.rates_hz else None,
         "channels": "mean",
         "scored_hz": "0 to the reference's own bandwidth; '(full)' to 24000",
