@@ -7,9 +7,11 @@ import torch
 
 from latentsr.signal.audio import read
 from latentsr.signal.bandwidth import CutoffEstimator, estimate_cutoff_hz
-from latentsr.signal.degrade import FAMILIES, Recipe, cutoff_3db_hz, degrade
+from latentsr.signal.degrade import Recipe, cutoff_3db_hz, degrade
+from latentsr.signal.effects import Effect
 
 RATE = 48_000
+FAMILIES = ("boxcar", "butter", "cheby1", "ellip", "resampler")
 
 
 @lru_cache(maxsize=4)
@@ -38,24 +40,25 @@ def relative_errors(recipe: Recipe, wave: torch.Tensor | None = None) -> torch.T
 
 
 @pytest.mark.parametrize("cutoff_hz", [4_000.0, 8_000.0])
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_steep_cut_is_found_within_3_percent(family, cutoff_hz):
     assert relative_errors(Recipe(family, 8, cutoff_hz)).max() < 0.03
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_gentle_cut_is_found_within_10_percent_by_the_median(family):
     assert relative_errors(Recipe(family, 3, 4_000.0)).median() < 0.10
 
 
 def test_white_noise_is_not_programme():
-    assert relative_errors(Recipe("cheby1", 8, 4_000.0, "white", amplitude=0.003, seed=1)).max() < 0.10
+    white = Effect("white", 0.003, seed=1)
+    assert relative_errors(Recipe("cheby1", 8, 4_000.0, (white,))).max() < 0.10
 
 
 @pytest.mark.parametrize("frequency_hz", [500.0, 4_200.0, 14_000.0])
 def test_tone_is_not_programme(frequency_hz):
-    tone = Recipe("cheby1", 8, 4_000.0, "tone", amplitude=0.2, frequency_hz=frequency_hz)
-    assert relative_errors(tone).max() < 0.05
+    tone = Effect("tone", 0.2, frequency_hz=frequency_hz)
+    assert relative_errors(Recipe("cheby1", 8, 4_000.0, (tone,))).max() < 0.05
 
 
 def test_hole_below_the_cutoff_is_not_the_cutoff():
@@ -86,8 +89,8 @@ def test_short_waves_get_an_answer(samples):
 
 def test_answer_does_not_depend_on_the_batch():
     recipes = [Recipe(family, 6, 5_000.0) for family in FAMILIES]
-    waves = degrade(programme(), recipes, RATE)
-    alone = torch.cat([estimate_cutoff_hz(waves[i : i + 1], RATE) for i in range(4)])
+    waves = degrade(programme(len(FAMILIES)), recipes, RATE)
+    alone = torch.cat([estimate_cutoff_hz(waves[i : i + 1], RATE) for i in range(len(FAMILIES))])
     assert torch.allclose(estimate_cutoff_hz(waves, RATE), alone, rtol=1e-3)
 
 

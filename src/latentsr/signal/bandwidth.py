@@ -135,8 +135,8 @@ class CutoffEstimator:
 
     def _add(self, samples: Tensor) -> None:
         window = _blackman_harris(self.frame, samples.device)
-        frames = samples.unfold(-1, self.frame, self.frame // 2) * window
-        power = torch.fft.rfft(frames).abs().square()  # (B, L, F); white noise of variance v has power v
+        spectra = torch.fft.rfft(samples.unfold(-1, self.frame, self.frame // 2) * window)
+        power = spectra.real.square().addcmul_(spectra.imag, spectra.imag)  # (B, L, F); white noise of variance v: v
         self._power = power.sum(1) + (0 if self._power is None else self._power)
         self._squared = power.square().sum(1) + (0 if self._squared is None else self._squared)
         self._frames += power.shape[1]
@@ -168,9 +168,10 @@ class _Templates:
     first_bin: int
     last_bin: int
     to_bands: Tensor  # (F, K) means over bands of 1/24 octave
-    gain_db: Tensor  # (N, K), in ascending order of cutoff
+    gain_db: Tensor  # (K, N), in ascending order of cutoff
     cutoff_hz: Tensor  # (N,) -3 dB points
-    coarse: Tensor  # (M,) indices
+    coarse_gain_db: Tensor  # (K, M + 2), of a coarse grid of them; the last two cut nothing
+    coarse_hz: Tensor  # (M,)
 
 
 @lru_cache(maxsize=8)
@@ -191,14 +192,16 @@ def _templates(sample_rate: int, frame: int, device: torch.device) -> _Templates
     gain_db = 20 * np.log10(np.maximum(np.concatenate(gains), LOWEST_GAIN)).reshape(-1, bands, 4).mean(-1)
     cutoff_hz = np.concatenate(ends_hz)
     rank = np.argsort(cutoff_hz, kind="stable")
+    rough = rank[np.concatenate(coarse)[rank]]
     return _Templates(
         half_rate=half_rate,
         first_bin=round(LOWEST_BAND_HZ / bin_hz),
         last_bin=int(TOP * half_rate / bin_hz),
         to_bands=torch.from_numpy(_band_means(frame // 2 + 1, bin_hz, edges_hz)).float().to(device),
-        gain_db=torch.from_numpy(gain_db[rank]).float().to(device),
+        gain_db=torch.from_numpy(gain_db[rank].T.copy()).float().to(device),
         cutoff_hz=torch.from_numpy(cutoff_hz[rank]).float().to(device),
-        coarse=torch.from_numpy(np.flatnonzero(np.concatenate(coarse)[rank])).to(device),
+        coarse_gain_db=torch.from_numpy(np.pad(gain_db[rough].T, ((0, 0), (0, 2)))).float().to(device),
+        coarse_hz=torch.from_numpy(cutoff_hz[rough]).float().to(device),
     )
 
 
@@ -233,18 +236,18 @@ def _cutoff_hz(level_db: Tensor, bank: _Templates) -> Tensor:
     """(B, F) long-term spectrum -> (B,) Hz"""
     floor_db = _floor_db(level_db[:, bank.first_bin : bank.last_bin])
     bands_db = torch.maximum(level_db @ bank.to_bands, floor_db[:, None])  # (B, K)
-    coarse_hz = bank.cutoff_hz[bank.coarse]
-    likelihood = _log_likelihood(bands_db, floor_db[:, None], bank.gain_db[bank.coarse].expand(len(bands_db), -1, -1))
-    rough_hz = _median_hz(likelihood, coarse_hz.expand(len(bands_db), -1))
+    count = len(bank.coarse_hz)
     # Nothing cut: the programme goes on to the top, above the floor, or above one that is never seen.
-    either_db = torch.stack([floor_db, floor_db - UNSEEN_DB], dim=-1)
-    uncut = _log_likelihood(bands_db, either_db, torch.zeros_like(bands_db)[:, None].expand(-1, 2, -1))
-    odds = uncut.logsumexp(-1) - math.log(2) - likelihood.logsumexp(-1) + math.log(len(coarse_hz)) + FULL_BAND_ODDS
+    floors_db = floor_db[:, None].repeat(1, count + 2)
+    floors_db[:, -1] -= UNSEEN_DB
+    likelihood, uncut = _log_likelihood(bands_db, floors_db, bank.coarse_gain_db[:, None]).split([count, 2], dim=1)
+    rough_hz = _median_hz(likelihood, bank.coarse_hz.expand(len(bands_db), -1))
+    odds = uncut.logsumexp(-1) - math.log(2) - likelihood.logsumexp(-1) + math.log(count) + FULL_BAND_ODDS
     fine = min(FINE_COUNT, len(bank.cutoff_hz))
-    start = torch.searchsorted(bank.cutoff_hz, rough_hz) - fine // 2
-    near = start.clamp(0, len(bank.cutoff_hz) - fine)[:, None] + torch.arange(fine, device=start.device)
-    likelihood = _log_likelihood(bands_db, floor_db[:, None], bank.gain_db[near])
-    hz = _median_hz(likelihood, bank.cutoff_hz[near])
+    start = (torch.searchsorted(bank.cutoff_hz, rough_hz) - fine // 2).clamp(0, len(bank.cutoff_hz) - fine)
+    near_db = bank.gain_db.unfold(1, fine, 1)[:, start]  # (K, B, fine)
+    likelihood = _log_likelihood(bands_db, floor_db[:, None], near_db)
+    hz = _median_hz(likelihood, bank.cutoff_hz.unfold(0, fine, 1)[start])
     heard = bands_db.amax(-1) > floor_db + HEARD_DB
     return torch.where(heard & (odds < 0) & (hz < FULL_BAND * bank.half_rate), hz, bank.half_rate)
 
@@ -269,29 +272,38 @@ def _log_likelihood(bands_db: Tensor, floor_db: Tensor, gain_db: Tensor) -> Tens
 
     The state is the programme's level before the low-pass, a random walk with a slope. The low-pass lowers it, the
     floor adds to it: `expected = log(exp(state + gain) + exp(floor))`. Student's t makes it robust (West 1981).
+    Levels are counted in nepers of power above the floor, and the slope is moved from the state into the gain: each
+    operation here is paid for once per band.
 
     Args:
         bands_db: (B, K) level of each band.
         floor_db: (B, N) or (B, 1) noise floor.
-        gain_db: (B, N, K) candidates.
+        gain_db: (K, B, N) or (K, 1, N) candidates.
 
     Returns:
         (B, N) log-likelihood up to a constant.
     """
-    floor = (floor_db / DB).expand(gain_db.shape[:2])
-    state = bands_db[:, :1].expand_as(floor)
-    variance = torch.full_like(state, START_DB2)
-    total = torch.zeros_like(state)
-    for band, gain in zip(bands_db.unbind(1), gain_db.unbind(2), strict=True):
-        passed = (state + gain) / DB
-        expected = torch.logaddexp(passed, floor)
-        slope = torch.exp(passed - expected)  # share of the programme in what is expected
-        spread = slope.square() * (variance + GRAIN_DB2) + FLOOR_DB2
-        error = band[:, None] - DB * expected
-        surprise = error.square() / spread
-        total = total - 0.5 * torch.log(spread) - (TAIL + 1) / 2 * torch.log1p(surprise / TAIL)
-        trust = ((TAIL + 1) / (TAIL + surprise)).clamp_max(1)
-        kalman_gain = trust * variance * slope / spread
-        state = state + kalman_gain * error + SLOPE_DB
-        variance = variance * (1 - kalman_gain * slope) + DRIFT_DB2
-    return total
+    bands = (bands_db.T[..., None] - floor_db) / DB  # (K, B, N) or (K, B, 1)
+    losses = torch.arange(len(bands), device=bands.device)[:, None, None] * (-SLOPE_DB / DB) - gain_db / DB
+    state = -bands[0].expand(-1, gain_db.shape[-1])  # negative, so that its sigmoid is the floor's share
+    # Constants as large as the state: a number beside a tensor costs as much as three operations on it.
+    one, drift, floor_variance, variance, doubt = (
+        torch.full_like(state, value, memory_format=torch.contiguous_format)
+        for value in (1, DRIFT_DB2 / DB**2, FLOOR_DB2 / DB**2, START_DB2 / DB**2, 1 / (TAIL + 1))
+    )
+    spreads, scales = (bands.new_empty(len(bands), *state.shape) for _ in range(2))
+    for band, loss, spread, scale in zip(
+        bands.unbind(), losses.unbind(), spreads.unbind(), scales.unbind(), strict=True
+    ):
+        floor_share = torch.sigmoid(state + loss)
+        slope = one - floor_share  # share of the programme in what is expected
+        error = floor_share.log_().add_(band)
+        moved = slope * variance
+        torch.addcmul(floor_variance, slope, slope, value=GRAIN_DB2 / DB**2, out=spread)
+        spread.addcmul_(slope, moved)
+        # Trust min(1, 5 / (4 + error^2 / spread)): an odd band moves the state little.
+        torch.lerp(spread, error.square(), doubt, out=scale)
+        kalman_gain = moved / torch.maximum(scale, spread)
+        state = torch.addcmul(state, kalman_gain, error, value=-1)
+        variance.addcmul_(kalman_gain, moved, value=-1).add_(drift)
+    return (TAIL / 2 * spreads.log_() - (TAIL + 1) / 2 * scales.log_()).sum(0)
