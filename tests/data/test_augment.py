@@ -75,7 +75,7 @@ def test_tilt_is_smooth_and_within_its_limit(rng):
     wave = noise(480_000)
     changes = []
     for _ in range(10):
-        gain = np.abs(np.fft.rfft(augment.tilt(wave, ALWAYS, rng))) / np.abs(np.fft.rfft(wave))
+        gain = np.abs(np.fft.rfft(augment.equalise(wave, ALWAYS, rng))) / np.abs(np.fft.rfft(wave))
         changes.append(
             [20 * np.log10(np.mean(gain[(hz >= a) & (hz < b)])) for a, b in zip(edges, edges[1:], strict=False)]
         )
@@ -89,7 +89,7 @@ def test_tilt_keeps_timing_and_length(rng):
     click = np.zeros(4801, dtype=np.float32)
     click[2000] = 1
     for _ in range(10):
-        out = augment.tilt(click, ALWAYS, rng)
+        out = augment.equalise(click, ALWAYS, rng)
         assert len(out) == 4801 and out.dtype == np.float32
         assert np.argmax(np.abs(out)) == 2000
 
@@ -109,3 +109,47 @@ def test_level_is_in_range_and_boost_is_limited(rng):
 def test_numbers_that_make_no_sense_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         build(AugmentConfig, values)
+
+
+def test_a_room_keeps_time_and_energy(rng):
+    """The direct sound comes first and at once; the energy stays; what follows dies away."""
+    for _ in range(20):
+        response = augment.draw_room(ALWAYS, rng)
+        assert np.sum(response**2) == pytest.approx(1, abs=1e-4)
+        assert np.argmax(np.abs(response)) == 0 and response[0] >= 0.5**0.5 - 1e-6
+        assert np.sum(response[len(response) // 2 :] ** 2) < 0.05
+    roomy = AugmentConfig(tilt=0, room=1)
+    levels_db = [
+        20 * np.log10(augment.rms(augment.equalise(noise(), roomy, rng)) / augment.rms(noise())) for _ in range(20)
+    ]
+    assert np.abs(levels_db).max() < 1
+    click = np.eye(1, 4801, 100, dtype=np.float32)[0]
+    out = augment.equalise(click, roomy, rng)
+    assert len(out) == 4801 and out.dtype == np.float32
+    assert np.abs(out[:100]).max() < 1e-5 and np.argmax(np.abs(out)) == 100
+
+
+def test_a_shelf_turns_within_its_limit(rng):
+    """Flat far below its corner, and 12 dB at most, on one side, far above it."""
+    shelved = AugmentConfig(tilt=0, shelf=1)
+    gains_db = []
+    for _ in range(50):
+        gain = np.abs(np.fft.rfft(augment.equalise(noise(), shelved, rng))) / np.abs(np.fft.rfft(noise()))
+        gains_db.append(20 * np.log10([np.median(gain[10:30]), np.median(gain[20_000:])]))
+    low_db, high_db = np.array(gains_db).T
+    assert np.abs(low_db).max() < 0.5
+    assert np.abs(high_db).max() < 12.1 and high_db.std() > 4
+
+
+def test_all_waves_of_an_example_are_treated_alike(rng):
+    """Two waves, the second a third of the first, stay so."""
+    config = AugmentConfig(tilt=1, shelf=1, room=1)
+    waves = np.stack([noise(), noise() / 3])
+    for change in (
+        lambda w: augment.change_speed(w, 1.07),
+        lambda w: augment.mix(w, w[:, ::-1], config, rng),
+        lambda w: augment.equalise(w, config, rng),
+        lambda w: augment.set_level(w, config, rng),
+    ):
+        first, second = change(waves)
+        assert first.dtype == np.float32 and np.abs(first - 3 * second).max() < 1e-5 * np.abs(first).max()

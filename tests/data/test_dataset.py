@@ -9,9 +9,10 @@ import soundfile
 import torch
 
 from latentsr.data.augment import AugmentConfig
-from latentsr.data.dataset import Corpus, DataConfig, split_recordings
+from latentsr.data.dataset import Corpus, DataConfig
 from latentsr.data.decode import Recording
 from latentsr.data.manifest import Clip, DataError
+from latentsr.data.sources import split_recordings
 
 SAMPLES = 12_000
 PLAIN = AugmentConfig(speed=0, polarity=0, mix=0, tilt=0, gain=0)

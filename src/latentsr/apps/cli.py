@@ -35,6 +35,7 @@ app = typer.Typer(
 
 # Commands that live elsewhere and are imported when they are called: name -> (module, function, help).
 LAZY = {
+    "shard": ("latentsr.apps.shard", "shard_command", "Pack recordings into WebDataset shards to train from."),
     "convert": ("latentsr.apps.convert", "convert_command", "Make a model folder of an official AudioSR checkpoint."),
     "spectrogram": ("latentsr.apps.evaluate", "spectrogram_command", "Draw recordings before and after."),
     "eval": ("latentsr.apps.evaluate", "eval_command", "Cut wide-band recordings, restore them, and score the result."),

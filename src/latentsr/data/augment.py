@@ -1,4 +1,8 @@
-"""Augmentations: each a small function of one wave (T,) at 48 kHz and a random generator."""
+"""Augmentations: each a small function of waves (..., T) at 48 kHz and a random generator.
+
+The first of the waves is the wide-band one, and levels are measured on it. Where a degraded partner goes along, all is
+done to it alike: every augmentation is linear, so that what was done to the one to get the other stays done.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,9 @@ from latentsr.config import AUDIO, Config
 from latentsr.data.decode import resampled_edge_hz
 
 KNOTS, LOWEST_KNOT_HZ = 6, 50.0  # of the random equaliser; the last one is at 24 kHz
+SHELF_HZ = (150.0, 8_000.0)  # where a random shelf turns
+ROOM_S = 0.25  # length of a room's response, at most
+FFT_BLOCK = 1024  # samples
 
 
 def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
@@ -37,6 +44,11 @@ class AugmentConfig(Config):
     mix_db: Range = (-12.0, 0.0)  # its RMS level against the first one's
     tilt: Probability = 0.3  # probability of a smooth random equaliser
     tilt_db: float = 6.0  # largest boost or cut
+    shelf: Probability = 0.0  # probability of a random high shelf, stronger than the tilt
+    shelf_db: float = 12.0  # largest boost or cut
+    room: Probability = 0.0  # probability of a small room around it
+    room_decay_s: Range = (0.08, 0.5)  # time to -60 dB
+    room_direct_db: Range = (0.0, 15.0)  # energy of the direct sound against the reflections'
     gain: Probability = 1.0  # probability of a new level
     gain_peak_db: Range = (-30.0, -1.0)  # peak of the example, dBFS
     gain_max_db: float = 40.0  # never boosted by more, so that a noise floor stays one
@@ -49,11 +61,11 @@ def draw_speed(config: AugmentConfig, rng: np.random.Generator) -> float:
     return round(rng.uniform(*config.speed_range) * AUDIO.sample_rate) / AUDIO.sample_rate
 
 
-def change_speed(wave: np.ndarray, factor: float) -> np.ndarray:
-    """Play (T,) `factor` times as fast: (about T / factor,), pitch shifted along."""
+def change_speed(waves: np.ndarray, factor: float) -> np.ndarray:
+    """Play (..., T) `factor` times as fast: (..., about T / factor), pitch shifted along."""
     if factor == 1.0:
-        return wave
-    return soxr.resample(wave, round(factor * AUDIO.sample_rate), AUDIO.sample_rate, quality="VHQ")
+        return waves
+    return soxr.resample(waves.T, round(factor * AUDIO.sample_rate), AUDIO.sample_rate, quality="VHQ").T
 
 
 def changed_bandwidth_hz(bandwidth_hz: float, factor: float) -> float:
@@ -63,28 +75,71 @@ def changed_bandwidth_hz(bandwidth_hz: float, factor: float) -> float:
     return min(bandwidth_hz * factor, resampled_edge_hz(round(AUDIO.sample_rate * factor)))
 
 
-def flip_polarity(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Turn the wave upside down, or not."""
-    return -wave if rng.random() < config.polarity else wave
+def flip_polarity(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Turn the waves upside down, or not."""
+    return -waves if rng.random() < config.polarity else waves
 
 
-def mix(wave: np.ndarray, other: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Add `other` (T,) at a random RMS level relative to `wave`; silence stays out of it."""
-    level, other_level = rms(wave), rms(other)
+def mix(waves: np.ndarray, others: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Add `others` (..., T) at a random RMS level relative to `waves`; silence stays out of it."""
+    level, other_level = rms(_first(waves)), rms(_first(others))
     if level == 0 or other_level == 0:
-        return wave + other
-    return wave + other * np.float32(level / other_level * 10 ** (rng.uniform(*config.mix_db) / 20))
+        return waves + others
+    return waves + others * np.float32(level / other_level * 10 ** (rng.uniform(*config.mix_db) / 20))
 
 
-def tilt(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Filter by a smooth random curve: gains at six knots, joined by cosines over log frequency."""
-    if rng.random() >= config.tilt:
-        return wave
+def equalise(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Tilt, shelf and room, whichever are drawn, in one product of spectra."""
+    samples = waves.shape[-1]
+    tilted, shelved, roomy = rng.random() < config.tilt, rng.random() < config.shelf, rng.random() < config.room
+    if not (tilted or shelved or roomy):
+        return waves
+    # A multiple of a power of two: scipy's next fast length alone may take twice as long.
+    blocks = -(-(samples + roomy * round(ROOM_S * AUDIO.sample_rate)) // FFT_BLOCK)
+    length = FFT_BLOCK * scipy.fft.next_fast_len(blocks, real=True)
+    spectrum = scipy.fft.rfft(waves, length)
+    if tilted:
+        spectrum *= _tilt(length, config, rng)
+    if shelved:
+        spectrum *= _shelf(length, config, rng)
+    if roomy:
+        spectrum *= scipy.fft.rfft(draw_room(config, rng), length)
+    return scipy.fft.irfft(spectrum, length, overwrite_x=True)[..., :samples]
+
+
+def draw_room(config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """A room's response (R,), energy 1: the direct sound at its first sample, then white noise that dies away."""
+    decay_s, direct_db = max(rng.uniform(*config.room_decay_s), 1e-3), rng.uniform(*config.room_direct_db)
+    count = round(min(decay_s, ROOM_S) * AUDIO.sample_rate)
+    slope = np.float32(-math.log(1000) / (decay_s * AUDIO.sample_rate))
+    response = rng.standard_normal(count, dtype=np.float32) * np.exp(slope * np.arange(count, dtype=np.float32))
+    response[0] = 0
+    response *= np.float32(10 ** (-direct_db / 20) / max(math.sqrt(np.dot(response, response)), 1e-9))
+    response[0] = 1
+    return response / np.float32(math.sqrt(1 + 10 ** (-direct_db / 10)))
+
+
+def _tilt(length: int, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """A smooth random curve over the bins of an FFT: gains at six knots, joined by cosines over log frequency."""
     gains_db = rng.uniform(-config.tilt_db, config.tilt_db, KNOTS).astype(np.float32)
-    length = scipy.fft.next_fast_len(len(wave), real=True)
     left, blend = _knots(length)
-    curve = np.exp((gains_db[left] * (1 - blend) + gains_db[left + 1] * blend) * np.float32(math.log(10) / 20))
-    return scipy.fft.irfft(scipy.fft.rfft(wave, length) * curve, length)[: len(wave)]
+    return _linear(gains_db[left] * (1 - blend) + gains_db[left + 1] * blend)
+
+
+def _shelf(length: int, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """A random gain above a random corner, over the bins of an FFT; half of it in dB at the corner, first order."""
+    gain_db, corner = rng.uniform(-config.shelf_db, config.shelf_db), np.log(SHELF_HZ)
+    squared = _hz(length) ** 2
+    return _linear(np.float32(gain_db) * (squared / (squared + np.float32(math.exp(2 * rng.uniform(*corner))))))
+
+
+def _linear(db: np.ndarray) -> np.ndarray:
+    return np.exp(db * np.float32(math.log(10) / 20))
+
+
+@lru_cache(maxsize=4)
+def _hz(length: int) -> np.ndarray:
+    return np.fft.rfftfreq(length, 1 / AUDIO.sample_rate).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -96,13 +151,17 @@ def _knots(length: int) -> tuple[np.ndarray, np.ndarray]:
     return left, ((1 - np.cos(np.pi * (place - left))) / 2).astype(np.float32)
 
 
-def set_level(wave: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+def set_level(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     """Bring the peak to a random level."""
-    peak = float(np.abs(wave).max(initial=0.0))
+    peak = float(np.abs(_first(waves)).max(initial=0.0))
     if rng.random() >= config.gain or peak == 0:
-        return wave
+        return waves
     gain_db = min(rng.uniform(*config.gain_peak_db) - 20 * math.log10(peak), config.gain_max_db)
-    return wave * np.float32(10 ** (gain_db / 20))
+    return waves * np.float32(10 ** (gain_db / 20))
+
+
+def _first(waves: np.ndarray) -> np.ndarray:
+    return waves.reshape(-1, waves.shape[-1])[0]
 
 
 def rms(wave: np.ndarray) -> float:

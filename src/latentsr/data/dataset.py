@@ -6,33 +6,27 @@ that resumes needs only its step, and the global batch is the same however it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.config import Config
 from latentsr.data import augment
 from latentsr.data.augment import AugmentConfig
-from latentsr.data.decode import Recording, decode
-from latentsr.data.layouts import exclude_clips, find_clips
+from latentsr.data.decode import Recording
 from latentsr.data.manifest import DataError
 from latentsr.data.prefetch import prefetch
+from latentsr.data.sources import SourceConfig, open_recordings, split_recordings
 
 __all__ = ["AugmentConfig", "Batch", "Corpus", "DataConfig", "prefetch"]
 
 
-class DataConfig(Config):
+class DataConfig(SourceConfig):
     """Where examples come from and how they are drawn."""
 
-    layout: str = "auto"
-    exclude: list[str] = []  # glob patterns of clips to leave out: of their names, or of their paths within the data
-    on_bad: Literal["error", "skip"] = "error"  # what to do with a file that cannot be read
-    cache: str | None = None  # folder for decoded samples; None: in memory only
     validation_share: float = 0.03  # of each kind's files, where the layout has no validation split
     weights: dict[str, float] = {}  # share of each kind; empty: by the square root of its duration
     clip_floor_s: float = 1.0  # within a kind a clip is drawn by its duration, held between these two,
@@ -70,40 +64,41 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Example:
-    wave: np.ndarray  # (T,) float32
+    waves: np.ndarray  # (C, T) float32: C = 1, or 2 where a degraded partner goes along
     bandwidth_hz: float
     clip: int
     offset: int
 
 
 class Corpus:
-    """Decoded recordings, divided into a training and a validation set."""
+    """Recordings, divided into a training and a validation set."""
 
     def __init__(self, recordings: Sequence[Recording], config: DataConfig | None = None) -> None:
         self.config = config or DataConfig()
         self.train, self.validation = split_recordings(recordings, self.config.validation_share)
         if not self.train:
-            raise DataError(f"no recording is left for training (of {len(recordings)}); lower validation_share")
+            raise DataError(
+                f"no recording is left for training (of {len(recordings)}); lower validation_share, or add some"
+            )
         self.kinds = sorted({r.clip.kind for r in self.train})
         self._members = {k: [i for i, r in enumerate(self.train) if r.clip.kind == k] for k in self.kinds}
-        self._cumulative = {k: _cumulative(self._durations_s(k)) for k in self.kinds}
+        self._durations_s = {
+            k: self._limited_durations_s([self.train[i] for i in self._members[k]]) for k in self.kinds
+        }
+        self._cumulative = {k: _cumulative(durations_s) for k, durations_s in self._durations_s.items()}
 
     @classmethod
     def open(cls, data: str | Path, config: DataConfig | None = None) -> Corpus:
-        """Find, decode (or take from the cache) and divide the recordings of `data`; test sets stay out."""
+        """Find the recordings of `data`, decode them if need be, and divide them; test sets stay out."""
         config = config or DataConfig()
-        clips = [clip for clip in find_clips(data, config.layout, "all") if clip.split != "test"]
-        if not clips:
-            raise DataError(f"{data} holds a test set only; pass the folder that holds the training set too")
-        clips = exclude_clips(clips, config.exclude, data)
-        return cls(decode(clips, on_bad=config.on_bad, cache=config.cache), config)
+        return cls(open_recordings(data, config), config)
 
     def __str__(self) -> str:
-        sizes = []
+        sizes, what = [], "pairs" if self.train[0].low else "files"
         for kind, members in self._members.items():
             minutes = sum(self.train[i].seconds for i in members) / 60
-            sizes.append(f"{kind} {len(members)} files, {minutes:.1f} min")
-        return f"training on {'; '.join(sizes)}; validation on {len(self.validation)} files"
+            sizes.append(f"{kind} {_files(self.train[i] for i in members)} {what}, {minutes:.1f} min")
+        return f"training on {'; '.join(sizes)}; validation on {_files(self.validation)} {what}"
 
     def batch(
         self,
@@ -167,12 +162,12 @@ class Corpus:
     def _example(self, rng: np.random.Generator, samples: int, shares: np.ndarray) -> _Example:
         config = self.config.augment
         example = self._crop(rng, samples, shares)
-        wave, bandwidth_hz = augment.flip_polarity(example.wave, config, rng), example.bandwidth_hz
+        waves, bandwidth_hz = augment.flip_polarity(example.waves, config, rng), example.bandwidth_hz
         if rng.random() < config.mix:
             other = self._crop(rng, samples, shares)
-            wave, bandwidth_hz = augment.mix(wave, other.wave, config, rng), min(bandwidth_hz, other.bandwidth_hz)
-        wave = augment.set_level(augment.tilt(wave, config, rng), config, rng)
-        return replace(example, wave=wave, bandwidth_hz=bandwidth_hz)
+            waves, bandwidth_hz = augment.mix(waves, other.waves, config, rng), min(bandwidth_hz, other.bandwidth_hz)
+        waves = augment.set_level(augment.equalise(waves, config, rng), config, rng)
+        return replace(example, waves=waves, bandwidth_hz=bandwidth_hz)
 
     def _crop(self, rng: np.random.Generator, samples: int, shares: np.ndarray) -> _Example:
         """A piece of a random clip of a random kind, drawn again while it is nearly silent."""
@@ -180,7 +175,7 @@ class Corpus:
         for _ in range(1 + self.config.redraws):
             index = self._members[kind][_draw(self._cumulative[kind], rng)]
             example = self._cut(rng, index, samples)
-            if augment.rms(example.wave) >= 10 ** (self.config.silence_db / 20):
+            if augment.rms(example.waves[0]) >= 10 ** (self.config.silence_db / 20):
                 break
         return example
 
@@ -191,9 +186,9 @@ class Corpus:
         needed = round(samples * factor)
         room = len(recording.samples) - needed
         offset = int(rng.integers(0, abs(room) + 1)) * (1 if room >= 0 else -1)
-        wave = augment.change_speed(recording.wave(max(offset, 0), max(offset, 0) + needed), factor)
+        waves = augment.change_speed(recording.waves(max(offset, 0), max(offset, 0) + needed), factor)
         bandwidth_hz = augment.changed_bandwidth_hz(recording.bandwidth_hz, factor)
-        return _Example(_place(wave, round(max(-offset, 0) / factor), samples), bandwidth_hz, index, offset)
+        return _Example(_place(waves, round(max(-offset, 0) / factor), samples), bandwidth_hz, index, offset)
 
     def _fixed_example(self, index: int, visit: int, samples: int) -> _Example:
         """Visit v looks from the v-th point of a golden-ratio sequence on for a place that is not silent."""
@@ -201,50 +196,35 @@ class Corpus:
         room = max(len(recording.samples) - samples, 0)
         for attempt in range(8):
             offset = int(room * ((0.5 + 0.6180339887 * (visit + attempt)) % 1.0))
-            wave = recording.wave(offset, offset + samples)
-            if augment.rms(wave) >= 10 ** (self.config.silence_db / 20):
+            waves = recording.waves(offset, offset + samples)
+            if augment.rms(waves[0]) >= 10 ** (self.config.silence_db / 20):
                 break
-        return _Example(_place(wave, 0, samples), recording.bandwidth_hz, index, offset)
+        return _Example(_place(waves, 0, samples), recording.bandwidth_hz, index, offset)
 
     def _collate(self, examples: list[_Example], recordings: Sequence[Recording]) -> Batch:
+        waves = torch.from_numpy(np.stack([e.waves for e in examples]))
         return Batch(
-            wide=torch.from_numpy(np.stack([e.wave for e in examples]))[:, None],
+            wide=waves[:, :1].contiguous(),
+            low=waves[:, 1:].contiguous() if waves.shape[1] == 2 else None,
             bandwidth_hz=torch.tensor([e.bandwidth_hz for e in examples], dtype=torch.float32),
             kinds=[recordings[e.clip].clip.kind for e in examples],
             clip=torch.tensor([e.clip for e in examples]),
             offset=torch.tensor([e.offset for e in examples]),
         )
 
-    def _durations_s(self, kind: str) -> np.ndarray:
-        seconds = [self.train[i].seconds for i in self._members[kind]]
-        return np.clip(seconds, self.config.clip_floor_s, self.config.clip_cap_s)
+    def _limited_durations_s(self, recordings: list[Recording]) -> np.ndarray:
+        """The duration of each, held between the limits; segments of one file share what the whole file would get."""
+        seconds = np.array([r.seconds for r in recordings])
+        _, file = np.unique([str(r.clip.path) for r in recordings], return_inverse=True)
+        whole_s = np.bincount(file, seconds)[file]
+        return seconds / whole_s * np.clip(whole_s, self.config.clip_floor_s, self.config.clip_cap_s)
 
     def _shares(self, weights: Mapping[str, float]) -> np.ndarray:
         if not weights:
-            return np.array([self._durations_s(kind).sum() ** 0.5 for kind in self.kinds])
+            return np.array([self._durations_s[kind].sum() ** 0.5 for kind in self.kinds])
         if set(weights) != set(self.kinds) or min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise DataError(f"weights must give each kind a share >= 0: kinds {self.kinds}, weights {dict(weights)}")
         return np.array([weights[kind] for kind in self.kinds])
-
-
-def split_recordings(recordings: Sequence[Recording], share: float) -> tuple[list[Recording], list[Recording]]:
-    """Training and validation recordings.
-
-    A split that the layout or manifest has is kept. Else `share` of each kind's files, rounded up, is
-    held out: those with the smallest digests, so that neither names nor order nor a seed matter.
-    Copies of one file have one digest and stay on one side.
-    """
-    if not 0 <= share < 1:
-        raise DataError(f"validation_share must be in [0, 1), got {share}")
-    if any(r.clip.split == "validation" for r in recordings):
-        held_out = {r.digest for r in recordings if r.clip.split == "validation"}
-    else:
-        held_out = set()
-        for kind in {r.clip.kind for r in recordings}:
-            digests = sorted({r.digest for r in recordings if r.clip.kind == kind})
-            held_out |= set(digests[: min(int(np.ceil(share * len(digests))), len(digests) - 1)])
-    train = [r for r in recordings if r.digest not in held_out]
-    return train, [r for r in recordings if r.digest in held_out]
 
 
 def _generator(seed: int, step: int, example: int) -> np.random.Generator:
@@ -260,9 +240,13 @@ def _draw(cumulative: np.ndarray, rng: np.random.Generator) -> int:
     return min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(cumulative) - 1)
 
 
-def _place(wave: np.ndarray, start: int, samples: int) -> np.ndarray:
-    """`wave` from `start` on in `samples` samples of silence; what does not fit is cut off."""
-    placed = np.zeros(samples, dtype=np.float32)
-    fits = wave[: samples - start]
-    placed[start : start + len(fits)] = fits
+def _files(recordings: Iterable[Recording]) -> int:
+    return len({r.clip.path for r in recordings})
+
+
+def _place(waves: np.ndarray, start: int, samples: int) -> np.ndarray:
+    """(C, T) from `start` on in `samples` samples of silence; what does not fit is cut off."""
+    placed = np.zeros((len(waves), samples), dtype=np.float32)
+    fits = waves[:, : samples - start]
+    placed[:, start : start + fits.shape[1]] = fits
     return placed

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
@@ -31,15 +31,24 @@ USABLE_SHARE = 0.95  # of the declared length: with less of it whole, a file is 
 SOXR_PASS_BAND = 0.945  # of the lower Nyquist frequency: -1 dB there, -3 dB at 0.950, -60 dB at 0.986 (measured, VHQ)
 
 
+class Samples(Protocol):
+    """What a recording needs of its samples: an int16 array, or something that decodes a slice when asked for it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: slice, /) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Recording:
-    """A decoded clip. `samples`: (T,) int16 at 48 kHz; multiplied by `scale` they are the mono mean of the file."""
+    """A clip's sound. `samples`: (T,) int16 at 48 kHz; multiplied by `scale` they are the mono mean of the file."""
 
     clip: Clip
-    samples: np.ndarray
+    samples: Samples
     scale: float
     bandwidth_hz: float  # where the content ends, at most 24 kHz
     digest: str  # SHA-256 of the file
+    low: Recording | None = None  # the degraded partner, as long as this one, where the data are pairs
 
     @property
     def seconds(self) -> float:
@@ -48,6 +57,10 @@ class Recording:
     def wave(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Samples start..stop as float32 (T,)."""
         return self.samples[start:stop].astype(np.float32) * np.float32(self.scale)
+
+    def waves(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Samples start..stop as float32 (1, T), or (2, T) with those of the degraded partner."""
+        return np.stack([r.wave(start, stop) for r in (self, self.low) if r is not None])
 
 
 def decode(clips: list[Clip], *, on_bad: str = "error", cache: str | Path | None = None) -> list[Recording]:
@@ -64,7 +77,7 @@ def decode(clips: list[Clip], *, on_bad: str = "error", cache: str | Path | None
     if on_bad not in ("error", "skip"):
         raise DataError(f"on_bad must be 'error' or 'skip', got {on_bad!r}")
     bad: list[str] = []
-    decoded = _decode_each(clips, on_bad, bad)
+    decoded = decode_each(clips, on_bad, bad)
     recordings = list(decoded) if cache is None else _cached(clips, decoded, bad, _key(clips, on_bad), Path(cache))
     if not recordings:
         raise DataError(f"none of the {len(clips)} files can be used; the first: {bad[0]}")
@@ -73,7 +86,8 @@ def decode(clips: list[Clip], *, on_bad: str = "error", cache: str | Path | None
     return recordings
 
 
-def _decode_each(clips: Iterable[Clip], on_bad: str, bad: list[str]) -> Iterator[Recording]:
+def decode_each(clips: Iterable[Clip], on_bad: str, bad: list[str]) -> Iterator[Recording]:
+    """One recording after the other. What `on_bad='skip'` leaves out is appended to `bad`, with its fault."""
     for clip in tqdm(clips, desc="decoding", unit="file", disable=None, leave=False):
         try:
             yield decode_clip(clip)
@@ -163,7 +177,7 @@ def _write_cache(clips: list[Clip], decoded: Iterator[Recording], bad: list[str]
     try:
         with partial.open("wb") as file:
             for r in decoded:
-                file.write(r.samples.tobytes())
+                file.write(r.samples[:].tobytes())
                 row = {"length": len(r.samples), "scale": r.scale, "bandwidth_hz": r.bandwidth_hz, "digest": r.digest}
                 rows.append({"clip": number[r.clip.path], **row})
             file.flush()

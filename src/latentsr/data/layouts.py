@@ -5,6 +5,8 @@
     musdb18      train/ and test/ with *.stem.mp4 (read through PyAV, extra `av`; stream 0 is the mixture)
     vctk         VCTK 0.92: wav48_silence_trimmed/pXXX/*_mic1.flac, test speakers from p360 on
     esc-50       ESC-50: audio/FOLD-*.wav, fold 5 is the test set
+    pairs        low/ and high/ with degraded and clean recordings of equal names; a clip is the clean one
+    shards       what latentsr shard makes: *.tar in a folder, or a brace pattern; it holds no files to be found
     folder       any other folder, searched recursively; the first subfolder is the kind
 
 MUSDB18's 100 training tracks are divided as in the study, 90 for training and 10 for validation: the
@@ -77,6 +79,8 @@ def _matches(path: Path, root: Path, pattern: str) -> bool:
 
 def guess_layout(data: Path) -> str:
     """The layout's name, from what lies in the folder."""
+    if data.suffix == ".tar" or any(data.glob("shard-*.tar")):
+        return "shards"
     if data.is_file() or (data / "manifest.csv").is_file():
         return "manifest"
     if any(data.glob("train/*/mixture.wav")):
@@ -87,6 +91,8 @@ def guess_layout(data: Path) -> str:
         return "vctk"
     if (data / "meta" / "esc50.csv").is_file() or any(data.glob("audio/[1-5]-*-[A-H]-*.wav")):
         return "esc-50"
+    if (data / "low").is_dir() and (data / "high").is_dir():
+        return "pairs"
     return "folder"
 
 
@@ -97,11 +103,11 @@ def _manifest(data: Path) -> list[Clip]:
 
 
 def _folder(data: Path) -> list[Clip]:
-    paths = _sorted(p for p in _directory(data).rglob("*") if _is_audio(p, data))
+    paths = _sorted(p for p in _directory(data).rglob("*") if is_audio(p, data))
     return _needs(data, "audio files", [Clip(path, _first_folder(path, data)) for path in paths])
 
 
-def _is_audio(path: Path, root: Path) -> bool:
+def is_audio(path: Path, root: Path) -> bool:
     """By its suffix; hidden files are none (macOS writes ._x.wav beside x.wav)."""
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     return path.suffix.lower() in AUDIO_SUFFIXES and not hidden and path.is_file()
@@ -142,6 +148,18 @@ def _esc50(data: Path) -> list[Clip]:
     return _needs(data, "audio/FOLD-*.wav", clips)
 
 
+def _pairs(data: Path) -> list[Clip]:
+    high = _directory(data) / "high"
+    if not high.is_dir():
+        raise DataError(f"{data} holds no folder high/; pairs lie as high/NAME.wav and low/NAME.wav")
+    clips = _needs(high, "audio files", _folder(high))
+    return [replace(clip, kind=data.resolve().name) if clip.path.parent == high else clip for clip in clips]
+
+
+def _shards(data: Path) -> list[Clip]:
+    raise DataError(f"{data} holds shards, and no recordings that can be listed; train on it with data={data}")
+
+
 def _directory(data: Path) -> Path:
     if not data.is_dir():
         raise DataError(f"{data} is a file; this layout needs a folder")
@@ -166,5 +184,7 @@ LAYOUTS: dict[str, Callable[[Path], list[Clip]]] = {
     "musdb18": _musdb18,
     "vctk": _vctk,
     "esc-50": _esc50,
+    "pairs": _pairs,
+    "shards": _shards,
     "folder": _folder,
 }

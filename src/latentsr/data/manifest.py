@@ -1,6 +1,6 @@
 """A manifest: one CSV line per recording, paths relative to the CSV.
 
-Needed columns are `file` and `type`; `bandwidth_hz`, `seconds` and `split` are read when they are
+Needed columns are `file` and `type`; `bandwidth_hz`, `seconds`, `split` and `licence` are read when they are
 there. Any other column is an annotation and is left alone, except one that looks like a misspelt
 name of a column that is read: a lost `bandwidth_hz` would train on codec cliffs without a word.
 """
@@ -32,6 +32,7 @@ class Clip:
     bandwidth_hz: float | None = None
     seconds: float | None = None
     split: str = "train"  # 'train' | 'validation' | 'test'
+    licence: str | None = None  # as somebody wrote it down; goes along into shards
 
 
 def read_manifest(csv_path: str | Path) -> list[Clip]:
@@ -50,6 +51,16 @@ def read_manifest(csv_path: str | Path) -> list[Clip]:
         raise DataError(f"{csv_path} lists no files; add one line per recording")
     _check_unique(csv_path, clips)
     return clips
+
+
+def check_present(clips: list[Clip]) -> None:
+    """Raise `DataError` for files that are not there, before hours go into decoding the others."""
+    missing = [str(clip.path) for clip in clips if not clip.path.exists()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(clips)} files are missing, the first is {missing[0]}; "
+            "put them there, take them out of the list, or set on_bad=skip"
+        )
 
 
 def _check_header(csv_path: Path, names: list[str]) -> None:
@@ -79,6 +90,7 @@ def _clip(csv_path: Path, line: int, row: Mapping[str | None, str | None]) -> Cl
         bandwidth_hz=_positive(where, "bandwidth_hz", row.get("bandwidth_hz")),
         seconds=_positive(where, "seconds", row.get("seconds")),
         split=split,
+        licence=row.get("licence") or row.get("license") or None,
     )
 
 
