@@ -4,7 +4,20 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from latentsr.sampling import SCHEDULERS, ZERO_SNR, absolute_noise, guided, sample, training_scheduler
+from latentsr import Pipeline
+from latentsr.models.unet import LatentUNet
+from latentsr.sampling import (
+    FLOW_SCHEDULERS,
+    OBJECTIVES,
+    SCHEDULERS,
+    ZERO_SNR,
+    absolute_noise,
+    flow_scheduler,
+    guided,
+    sample,
+    set_steps,
+    training_scheduler,
+)
 
 # AudioSR's betas: a cosine schedule without the usual clip, so that the last beta is exactly 1.
 _T = torch.arange(1001, dtype=torch.float64) / 1000
@@ -36,6 +49,56 @@ def test_every_scheduler_finds_what_an_exact_network_knows(name, steps, betas):
     noise = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(2))
     out = sample(exact_velocity(scheduler, x0), noise, scheduler, steps)
     assert_close(out, x0, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("objective, name", [(o, name) for o, kind in OBJECTIVES.items() for name in kind.schedulers])
+@pytest.mark.parametrize("steps", [1, 2, 4, 10])
+def test_samplers_keep_to_the_path_of_training_and_arrive(objective, name, steps):
+    """At every step, a network that knows the answer sees what it would see in training."""
+    path = OBJECTIVES[objective]()
+    scheduler = path.schedulers[name].from_config(path.scheduler.config)
+    generator = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(2, 2, 4, 4, generator=generator) for _ in range(2))
+
+    def oracle(x, t):
+        expected, target = path.diffuse(x0, noise, t)
+        assert_close(x, expected, atol=2e-3, rtol=0)
+        return target
+
+    assert_close(sample(oracle, noise, scheduler, steps), x0, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_times_begin_at_data_and_end_at_noise(objective):
+    path = OBJECTIVES[objective]()
+    x0, noise = torch.randn(3, 1, 2, 2), torch.randn(3, 1, 2, 2)
+    first, _ = path.diffuse(x0, noise, path.times(torch.zeros(3)))
+    last, _ = path.diffuse(x0, noise, path.times(torch.ones(3)))
+    assert_close(last, noise)
+    assert_close(first, x0, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 50, 1000])
+def test_a_flow_is_cut_into_equal_steps(steps):
+    scheduler = flow_scheduler()
+    set_steps(scheduler, steps, torch.device("cpu"))
+    assert len(scheduler.timesteps) == steps
+    assert_close(scheduler.timesteps[0], torch.tensor(1000.0))
+    assert_close(scheduler.sigmas.diff(), torch.full((steps,), -1 / steps), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", [*SCHEDULERS, *FLOW_SCHEDULERS])
+def test_a_model_folder_says_how_its_network_is_sampled(name, tmp_path):
+    path = OBJECTIVES["flow" if name in FLOW_SCHEDULERS else "velocity"]()
+    scheduler = path.schedulers[name].from_config(path.scheduler.config)
+    unet = LatentUNet(4, block_out_channels=(8, 8), attention_levels=(), norm_num_groups=4)
+    Pipeline(unet=unet, scheduler=scheduler).save_pretrained(tmp_path)
+    pipe = Pipeline.from_pretrained(tmp_path, heads=[])
+    pipe._load(["unet", "scheduler"])
+    assert type(pipe.scheduler) is type(scheduler)
+    noise = torch.randn(1, 4, 8, 4, generator=torch.Generator().manual_seed(0))
+    made = [sample(lambda x, t: 0.1 * x + t.view(-1, 1, 1, 1) / 1000, noise, s, 4) for s in (scheduler, pipe.scheduler)]
+    assert_close(made[1], made[0], rtol=0, atol=0)
 
 
 def test_training_starts_from_pure_noise():

@@ -74,7 +74,7 @@ class DistillStage(LatentStage):
             wanted = self.phase_grid.wanted_velocity(teacher, student, x, t, end)
         error = mean_by_rows((v - wanted).square(), self._row_weights(inputs, x0.shape[-1]))
         c = self.config.huber
-        return {"consistency": ((error + c**2).sqrt() - c).mean()}  # pseudo-Huber, Song & Dhariwal 2024, eq. 7
+        return {"consistency": ((error + c**2).sqrt() - c).mean()}  # pseudo-Huber (Song & Dhariwal 2024)
 
     def _denoiser(self, unet: DenoisingUNet, condition: Tensor, cutoff_hz: Tensor) -> Denoiser:
         """A network as at inference: told 24 kHz."""
