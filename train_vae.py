@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from latentsr.training.launch import launch
-from latentsr.training.vae import VaeStage, VaeStageConfig
+from latentsr.training.stages import STAGES
 
 if __name__ == "__main__":
     default = Path(__file__).parent / "configs/vae/small.yaml"
-    sys.exit(launch(VaeStage, VaeStageConfig, default))
+    sys.exit(launch(*STAGES["vae"], default))

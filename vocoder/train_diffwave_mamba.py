@@ -8,15 +8,11 @@ from pathlib import Path
 
 import torch
 
-from latentsr.training.diffwave_mamba import DiffWaveMambaStage, DiffWaveMambaStageConfig
 from latentsr.training.launch import launch_architecture
-from latentsr.training.mambawave import MambaWaveStage, MambaWaveStageConfig
+from latentsr.training.stages import STAGES
 
 if __name__ == "__main__":
     torch.set_flush_denormal(True)  # states that have decayed to denormal numbers cost a CPU ten times a product
-    choices = {
-        "fast": (DiffWaveMambaStage, DiffWaveMambaStageConfig),
-        "mambawave": (MambaWaveStage, MambaWaveStageConfig),
-    }
+    choices = {"fast": STAGES["diffwave_mamba"], "mambawave": STAGES["mambawave"]}
     default = Path(__file__).parents[1] / "configs/vocoder/diffwave_mamba.yaml"
     sys.exit(launch_architecture(choices, default))

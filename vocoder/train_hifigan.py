@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from latentsr.training.hifigan import VocoderStage, VocoderStageConfig
 from latentsr.training.launch import launch
+from latentsr.training.stages import STAGES
 
 if __name__ == "__main__":
     default = Path(__file__).parents[1] / "configs/vocoder/istft.yaml"
-    sys.exit(launch(VocoderStage, VocoderStageConfig, default))
+    sys.exit(launch(*STAGES["vocoder"], default))

@@ -6,14 +6,10 @@ The config's key `architecture` says which: fast (the default) or aeromamba.
 import sys
 from pathlib import Path
 
-from latentsr.training.aeromamba import AeroMambaStage, AeroMambaStageConfig
 from latentsr.training.launch import launch_architecture
-from latentsr.training.mamba_gan import MambaGanStage, MambaGanStageConfig
+from latentsr.training.stages import STAGES
 
 if __name__ == "__main__":
     default = Path(__file__).parents[1] / "configs/vocoder/mamba_gan.yaml"
-    architectures = {
-        "fast": (MambaGanStage, MambaGanStageConfig),
-        "aeromamba": (AeroMambaStage, AeroMambaStageConfig),
-    }
+    architectures = {"fast": STAGES["mamba_gan"], "aeromamba": STAGES["aeromamba"]}
     sys.exit(launch_architecture(architectures, default))

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 import yaml
 
 from latentsr.config import load
 from latentsr.data.dataset import Corpus
 from latentsr.training.loop import fit
 from latentsr.training.stage import Stage, StageConfig
+from latentsr.training.stages import build_stage
 
 INTERRUPTED = 130  # the shell's code for SIGINT
 
@@ -34,8 +34,7 @@ def launch(
         if not config.data:
             parser.error("no training data: add data=FOLDER (audio files) or data=manifest.csv")
         run = Path(config.out or f"runs/{stage.__name__.removesuffix('Stage').lower()}")
-        torch.manual_seed(config.seed)  # the networks' initial weights
-        built = stage(config)
+        built = build_stage(stage, config)
         corpus = Corpus.open(config.data, config.corpus)
         exported = fit(
             built, corpus, run, resume=args.resume, max_minutes=args.max_minutes, trackers=args.tracker

@@ -1,0 +1,209 @@
+"""All stages of a recipe in order, in time windows, over a kill at any moment; then the model, its table and its card.
+
+OUT/NAME is the run folder of a stage, OUT/curves has a picture of each, OUT/model is the model, OUT/eval its tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+
+from latentsr.config import dump
+from latentsr.data.dataset import Corpus, DataConfig
+from latentsr.training.assemble import LOADERS, assemble
+from latentsr.training.card import write_card
+from latentsr.training.curves import draw_curves
+from latentsr.training.launch import INTERRUPTED
+from latentsr.training.loop import fit
+from latentsr.training.measure import TABLE, measure
+from latentsr.training.recipe import Recipe, RecipeStage, load_recipe, references, stage_configs
+from latentsr.training.record import Record, digest, read_json, write_json, write_text
+from latentsr.training.stages import STAGES, build_stage
+
+ASSEMBLED, MEASURED = "model.json", "eval.json"  # in OUT: what the model, and its table, were made from
+
+
+def launch_recipe(default: Path, argv: Sequence[str] | None = None) -> int:
+    """Parse, train, assemble, measure.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped before the end, by the time limit or an interrupt.
+    """
+    parser = argparse.ArgumentParser(description="Train all stages of a recipe. docs/recipe.md has the keys.")
+    parser.add_argument("--config", type=Path, default=default, help=f"YAML (default {default})")
+    parser.add_argument("--resume", action="store_true", help="go on even if values have changed")
+    parser.add_argument("--max-minutes", type=float, help="stop cleanly after this time, leaving a resumable state")
+    parser.add_argument("--tracker", action="append", default=[], help="tensorboard, wandb, ... (repeatable)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for instance data=FOLDER ldm.steps=8000")
+    args = parser.parse_intermixed_args(argv)
+    torch.set_flush_denormal(True)  # states that have decayed to denormal numbers cost a CPU ten times a product
+    try:
+        recipe = load_recipe(args.config, args.overrides)
+        if not recipe.data:
+            parser.error("no training data: add data=FOLDER (audio files) or data=manifest.csv")
+        driver = Driver(recipe, args.config, args.max_minutes)
+        done = driver.train(args.resume, args.tracker) and driver.finish()
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        done = False
+    if not done:
+        print(f"stopped in {recipe.out}; the same command goes on from there")
+        return INTERRUPTED
+    return 0
+
+
+class Driver:
+    """A recipe, where its stages stand, and the time that is left."""
+
+    def __init__(self, recipe: Recipe, path: Path, max_minutes: float | None) -> None:
+        self.deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
+        self.recipe, self.out = recipe, Path(recipe.out)
+        self.configs = stage_configs(recipe, path)
+        self.state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+        self.corpora: dict[str, Corpus] = {}
+
+    @property
+    def main(self) -> bool:
+        return bool(self.state.is_main_process)
+
+    # --- training -------------------------------------------------------------------------------------------------
+
+    def train(self, resume: bool, trackers: list[str]) -> bool:
+        """Train what is not finished yet. False where the time was up, or an interrupt came, before the end."""
+        for name in self.configs:
+            self._record(name).check(resume)  # hours before its turn
+        if self.main:
+            self.out.mkdir(parents=True, exist_ok=True)
+            dump(self.recipe, self.out / "recipe.yaml")
+        for stage in self.recipe.stages:
+            record = self._record(stage.name)
+            if record.finished():
+                self._print(f"{stage.name} is finished")
+                if self.main and "cost" not in record.read():  # killed between the two
+                    self._show(stage.name, record)
+            elif not self._train(stage, record, resume, trackers):
+                return False
+        return True
+
+    def _train(self, stage: RecipeStage, record: Record, resume: bool, trackers: list[str]) -> bool:
+        """Train a stage as long as there is time. False where it is not finished then."""
+        config = self.configs[stage.name]
+        record.check(resume)
+        if self._is_over(self._minutes_left(record)):
+            return False
+        corpus = self._corpus(config.corpus, config.data)
+        minutes = self._minutes_left(record)
+        if self._is_over(minutes):
+            return False
+        self._print(f"training {stage.name}: {corpus}")
+        if self.main:
+            record.begin(str(corpus))
+        built = build_stage(STAGES[stage.kind][0], config)
+        exported = fit(built, corpus, record.folder, resume=resume, max_minutes=minutes, trackers=trackers)
+        del built
+        gc.collect()  # the networks and optimisers of a stage do not stay beside those of the next
+        if self.main and exported is not None:
+            self._show(stage.name, record)
+        return exported is not None and record.finished()
+
+    def _show(self, name: str, record: Record) -> None:
+        """Cost and curves of what is there."""
+        record.end()
+        progress = record.progress()
+        draw_curves(record.folder, self.out / "curves" / f"{name}.png", progress["seconds"], progress["step"])
+
+    def _record(self, name: str) -> Record:
+        stage = next(stage for stage in self.recipe.stages if stage.name == name)
+        inputs = {other: digest(self.recipe.weights(other)) for other in references(stage)}
+        return Record(self.configs[name], inputs, stage.minutes)
+
+    def _corpus(self, config: DataConfig, data: str) -> Corpus:
+        """Decoded once for all stages that read the same."""
+        key = f"{data} {config.model_dump_json()}"
+        if key not in self.corpora:
+            self.corpora[key] = Corpus.open(data, config)
+        return self.corpora[key]
+
+    def _minutes_left(self, record: Record) -> float | None:
+        """Of the window and of the stage's own; the main process' clock counts for all."""
+        left = [] if self.deadline is None else [(self.deadline - time.monotonic()) / 60]
+        if record.minutes is not None:
+            left.append(record.minutes - record.progress().get("seconds", 0.0) / 60)
+        agreed = [min(left, default=None)]
+        broadcast_object_list(agreed)
+        return agreed[0]
+
+    @staticmethod
+    def _is_over(minutes: float | None) -> bool:
+        return minutes is not None and minutes <= 0
+
+    # --- the model ------------------------------------------------------------------------------------------------
+
+    def finish(self) -> bool:
+        """Model folder, table and card, by the main process alone. False where no time was left for the table."""
+        if not self.main:
+            return True
+        model, table = self.out / "model", ""
+        self._assemble(model)
+        if self.recipe.eval.references:
+            if self.deadline is not None and time.monotonic() > self.deadline and not self._measured():
+                return False
+            table = self._measure(model)
+        records = {name: self._record(name).read() for name in self.configs}
+        corpora = [config.corpus for config in self.configs.values()]
+        write_text(model / "README.md", write_card(self.recipe, records, corpora, table))
+        print(f"the model is in {model}")
+        return True
+
+    def _parts(self) -> dict[str, Path]:
+        """Component -> its folder; of several stages that make it, the last one's."""
+        folders = [self.recipe.weights(stage.name) / part for stage in self.recipe.stages for part in LOADERS]
+        return {folder.name: folder for folder in folders if folder.is_dir()}
+
+    def _made_from(self) -> dict[str, object]:
+        weights = {name: digest(folder.parent) for name, folder in self._parts().items()}
+        return {"weights": weights, "model": self.recipe.model.model_dump(mode="json")}
+
+    def _assemble(self, model: Path) -> None:
+        """Written beside and renamed, and only where it is not there yet."""
+        if model.is_dir() and read_json(self.out / ASSEMBLED) == self._made_from():
+            return
+        config, partial = self.recipe.model, self.out / ".model.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        (self.out / ASSEMBLED).unlink(missing_ok=True)
+        assemble(
+            partial, self._parts(), base=config.base, scheduler=config.scheduler, dtype=config.dtype,
+            values=config.values,
+        )  # fmt: skip
+        shutil.rmtree(model, ignore_errors=True)
+        partial.rename(model)
+        write_json(self.out / ASSEMBLED, self._made_from())
+
+    def _measured_from(self) -> dict[str, object]:
+        return {**self._made_from(), "eval": self.recipe.eval.model_dump(mode="json")}
+
+    def _measured(self) -> bool:
+        return read_json(self.out / MEASURED) == self._measured_from()
+
+    def _measure(self, model: Path) -> str:
+        """The text of the table, measured anew where model or conditions are others."""
+        if not self._measured():
+            self._print("measuring")
+            measure(model, self.recipe.eval, str(self.state.device), self.out / "eval")
+            write_json(self.out / MEASURED, self._measured_from())
+        return (self.out / "eval" / TABLE).read_text(encoding="utf-8")
+
+    def _print(self, text: str) -> None:
+        if self.main:
+            print(text, flush=True)
