@@ -10,7 +10,7 @@ import torch
 
 from latentsr.evaluation import benchmark, metrics
 from latentsr.evaluation.benchmark import EvaluationError, find_clips, restored, run, unprocessed
-from latentsr.evaluation.conditions import Conditions, round_to_16_bit
+from latentsr.evaluation.conditions import Conditions, Input, round_to_16_bit
 from latentsr.signal.audio import resample
 
 RATE = 48_000
@@ -119,7 +119,7 @@ def test_the_score_stops_at_the_reference_s_own_bandwidth(references):
 
 def test_an_unlisted_bandwidth_is_measured(tmp_path):
     conditions = Conditions()
-    cut = conditions.degrade(programme(3.0), conditions.recipe("a", 12_000))
+    cut = conditions.degrade(programme(3.0), conditions.recipe("a", Input(12_000), programme(3.0)))
     soundfile.write(tmp_path / "a.wav", cut, RATE, subtype="PCM_16")
     (case,) = benchmark.load_cases(find_clips(tmp_path)[0], FOUR)
     assert case.bandwidth_hz == pytest.approx(12_000, rel=0.1)
@@ -201,6 +201,34 @@ def test_the_ceiling_sees_the_truth_as_a_batch_of_one(references):
     assert shapes == [(1, 1, RATE)]
     assert record["hf_energy_db"] == pytest.approx(-6.02, abs=0.01)
     assert record["level_error_db"] == pytest.approx(-6.02, abs=0.21)  # the cut itself ripples by 0.2 dB
+
+
+def test_a_tone_taken_out_is_measured_and_a_tone_left_is_counted(references):
+    conditions = Conditions(cutoffs_hz=(4000,), noise="tone,white", noise_amplitude=0.1, bits=None)
+    clean = benchmark.System("clean", lambda case: (conditions.degrade(case.truth, plain(case)), None))
+    tenth = benchmark.System("tenth", lambda case: (case.degraded - 0.9 * (case.degraded - clean.run(case)[0]), None))
+
+    def plain(case):
+        return conditions.recipe(case.clip.name, Input(4000.0), case.truth)
+
+    clips = find_clips(references, limit=1)[1:]
+    records = run(clips, [unprocessed(), clean, tenth], conditions, visqol=False)
+    tone, white = (
+        {record["system"]: record for record in records if record["noise"] == kind} for kind in conditions.noise
+    )
+    assert tone["unprocessed"]["tone_db"] == 0
+    assert tone["unprocessed"]["tone_left"] == 1
+    assert tone["clean"]["tone_left"] == 0
+    assert tone["tenth"]["tone_db"] == pytest.approx(-20, abs=0.5)
+    assert white["tenth"]["si_sdr_gain_db"] == pytest.approx(20, abs=0.5)
+    assert white["clean"]["si_sdr_kept_db"] > 30 > white["tenth"]["si_sdr_kept_db"]
+    assert white["clean"]["tone_db"] is None
+
+
+def test_without_noise_there_are_no_figures_of_it(references):
+    (record,) = run(find_clips(references, limit=1)[1:], [unprocessed()], FOUR, visqol=False)
+    assert record["noise"] == "none"
+    assert all(record[name] is None for name in benchmark.OF_NOISE)
 
 
 # --- foreign systems and the pipeline --------------------------------------------------------------------------------

@@ -38,10 +38,11 @@ def test_the_table_is_printed_and_written(folder):
     assert done.exit_code == 0, done.output
     assert "| unprocessed |" in done.output
     assert "Butterworth, sosfiltfilt, order 4" in done.output
+    assert "| 4000 white | music |" in " ".join(done.output.split())
     rows = list(csv.DictReader((folder / "out" / "a.csv").open()))
     assert [row["cutoff_hz"] for row in rows] == ["4000.0", "9000.0"]
     conditions = json.loads((folder / "out" / "a.json").read_text())["conditions"]
-    assert (conditions["filter"], conditions["order"], conditions["noise"]) == ("butter", 4, "white")
+    assert (conditions["filter"], conditions["order"], conditions["noise"]) == ("butter", 4, ["white"])
     assert conditions["references"] == "references"  # a name, not a place on this machine
 
 
@@ -58,6 +59,25 @@ def test_lower_rates_stand_beside_cutoffs_or_alone(folder):
         rows = list(csv.DictReader(table.open()))
         assert [(row["cutoff_hz"], row["input_rate_hz"]) for row in rows] == expected
         assert rows[0]["condition.rates_hz"] == "24000 11025"
+
+
+def test_each_degradation_is_a_row_and_a_folder_of_its_own(folder):
+    words = ["eval", folder / "references", "--heads", "none", "--no-visqol", "--limit", 1]
+    words += ["--cutoffs", "4000", "--noise", "tone,hum,mp3-64,telephone", "--noise-amplitude", "0.05-0.2"]
+    done = latentsr(*words, "--write-inputs", folder / "in", "--json", folder / "a.json")
+    assert done.exit_code == 0, done.output
+    document = json.loads((folder / "a.json").read_text())
+    tone, hum, coded, telephone = document["summary"]
+    assert [row["input"] for row in document["summary"]] == ["4000 tone", "4000 hum", "mp3-64", "telephone"]
+    assert sorted(path.name for path in (folder / "in").iterdir()) == ["4000-hum", "4000-tone", "mp3-64", "telephone"]
+    assert (tone["tone_db"], tone["tone_left"], tone["si_sdr_gain_db"]) == (0, 1, 0)
+    assert tone["tone_vs_clean_db"] > 10
+    assert hum["tone_db"] is coded["tone_db"] is None
+    assert coded["cutoff_hz"] > 15_000 > 3400 == telephone["cutoff_hz"]
+    assert "tone 0.05 to 0.2 peak" in document["conditions"]["noises"]
+    again = latentsr(*words, "--outputs", f"copy={folder / 'in'}")
+    assert again.output.count("| copy ") == 4
+    assert "| tone dB |" in again.output
 
 
 def test_inputs_can_be_restored_by_another_system_and_scored(folder):
@@ -79,7 +99,8 @@ def test_inputs_can_be_restored_by_another_system_and_scored(folder):
         (["--rates", "96000"], "from 1000 to 47999 Hz"),
         (["--steps", "few"], "numbers separated by commas"),
         (["--filter", "brickwall"], "known are cheby1"),
-        (["--noise", "hum"], "known are none, tone, white"),
+        (["--noise", "hiss"], "known are none, tone, white"),
+        (["--noise", "white", "--noise-amplitude", "loud"], "noise_amplitude"),
         (["--outputs", "nowhere"], "NAME=DIR"),
     ],
 )

@@ -232,3 +232,30 @@ def test_visqol_is_none_where_it_is_not_installed(monkeypatch):
         assert metrics.visqol(torch.ones(2 * RATE), torch.ones(2 * RATE)) is None
     finally:
         metrics._visqol_api.cache_clear()
+
+
+@pytest.mark.parametrize("hz", [50.0, 440.3, 7_321.0, 14_999.0])
+def test_a_tone_taken_down_40_db_measures_minus_40(hz):
+    programme, loud = 0.01 * noise(3.0, 1), tone(hz, 3.0, 0.3)
+    measured = metrics.tone_level_db(programme + loud, programme + 0.01 * loud, hz)
+    assert float(measured[0]) == pytest.approx(-40, abs=0.5)
+    assert float(metrics.tone_level_db(loud, 0.01 * loud, hz)[0]) == pytest.approx(-40, abs=0.01)
+
+
+def test_the_tone_s_level_ignores_what_lies_elsewhere_and_silence_against_silence_is_0():
+    loud, other = tone(1_000.0, 3.0, 0.1), tone(1_020.0, 3.0, 0.1)
+    assert float(metrics.tone_level_db(loud, loud + other, 1_000.0)[0]) == pytest.approx(0, abs=0.1)
+    silence = torch.zeros_like(loud)
+    assert float(metrics.tone_level_db(silence, silence, 1_000.0)[0]) == 0
+    assert float(metrics.tone_level_db(loud, silence, 1_000.0)[0]) < -60
+
+
+def test_si_sdr_of_the_kept_band_sees_nothing_above_it():
+    reference, error = noise(1.0), noise(1.0, seed=3)
+    above = torch.fft.irfft(torch.fft.rfft(error) * (torch.arange(RATE // 2 + 1) > 3_200), n=RATE)
+    assert (metrics.si_sdr_db(reference, reference + above, 3_200.0) > 150).all()
+    below = torch.fft.irfft(torch.fft.rfft(reference) * (torch.arange(RATE // 2 + 1) <= 3_200), n=RATE)
+    noisy = error - above
+    torch.testing.assert_close(
+        metrics.si_sdr_db(reference, reference + error, 3_200.0), metrics.si_sdr_db(below, below + noisy)
+    )

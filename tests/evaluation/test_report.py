@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from latentsr.evaluation import report
-from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation.conditions import Conditions, Input
 
 FIGURES = [column.source or column.key for column in report.COLUMNS]
 
 
-def record(system="x", cutoff_hz=4000.0, group="music", rate=48_000, **figures):
+def record(system="x", cutoff_hz=4000.0, group="music", rate=48_000, noise="none", **figures):
+    given = Input(cutoff_hz, rate, noise)
     about = {"clip": "a", "group": group, "system": system, "cutoff_hz": cutoff_hz, "input_rate_hz": rate}
+    about |= {"noise": noise, "input": given.label}
     return about | {"seconds": 1.0, "duration_s": 4.0} | dict.fromkeys(FIGURES) | figures
 
 
@@ -67,9 +69,24 @@ def test_a_lower_rate_has_rows_of_its_own_that_name_it():
 
 
 def test_waveform_distances_are_printed_where_noise_was_added():
-    summary = report.summarise([record(si_sdr_db=12.0)])
-    assert "SI-SDR" not in report.format_table(summary)
-    assert "12.0" in report.format_table(summary, noisy=True)
+    assert "SI-SDR" not in report.format_table(report.summarise([record(si_sdr_db=12.0)]))
+    table = report.format_table(report.summarise([record(si_sdr_db=12.0, noise="white")]))
+    assert "12.0" in table
+    assert "| 4000 white |" in table
+    assert "tone dB" not in table  # nothing defines it
+
+
+def test_the_high_band_s_distance_is_compared_with_the_unprocessed_row_of_its_input_and_group():
+    records = [
+        record("unprocessed", lsd_hf=4.0),
+        record("x", lsd_hf=2.0),
+        record("x", lsd_hf=2.8),
+        record("unprocessed", noise="white", lsd_hf=2.0),
+        record("x", noise="white", lsd_hf=3.0),
+        record("x", group="speech", lsd_hf=3.0),
+    ]
+    rows = report.summarise(records)
+    assert [row["lsd_hf_change_percent"] for row in rows] == [None, pytest.approx(-40), None, None, pytest.approx(50)]
 
 
 def test_csv_and_json_hold_table_and_conditions(tmp_path):

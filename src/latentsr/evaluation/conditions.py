@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from scipy import signal
 
 from latentsr.config import AUDIO, Config
@@ -69,7 +69,7 @@ class Conditions(Config):
     rates_hz: tuple[int, ...] = ()  # inputs at lower rates, beside the low-passed ones
     filter: str = "cheby1"
     order: int = Field(8, ge=1, le=20)
-    noise: tuple[str, ...] = ("none",)  # names of NOISES: with each cutoff, but for those that end the band themselves
+    noise: tuple[str, ...] = Field(("none",), validate_default=True)  # names of NOISES, each with each cutoff
     noise_amplitude: Range | None = None  # (low, high), drawn per clip; None: those of NOISES
     noise_snr_db: float | None = Field(None, ge=-60, le=100)  # in the kept band, in place of an amplitude
     bits: Literal[16] | None = 16  # the degraded input is rounded as a 16-bit file would round it; None: not rounded
@@ -109,11 +109,20 @@ class Conditions(Config):
 
     @field_validator("noise")
     @classmethod
-    def _known_noises(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_noises(cls, value: tuple[str, ...], info: Any) -> tuple[str, ...]:
         if unknown := [name for name in value if name not in NOISES]:
             raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(NOISES)}")
         if len(set(value)) < len(value) or not value:
             raise ValueError("name at least one noise, or none, and each once")
+        added = [name for name in value if name != "none" and not noises.ends_band(name)]
+        if added and info.data.get("rates_hz"):
+            raise ValueError("noise is added to low-passed inputs only; score the rates in a run without it")
+        if added and info.data.get("cutoffs_hz") == ():
+            raise ValueError(f"{', '.join(added)} goes with a low-pass; name cutoffs, or leave it out")
+        alone = len(value) > len(added) + ("none" in value)
+        if not alone and info.data.get("cutoffs_hz") == info.data.get("rates_hz") == ():
+            top_hz = AUDIO.sample_rate // 2
+            raise ValueError(f"nothing to score; name cutoffs between 0 and {top_hz} Hz, or rates, or codecs as noise")
         return value
 
     @field_validator("noise_amplitude", mode="before")
@@ -127,29 +136,21 @@ class Conditions(Config):
 
     @field_validator("noise_amplitude")
     @classmethod
-    def _amplitudes(cls, value: Range | None) -> Range | None:
+    def _amplitudes(cls, value: Range | None, info: Any) -> Range | None:
+        if value is not None and not any(map(noises.takes_amplitude, info.data.get("noise", noises.ADDED))):
+            raise ValueError(f"applies to {', '.join(noises.ADDED)}; name one of them, or leave it out")
         if value is not None and not 0 < value[0] <= value[1] <= 1:
             raise ValueError("an amplitude, or a range low-high of them, lies above 0 and up to 1")
         return value
 
-    @model_validator(mode="after")
-    def _make_sense_together(self) -> Conditions:
-        if not self.inputs:
-            raise ValueError(
-                f"nothing to score; name cutoffs between 0 and {AUDIO.sample_rate // 2} Hz, or rates, or codecs"
-            )
-        added = [name for name in self.noise if name != "none" and not noises.ends_band(name)]
-        if added and self.rates_hz:
-            raise ValueError("noise is added to low-passed inputs only; score the rates in a run without it")
-        if added and not self.cutoffs_hz:
-            raise ValueError(f"{', '.join(added)}: goes with a low-pass; name cutoffs, or leave it out")
-        if self.noise_amplitude is not None and not any(map(noises.takes_amplitude, self.noise)):
-            raise ValueError(f"noise_amplitude applies to {', '.join(noises.ADDED)}; name one of them, or leave it out")
-        if self.noise_snr_db is not None and not any(map(noises.takes_snr, self.noise)):
-            raise ValueError(f"noise_snr_db applies to {', '.join(noises.ADDED)}, mixture; name one, or leave it out")
-        if self.noise_snr_db is not None and self.noise_amplitude is not None:
-            raise ValueError("noise_snr_db sets the amplitude; leave noise_amplitude out")
-        return self
+    @field_validator("noise_snr_db")
+    @classmethod
+    def _level_in_place_of_amplitude(cls, value: float | None, info: Any) -> float | None:
+        if value is not None and not any(map(noises.takes_snr, info.data.get("noise", noises.ADDED))):
+            raise ValueError(f"applies to {', '.join(noises.ADDED)} and mixture; name one of them, or leave it out")
+        if value is not None and info.data.get("noise_amplitude") is not None:
+            raise ValueError("sets the amplitude itself; leave noise_amplitude out")
+        return value
 
     @property
     def inputs(self) -> list[Input]:

@@ -17,7 +17,8 @@ from scipy import signal
 Wave = NDArray[np.float32]  # (T,), full scale 1
 
 TELEPHONE_RATE_HZ = 8_000
-TELEPHONE_BAND_HZ = (300.0, 3_400.0)
+TELEPHONE_BAND_HZ = (300.0, 3_400.0)  # 3 dB down
+TELEPHONE_ORDER = 4  # of a Butterworth band-pass, run forwards and backwards
 MU = 255  # ITU-T G.711
 HIGHEST_LEVEL = 0.999  # libsndfile refuses 1 where a bitrate mode is set
 PADDING_S = 0.1  # of silence around what is encoded: encoders fade in, and cut their last frame
@@ -36,11 +37,12 @@ class Codec:
     level: Callable[[float], float]
     rates_kbps: tuple[int, ...]  # that recipes draw from
     bitrate_mode: str | None = None
+    gain: float = 1.0  # that the encoder applies on its own, and that is undone
 
 
 CODECS = {
     "mp3": Codec(
-        "MP3", "MPEG_LAYER_III", lambda kbps: min(1 - (kbps - 32) / 288, 0.999), (32, 48, 64, 96, 128), "CONSTANT"
+        "MP3", "MPEG_LAYER_III", lambda kbps: min(1 - (kbps - 32) / 288, 0.999), (32, 48, 64, 96, 128), "CONSTANT", 0.95
     ),
     "vorbis": Codec("OGG", "VORBIS", lambda kbps: 1 - VORBIS_STEPS[int(kbps)], (64, 80, 96, 128)),
     "opus": Codec("OGG", "OPUS", lambda kbps: 1 - (kbps - 6) / 250, (12, 16, 24, 32, 48, 64)),
@@ -67,7 +69,7 @@ def round_trip(wave: Wave, name: str, kbps: float, sample_rate: int) -> Wave:
     placed = np.zeros(len(wave), dtype=np.float32)
     kept = decoded[first : first + len(wave)]
     placed[: len(kept)] = kept
-    return placed * scale
+    return placed * np.float32(scale / CODECS[name].gain)
 
 
 @lru_cache(maxsize=64)
@@ -89,9 +91,15 @@ def codec_edge_hz(name: str, kbps: float, sample_rate: int) -> float:
 
 def telephone(wave: Wave, sample_rate: int) -> Wave:
     """300 to 3400 Hz, 8000 samples a second, 8 bits of mu-law (ITU-T G.711), and back. (T,) -> (T,)"""
+    if not len(wave):
+        return wave
     low_hz, high_hz = TELEPHONE_BAND_HZ
-    sos = signal.butter(4, (low_hz, high_hz), "bandpass", fs=sample_rate, output="sos")
-    narrow = soxr.resample(signal.sosfiltfilt(sos, wave), sample_rate, TELEPHONE_RATE_HZ, quality="VHQ")
+    width_hz = (high_hz - low_hz) / (2**0.5 - 1) ** (0.5 / TELEPHONE_ORDER)  # run twice, it is narrower than designed
+    top_hz = width_hz / 2 + (width_hz**2 / 4 + low_hz * high_hz) ** 0.5
+    sos = signal.butter(TELEPHONE_ORDER, (top_hz - width_hz, top_hz), "bandpass", fs=sample_rate, output="sos")
+    longest = 3 * (2 * len(sos) + 1)  # samples that sosfiltfilt extends the wave by at each end
+    narrow = signal.sosfiltfilt(sos, wave, padlen=min(longest, len(wave) - 1))
+    narrow = soxr.resample(narrow, sample_rate, TELEPHONE_RATE_HZ, quality="VHQ")
     scale = max(1.0, float(np.abs(narrow).max(initial=0.0)))
     companded = np.sign(narrow) * np.log1p(MU * np.abs(narrow / scale)) / np.log1p(MU)
     steps = np.round(companded * 127.5 - 0.5) + 0.5

@@ -48,6 +48,8 @@ class Kind:
 
 def _clipping(wave: Tensor, effect: Effect, sample_rate: int) -> Tensor:
     """Cut off what passes `amount` dB below the peak."""
+    if not wave.numel():
+        return wave
     ceiling = wave.abs().max() * 10 ** (-effect.amount / 20)
     return wave.clamp(-ceiling, ceiling)
 
