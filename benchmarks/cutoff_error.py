@@ -2,9 +2,9 @@
 
 Every recording below DATA_DIR is cut once per family, cutoff and noise, with an order drawn from 2 to 10, and rounded
 to 16 bit. White noise lies 10 to 30 dB below the programme between 0.7 and 0.95 of the cutoff; the tone is drawn as in
-training. Cuts at which the programme stands less than 10 dB above the noise of rounding do not count: nothing there
-shows where it ended. The truth is the -3 dB point of the total response. An entry is `median error % / share within
-10 % (clips)`.
+training. Telephone and codecs, at each of their rates, get no low-pass. Cuts at which the programme stands less than
+10 dB above the noise of rounding do not count: nothing there shows where it ended. The truth is the -3 dB point of the
+total response; a codec's is that on white noise. An entry is `median error % / share within 10 % (clips)`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +22,15 @@ from torch import Tensor
 
 from latentsr.signal.audio import AudioError, read, resample
 from latentsr.signal.bandwidth import estimate_cutoff_hz
-from latentsr.signal.degrade import FAMILIES, NOISES, Recipe, add_noise, cutoff_3db_hz, lowpass
+from latentsr.signal.codecs import CODECS
+from latentsr.signal.degrade import FAMILIES, Recipe, cutoff_3db_hz, degrade, lowpass
+from latentsr.signal.effects import Effect
 
 RATE = 48_000
 DUST_POWER = (2 / 2**16) ** 2 / 12  # rounding to 16 bit
+CUTS = [family for family in FAMILIES if family != "none"]
+NOISES = ("none", "tone", "white")
+ENDS = [Effect("telephone")] + [Effect(name, kbps) for name, codec in CODECS.items() for kbps in codec.rates_kbps]
 STANDARD = "cheby1, order 8"  # the cut of `latentsr eval`
 HEARD_DB = 10.0
 
@@ -38,25 +44,40 @@ def programme_power(clean: Tensor, truth_hz: float) -> float:
 
 
 def draw(family: str, order: int, cutoff_hz: float, noise: str, rng: random.Random) -> Recipe:
-    tone = {"amplitude": rng.uniform(0.001, 0.2), "frequency_hz": rng.uniform(100, 15_000)} if noise == "tone" else {}
-    return Recipe(family, order, cutoff_hz, noise, phase=rng.uniform(0, 6), seed=rng.randrange(2**31), **tone)
+    match noise:
+        case "tone":
+            tone = Effect(noise, rng.uniform(0.001, 0.2), rng.uniform(100, 15_000), rng.uniform(0, 6))
+            return Recipe(family, order, cutoff_hz, (tone,))
+        case "white":
+            return Recipe(family, order, cutoff_hz, (Effect(noise, 1.0, seed=rng.randrange(2**31)),))
+    return Recipe(family, order, cutoff_hz)
 
 
-def relative_errors(wave: Tensor, recipes: list[Recipe], rng: random.Random) -> list[float | None]:
+def relative_errors(wave: Tensor, recipes: Sequence[Recipe], rng: random.Random) -> list[float | None]:
     """Signed error of each cut, None where the programme is lost in dust. `wave`: (1, 1, T)"""
     clean = lowpass(wave.expand(len(recipes), -1, -1), recipes, RATE)
     truths_hz = [cutoff_3db_hz(recipe, RATE) for recipe in recipes]
     powers = [programme_power(clean[i : i + 1], hz) for i, hz in enumerate(truths_hz)]
-    noisy = [
-        replace(recipe, amplitude=(power / 10 ** rng.uniform(1, 3)) ** 0.5) if recipe.noise == "white" else recipe
-        for recipe, power in zip(recipes, powers, strict=True)
-    ]
-    rounded = (add_noise(clean, noisy, RATE) * 2**15).round() / 2**15
+    levelled = [_levelled(recipe, power, rng) for recipe, power in zip(recipes, powers, strict=True)]
+    rounded = (degrade(wave.expand(len(recipes), -1, -1), levelled, RATE) * 2**15).round() / 2**15
     estimates_hz = estimate_cutoff_hz(rounded, RATE).tolist()
     return [
         estimate / truth - 1 if power > DUST_POWER * 10 ** (HEARD_DB / 10) else None
         for estimate, truth, power in zip(estimates_hz, truths_hz, powers, strict=True)
     ]
+
+
+def _levelled(recipe: Recipe, power: float, rng: random.Random) -> Recipe:
+    """White noise 10 to 30 dB below the programme; anything else as it is."""
+    effects = [
+        replace(effect, amount=(power / 10 ** rng.uniform(1, 3)) ** 0.5) if effect.name == "white" else effect
+        for effect in recipe.effects
+    ]
+    return replace(recipe, effects=tuple(effects))
+
+
+def name_of(effect: Effect) -> str:
+    return f"{effect.name}-{effect.amount:g}" if effect.name in CODECS else effect.name
 
 
 def entry(errors: list[float]) -> str:
@@ -85,16 +106,17 @@ def main() -> None:
     by_family: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     by_order: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     standard: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    by_end: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     files = sorted(path for path in args.data_dir.rglob("*") if path.suffix in {".flac", ".wav", ".ogg", ".mp3"})
     for path in files:
         try:
             audio = read(path)
-        except AudioError as error:
-            raise SystemExit(str(error)) from None
+        except AudioError as problem:
+            raise SystemExit(str(problem)) from None
         mono = audio.samples.mean(0)[: int(args.seconds * audio.sample_rate)]
         wave = torch.from_numpy(resample(mono, audio.sample_rate, RATE)).float()[None, None]
         kind = path.relative_to(args.data_dir).parts[0]
-        cuts = [(hz, family, noise) for hz in cutoffs_hz for family in FAMILIES for noise in NOISES]
+        cuts = [(hz, family, noise) for hz in cutoffs_hz for family in CUTS for noise in NOISES]
         recipes = [draw(family, rng.randint(2, 10), hz, noise, rng) for hz, family, noise in cuts]
         recipes += [Recipe("cheby1", 8, hz) for hz in cutoffs_hz]
         for i, error in enumerate(relative_errors(wave, recipes, rng)):
@@ -107,11 +129,16 @@ def main() -> None:
             order = recipes[i].order
             by_family[f"{family}, {hz / 1000:g} kHz"][noise].append(error)
             by_order[family]["order 2-3" if order < 4 else "order 4-6" if order < 7 else "order 7-10"].append(error)
+        ends = [Recipe("none", 1, RATE / 2, (effect,)) for effect in ENDS]
+        for i, error in enumerate(relative_errors(wave, ends, rng)):
+            if error is not None:
+                by_end[f"{name_of(ENDS[i])} ({cutoff_3db_hz(ends[i], RATE):.0f} Hz)"][kind].append(error)
     if not files:
         raise SystemExit(f"no recordings below {args.data_dir}; pass a folder of flac, wav, ogg or mp3 files")
     print("median error % / share within 10 % (clips)")
     print_table("Orders 2 to 10", by_family)
     print_table("The same by order", by_order)
+    print_table("Telephone and codecs", by_end)
     print_table("The cut of `latentsr eval`", standard)
     for name, row in standard.items():
         errors = np.array([error for kind in row.values() for error in kind])
