@@ -229,7 +229,7 @@ class Restorer:
         latents = None if self.latents is None else self._take_latents(self.latents, window).to(head.device, head.dtype)
         generator = torch.Generator().manual_seed(setting.seed)
         ignored = (window.start - window.first) * self.stride, (window.last - window.stop) * self.stride
-        wide = head(
+        wide, clean = head.decode(
             low, ends.to(low.device), latents, steps=setting.steps, generator=generator,
             keep_known=not setting.denoise, ignored=ignored, first_frame=window.first * self.stride,
         )  # fmt: skip
@@ -237,7 +237,8 @@ class Restorer:
         source = self._take(window.first * self.hop, window.last * self.hop)
         kept = source[:, None]
         if setting.denoise:
-            kept = filter_by_mel(kept * self.gain, wide * self.gain, self.mel) / self.gain
+            assert clean is not None, "heads that cannot denoise are refused before"
+            kept = filter_by_mel(kept * self.gain, clean.float().cpu(), self.mel) / self.gain
         merged = merge(kept, wide, ends, AUDIO.sample_rate)[:, 0]
         merged = turn_down(source, merged, ceiling=max(1.0, setting.peak))
         self.decoded = window.stop

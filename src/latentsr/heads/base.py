@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,9 +17,10 @@ class Head(Protocol):
     many frames (first, last) the wave is not looked at, and may be anything.
 
     `takes_steps` says whether a number of steps means anything to it: to the diffusion that its latents come from, or
-    to itself if it can do without them; `can_denoise`, whether it makes the band below the cutoff too, by which
-    `denoise` filters. What a head draws comes from `generator` and from where the window begins in
-    the recording, `first_frame`, so that neighbouring windows draw the same.
+    to itself if it can do without them; `can_denoise`, whether it knows the clean band below the cutoff too, by which
+    `denoise` filters: `decode` gives its log-mel (B, L, M) beside the wave, and None where it does not. What a head
+    draws comes from `generator` and from where the window begins in the recording, `first_frame`, so that neighbouring
+    windows draw the same.
 
     It runs on `device`, which is not where its networks lie while they are offloaded; it expects `low` there in fp32,
     and `latents` in `dtype`.
@@ -33,7 +34,7 @@ class Head(Protocol):
     device: torch.device
     dtype: torch.dtype
 
-    def __call__(
+    def decode(
         self,
         low: Tensor,
         cutoff_hz: Tensor,
@@ -44,4 +45,6 @@ class Head(Protocol):
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
         first_frame: int = 0,
-    ) -> Tensor: ...
+    ) -> tuple[Tensor, Tensor | None]: ...
+
+    def __call__(self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, **options: Any) -> Tensor: ...

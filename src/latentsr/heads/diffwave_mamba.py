@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import SchedulerMixin
@@ -42,7 +42,10 @@ class DiffWaveMambaHead:
         if audio.hop_length % self.mdct.bands:  # windows would begin between frames, and draw other noise
             raise ValueError(f"{self.mdct.bands} bands do not divide the hop of {audio.hop_length} samples")
 
-    def __call__(
+    def __call__(self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, **options: Any) -> Tensor:
+        return self.decode(low, cutoff_hz, latents, **options)[0]
+
+    def decode(
         self,
         low: Tensor,
         cutoff_hz: Tensor,
@@ -53,7 +56,7 @@ class DiffWaveMambaHead:
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
         first_frame: int = 0,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         steps = STEPS if steps is None else steps
         if not MIN_STEPS <= steps <= MAX_STEPS:
             raise ValueError(f"steps of the diffwave-mamba head must be {MIN_STEPS} to {MAX_STEPS}, got {steps}")
@@ -70,8 +73,8 @@ class DiffWaveMambaHead:
         if self.device.type == "cpu":  # where a batch saves no time, but holds all its channels in memory
             given = [None] * len(low) if latents is None else latents.split(1)
             parts = zip(low.split(1), cutoff_hz.split(1), given, strict=True)
-            return torch.cat([self._restore(*part, noise, steps) for part in parts])
-        return self._restore(low, cutoff_hz, latents, noise.expand(len(low), -1, -1), steps)
+            return torch.cat([self._restore(*part, noise, steps) for part in parts]), None
+        return self._restore(low, cutoff_hz, latents, noise.expand(len(low), -1, -1), steps), None
 
     def _restore(self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None, noise: Tensor, steps: int) -> Tensor:
         coefficients = self.mdct(low.float())

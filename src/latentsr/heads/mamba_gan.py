@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from latentsr.config import AUDIO, AudioConfig
 from latentsr.models.mamba_gan import MambaGenerator
+from latentsr.sampling import absolute_noise
 from latentsr.signal.mel import MelSpectrogram
+from latentsr.signal.texture import as_noise
 
 
 class MambaGanHead:
@@ -30,7 +32,10 @@ class MambaGanHead:
         self.mel = MelSpectrogram(audio).to(self.device)
         self.context_frames = int(mamba_gan.config.context_frames)
 
-    def __call__(
+    def __call__(self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, **options: Any) -> Tensor:
+        return self.decode(low, cutoff_hz, latents, **options)[0]
+
+    def decode(
         self,
         low: Tensor,
         cutoff_hz: Tensor,
@@ -41,11 +46,18 @@ class MambaGanHead:
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
         first_frame: int = 0,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         mel = self.mel(low.float())[:, 0].to(self.dtype)
         if latents is not None and latents.shape[2] * self.network.config.latent_frames != mel.shape[1]:
             raise ValueError(
                 f"{latents.shape[2]} latent frames are not {mel.shape[1]} mel frames / "
                 f"{self.network.config.latent_frames}; these latents are of another VAE"
             )
-        return self.network(mel, cutoff_hz, latents)[0][:, None]
+        wave, clean = self.network(mel, cutoff_hz, latents)
+        share = float(self.network.config.noise_share)
+        if share:
+            seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
+            # The same for every channel, and for neighbouring windows.
+            noise = absolute_noise(seed, first_frame, mel.shape[1], 1, self.audio.hop_length).view(1, 1, -1)
+            wave = as_noise(wave[:, None], noise.to(wave.device), share)[:, 0]
+        return wave[:, None], clean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL
@@ -44,7 +44,10 @@ class VocoderHead:
         self.reach = context_frames(vocoder)
         self.context_frames = self.reach + VAE_CONTEXT * strides(vae)[0]
 
-    def __call__(
+    def __call__(self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, **options: Any) -> Tensor:
+        return self.decode(low, cutoff_hz, latents, **options)[0]
+
+    def decode(
         self,
         low: Tensor,
         cutoff_hz: Tensor,
@@ -55,21 +58,22 @@ class VocoderHead:
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
         first_frame: int = 0,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         if latents is None:
             raise ValueError("the vocoder head decodes latents; call it through the pipeline, which samples them")
         if self.device.type == "cpu":  # where a batch saves no time, but holds all its channels in memory
             parts = zip(low.split(1), cutoff_hz.split(1), latents.split(1), strict=True)
-            return torch.cat([self._decode(*part, keep_known, ignored) for part in parts])
+            waves, mels = zip(*(self._decode(*part, keep_known, ignored) for part in parts), strict=True)
+            return torch.cat(waves), torch.cat(mels)
         return self._decode(low, cutoff_hz, latents, keep_known, ignored)
 
     def _decode(
         self, low: Tensor, cutoff_hz: Tensor, latents: Tensor, keep_known: bool, ignored: tuple[int, int]
-    ) -> Tensor:
-        mel = to_mel(self.vae, latents)
+    ) -> tuple[Tensor, Tensor]:
+        clean = mel = to_mel(self.vae, latents)
         if keep_known:
             known = bands_below(cutoff_hz, self.audio)[:, None, None, :]
             mel = torch.where(known, self.mel(low.float()).to(mel), mel)
         before, after = (max(frames - self.reach, 0) for frames in ignored)
         wave = vocode(self.vocoder, mel[:, :, before : mel.shape[2] - after], self.audio)
-        return F.pad(wave, (before * self.audio.hop_length, after * self.audio.hop_length))
+        return F.pad(wave, (before * self.audio.hop_length, after * self.audio.hop_length)), clean[:, 0]

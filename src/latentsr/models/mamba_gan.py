@@ -89,6 +89,7 @@ class MambaGenerator(ModelMixin, ConfigMixin):
         latent_frames: mel frames of one latent position.
         mel_mean: nats; the log-mel is normalised by it
         mel_std: and by this.
+        noise_share: of the made wave's power that the head replaces by noise under the wave's own envelope.
         context_frames: mel frames on each side after which nothing is heard of the input (measured; docs/heads.md).
     """
 
@@ -112,6 +113,7 @@ class MambaGenerator(ModelMixin, ConfigMixin):
         latent_frames: int = 8,
         mel_mean: float = -5.0,
         mel_std: float = 3.0,
+        noise_share: float = 0.0,
         context_frames: int = 64,
     ) -> None:
         super().__init__()

@@ -60,16 +60,23 @@ class MelSpectrogram(nn.Module):
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
         self.register_buffer("filterbank", mel_filterbank(config), persistent=False)
 
-    def linear(self, wave: Tensor) -> Tensor:
-        """Magnitude spectrogram. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)."""
+    def complex(self, wave: Tensor) -> Tensor:
+        """STFT, frame l centred on sample (l + 1/2) * hop. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)"""
         config = self.config
         if wave.shape[-1] <= config.padding:
             raise ValueError(f"got {wave.shape[-1]} samples; pad to more than {config.padding} before the mel")
         padded = nn.functional.pad(wave, (config.padding, config.padding), mode="reflect").squeeze(1)
         return torch.stft(
             padded, config.n_fft, config.hop_length, window=self.window, center=False, return_complex=True
-        ).abs()
+        )
+
+    def linear(self, wave: Tensor) -> Tensor:
+        """Magnitude spectrogram. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)."""
+        return self.complex(wave).abs()
+
+    def of_magnitude(self, magnitude: Tensor) -> Tensor:
+        """Log-mel of a magnitude spectrogram. (B, n_fft / 2 + 1, L) -> (B, L, M)"""
+        return (self.filterbank @ magnitude).clamp(min=self.config.floor).log().transpose(1, 2)
 
     def forward(self, wave: Tensor) -> Tensor:
-        mel = self.filterbank @ self.linear(wave)
-        return mel.clamp(min=self.config.floor).log().transpose(1, 2).unsqueeze(1)
+        return self.of_magnitude(self.linear(wave)).unsqueeze(1)

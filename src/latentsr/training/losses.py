@@ -10,10 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentsr.models.discriminators import Features
+from latentsr.signal.denoise import gain_of_bins, mel_gain
+from latentsr.signal.mel import MelSpectrogram
 
 # Magnitude per root sample: 1e-4 at n_fft 2048, the floor of LSD. A higher one leaves quiet speech untrained.
 STFT_FLOOR = 1e-4 / 2048**0.5
 ENERGY_PATCH = (16, 8)  # bins x frames
+NOTHING_LEFT, SILENT = 3e-3, 1e-3  # -25 dB of the clean energy; energy of a silent band
 POWER_FLOOR = 1e-7  # of |STFT|^2 in `resolution_losses`, Parallel WaveGAN's
 
 
@@ -133,6 +136,29 @@ def scale_feature_loss(real: Features, fake: Features) -> Tensor:
         for r, f in zip(real_maps[:-1], fake_maps[:-1], strict=True)
     ]
     return torch.stack(parts).sum()
+
+
+def filtered_error(noisy: Tensor, clean: Tensor, mel: Tensor, below_hz: Tensor, front: MelSpectrogram) -> Tensor:
+    """What is left of the noise after `denoise`: log of error energy over clean energy, nats, mean over the examples.
+
+    The known band of `noisy` is filtered by the gain that the predicted clean mel implies and compared with `clean`,
+    bin by bin, in the complex plane: what SI-SDR measures. An L1 between log-mels alone is won by the median, which
+    says little of where the energy is. Errors below `NOTHING_LEFT` hardly count, so that clean examples weigh little.
+
+    Args:
+        noisy: (B, 1, T).
+        clean: (B, 1, T).
+        mel: (B, L, M) log-mel that the network predicts for the clean wave.
+        below_hz: (B,) bins from here on are left out.
+        front: whose frames and bands they are.
+    """
+    given, wanted = front.complex(noisy), front.complex(clean)  # (B, F, L)
+    gain = gain_of_bins(mel_gain(mel, front.of_magnitude(given.abs())), front).transpose(1, 2)
+    bins_hz = torch.linspace(0, front.config.sample_rate / 2, given.shape[1], device=given.device)
+    inside = (bins_hz < below_hz[:, None]).to(gain)[:, :, None]
+    error = ((gain * given - wanted).abs().square() * inside).sum(dim=(1, 2))
+    energy = (wanted.abs().square() * inside).sum(dim=(1, 2))
+    return ((error + SILENT) / (energy + SILENT) + NOTHING_LEFT).log().mean()
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:

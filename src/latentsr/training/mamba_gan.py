@@ -28,7 +28,7 @@ from latentsr.training.adversarial import (
 )
 from latentsr.training.draws import Draws
 from latentsr.training.hifigan import high_band_ratio_db
-from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
+from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, filtered_error, spectral_losses
 from latentsr.training.stage import Stage, StageConfig, Validation, degraded
 from latentsr.training.vae import load_vae
 
@@ -52,6 +52,8 @@ class MambaGanStageConfig(StageConfig):
 @dataclass
 class MambaGanInputs:
     wide: Tensor  # (B, 1, T) the truth
+    low: Tensor  # (B, 1, T)
+    edge_hz: Tensor  # (B,) up to here it is the truth, but for noise
     mel: Tensor  # (B, L, M) of the low band
     true_mel: Tensor  # (B, L, M)
     cutoff_hz: Tensor  # (B,)
@@ -105,7 +107,8 @@ class MambaGanStage(Stage):
         )
         low_mel, true_mel = (self.mel(wave)[:, 0] for wave in (example.low, example.wide))
         ends = example.cutoff_hz, example.bandwidth_hz
-        return MambaGanInputs(example.wide, low_mel, true_mel, *ends, merged, self._latents(true_mel), told)
+        low = example.low, example.edge_hz
+        return MambaGanInputs(example.wide, *low, low_mel, true_mel, *ends, merged, self._latents(true_mel), told)
 
     def _latents(self, mel: Tensor) -> Tensor | None:
         if self.vae is None:
@@ -140,6 +143,7 @@ class MambaGanStage(Stage):
             losses = spectral_losses(real, fake, self.config.stft_sizes)
             losses["mel"] = F.l1_loss(self.mel(fake), self.mel(real))
             losses["front"] = self._front_loss(mel, inputs)
+            losses["filtered"] = filtered_error(inputs.low, inputs.wide, mel, inputs.edge_hz, self.mel)
         if step >= self.config.adversarial_from_step:
             heard = self._heard(draws, real.shape[-1])
             real_scores, scores = features_for_generator(self.discriminators, real[..., heard], fake[..., heard])
@@ -165,7 +169,10 @@ class MambaGanStage(Stage):
         latents = {"": None} | ({"_latents": self._latents(true_mel)} if self.vae is not None else {})
         result.waves = {"low": example.low[0, 0], "truth": example.wide[0, 0]}
         for name, given in latents.items():
-            wave = self.generator(low_mel, example.cutoff_hz, given)[0].float()[:, None]
+            wave, mel = self.generator(low_mel, example.cutoff_hz, given)
+            left = filtered_error(example.low, example.wide, mel.float(), example.edge_hz, self.mel)
+            result.metrics[f"filtered{name}"] = float(left)
+            wave = wave.float()[:, None]
             wave = merge(example.low, wave, example.cutoff_hz, rate)
             result.metrics[f"lsd{name}"] = float(
                 lsd(example.wide[:, 0], wave[:, 0], high_hz=example.bandwidth_hz).mean()

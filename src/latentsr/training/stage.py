@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from latentsr.config import AUDIO, AudioConfig, Config, ConfigError
 from latentsr.data.dataset import Batch, Corpus, DataConfig
 from latentsr.signal.bandwidth import estimate_cutoff_hz
-from latentsr.signal.degrade import Recipe, degrade
+from latentsr.signal.degrade import Recipe, cutoff_3db_hz, degrade
 from latentsr.signal.lowband import cut_sharply
 from latentsr.signal.recipes import DegradeConfig, draw_recipe
 from latentsr.training.draws import Draws
+
+KNOWN_SHARE = 0.8  # of a cutoff: filters are flat below it
 
 
 class OptimizerConfig(Config):
@@ -67,6 +69,7 @@ class Degraded:
     low: Tensor  # (B, 1, T), cut sharply at the estimated cutoff
     cutoff_hz: Tensor  # (B,), as estimated from the degraded wave
     bandwidth_hz: Tensor  # (B,), where the content of the wide wave ends
+    edge_hz: Tensor  # (B,), 0.8 of where the low band ends in truth: below it, it is the wide wave, but for noise
     recipes: list[Recipe]  # none where the data are pairs
 
 
@@ -142,12 +145,14 @@ def degraded(batch: Batch, config: StageConfig, draws: Draws) -> Degraded:
     if batch.low is None:
         recipes = [draw_recipe(config.degrade, generator) for generator in draws.generators]
         narrow = degrade(wide, recipes, rate)
+        edge_hz = torch.tensor([cutoff_3db_hz(recipe, rate) for recipe in recipes]).to(wide)
     else:
-        recipes, narrow = [], batch.low
+        recipes, narrow, edge_hz = [], batch.low, None
     rounded = draws.chosen(0.5)
     narrow = torch.where(rounded.to(wide.device)[:, None, None], round_to_16_bit(narrow), narrow)
     cutoff_hz = estimate_cutoff_hz(narrow, rate)
-    return Degraded(wide, cut_sharply(narrow, cutoff_hz, rate), cutoff_hz, batch.bandwidth_hz, recipes)
+    edge_hz = KNOWN_SHARE * (cutoff_hz if edge_hz is None else torch.minimum(cutoff_hz, edge_hz))
+    return Degraded(wide, cut_sharply(narrow, cutoff_hz, rate), cutoff_hz, batch.bandwidth_hz, edge_hz, recipes)
 
 
 def round_to_16_bit(wave: Tensor) -> Tensor:
