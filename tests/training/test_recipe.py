@@ -124,6 +124,8 @@ def test_other_values_are_named_and_taken_only_when_asked(tmp_path):
     other.begin("corpus")
     assert not other.progress()  # what was exported before is not what the new values make
     assert other.read()["hardware"] == [hardware()]
+    other.begin("corpus", processes=2)
+    assert other.read()["hardware"] == [hardware(), f"{hardware()}, 2 processes"]
 
 
 def test_cost_is_what_a_second_of_training_saw():

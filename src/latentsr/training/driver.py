@@ -108,7 +108,7 @@ class Driver:
             return False
         self._print(f"training {stage.name}: {corpus}")
         if self.main:
-            record.begin(str(corpus))
+            record.begin(str(corpus), self.state.num_processes)
         built = build_stage(STAGES[stage.kind][0], config)
         exported = fit(built, corpus, record.folder, resume=resume, max_minutes=minutes, trackers=trackers)
         del built
@@ -152,6 +152,7 @@ class Driver:
 
     def finish(self) -> bool:
         """Model folder, table and card, by the main process alone. False where no time was left for the table."""
+        self.state.destroy_process_group()  # the others do not wait for hours of measuring
         if not self.main:
             return True
         model, table = self.out / "model", ""

@@ -69,13 +69,13 @@ class Record:
                 f"add --resume to go on with the new ones, or delete {self.folder} to train it anew"
             )
 
-    def begin(self, corpus: str) -> None:
+    def begin(self, corpus: str, processes: int = 1) -> None:
         """Note the values, on what they are trained, and where."""
         if self.changes():  # what was exported before is not what these values make
             (self.folder / "weights" / "training.json").unlink(missing_ok=True)
         there = self.read()
         noted: dict[str, Any] = {"values": self.values, "corpus": corpus}
-        for key, now in {"hardware": hardware(), "commits": commit()}.items():
+        for key, now in {"hardware": hardware(processes), "commits": commit()}.items():
             before = there.get(key, [])
             noted[key] = before if now is None or now in before else [*before, now]
         write_json(self.folder / FILE, noted)
@@ -107,11 +107,13 @@ def digest(folder: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def hardware() -> str:
+def hardware(processes: int = 1) -> str:
     """What computes, in words."""
     if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    return f"{_cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        where = torch.cuda.get_device_name()
+    else:
+        where = f"{_cpu()}, {torch.get_num_threads()} threads"
+    return f"{where}, torch {torch.__version__}" + (f", {processes} processes" if processes > 1 else "")
 
 
 def _cpu() -> str:
