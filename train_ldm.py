@@ -6,16 +6,10 @@
 import sys
 from pathlib import Path
 
-from latentsr.training.distill import DistillStage, DistillStageConfig
 from latentsr.training.launch import launch_architecture
-from latentsr.training.ldm import LdmStage, LdmStageConfig
-from latentsr.training.stage import Stage, StageConfig
+from latentsr.training.stages import STAGES
 
 if __name__ == "__main__":
     default = Path(__file__).parent / "configs/ldm/small.yaml"
-    choices: dict[str, tuple[type[Stage], type[StageConfig]]] = {
-        "latent": (LdmStage, LdmStageConfig),
-        "audioldm2": (LdmStage, LdmStageConfig),
-        "distill": (DistillStage, DistillStageConfig),
-    }
+    choices = {"latent": STAGES["ldm"], "audioldm2": STAGES["ldm"], "distill": STAGES["distill"]}
     sys.exit(launch_architecture(choices, default))
