@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
     "vae": "train_vae.py",
     "ldm": "train_ldm.py",
+    "flow": "train_ldm.py",
+    "distill": "train_ldm.py",
     "vocoder": "vocoder/train_hifigan.py",
     "mamba_gan": "vocoder/train_mamba_gan.py",
     "diffwave_mamba": "vocoder/train_diffwave_mamba.py",
@@ -48,7 +50,7 @@ def run(*arguments, check=True):
 
 
 def weights(run_folder, name):
-    folder = run_folder / "weights" / ("unet" if name == "ldm" else name)
+    folder = run_folder / "weights" / ("unet" if name in ("ldm", "flow", "distill") else name)
     return load_file(folder / "diffusion_pytorch_model.safetensors")
 
 
@@ -70,7 +72,7 @@ def vae_run(recordings, tmp_path_factory):
 
 
 def extra(name, vae_run):
-    return [] if name in ("vae", "aeromamba", "mambawave") else [f"vae={vae_run}/weights/vae"]
+    return [] if name in ("vae", "distill", "aeromamba", "mambawave") else [f"vae={vae_run}/weights/vae"]
 
 
 def test_vae_run_leaves_all_that_the_docs_promise(vae_run):

@@ -25,7 +25,7 @@ from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.unet import LatentUNet
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.models.vocos import ISTFTVocoder
-from latentsr.sampling import SCHEDULERS
+from latentsr.sampling import FLOW_SCHEDULERS, SCHEDULERS
 
 INDEX = "model_index.json"
 HASHES = "sha256.json"
@@ -43,7 +43,7 @@ _NETWORKS: tuple[type[nn.Module], ...] = (
     DiffWaveMamba,
 )
 # A folder names its classes; only these are ever built, whatever it says.
-CLASSES: dict[str, Any] = {c.__name__: c for c in (*_NETWORKS, *SCHEDULERS.values())}
+CLASSES: dict[str, Any] = {c.__name__: c for c in (*_NETWORKS, *SCHEDULERS.values(), *FLOW_SCHEDULERS.values())}
 
 
 class ModelError(ValueError):

@@ -1,7 +1,7 @@
 """The random numbers of a training step: those of an example depend on (seed, step, example) alone.
 
-However the global batch is shared out, between processes or between the parts of an accumulated step, example i gets the
-same numbers, so that the gradients are those of one process with the whole batch.
+However the global batch is shared out, between processes or between the parts of an accumulated step, example i gets
+the same numbers, so that the gradients are those of one process with the whole batch.
 """
 
 from __future__ import annotations

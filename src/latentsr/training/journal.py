@@ -38,7 +38,7 @@ class Journal:
         """Collect the losses of a step; write their means every so many steps."""
         for name, value in figures.items():
             self.sums[name].append(value)
-        if step % every == 0:
+        if step % every == 0 and self.sums:
             self._write(step, {name: sum(values) / len(values) for name, values in self.sums.items()})
             self.sums.clear()
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
+from accelerate import PartialState
 
 from latentsr.config import load
 from latentsr.data.dataset import Corpus
@@ -39,6 +40,7 @@ def launch(
         exported = fit(
             built, corpus, run, resume=args.resume, max_minutes=args.max_minutes, trackers=args.tracker
         )  # fmt: skip
+        PartialState().destroy_process_group()
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ nothing had happened: on a CPU the result is equal bit for bit.
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,10 @@ def fit(
 
     Raises:
         ConfigError: `run` was made with other values, and `resume` does not say to go on with the new ones.
-        FloatingPointError: MAX_BAD_STEPS gradients in a row were not finite.
+        DataError: the corpus has nothing to validate on.
+        FloatingPointError: MAX_BAD_STEPS steps in a row were not finite.
     """
+    corpus.validation_batches(stage.config.samples, 1)  # an empty validation set is said now, and not hours later
     trainer = Trainer(stage, corpus, run, trackers)
     trainer.restore(resume)
     with Interrupt() as interrupt:
@@ -55,8 +58,9 @@ class Trainer:
 
     def __init__(self, stage: Stage, corpus: Corpus, run: Path, trackers: list[str]) -> None:
         config = stage.config
-        precision = "no" if config.precision == "fp32" else config.precision
-        self.accelerator = Accelerator(mixed_precision=precision, log_with=trackers or None, project_dir=str(run))
+        # Precision is the loop's own affair: an Accelerator refuses a second one in the same process, and the stages of
+        # a recipe may differ.
+        self.accelerator = Accelerator(mixed_precision="no", log_with=trackers or None, project_dir=str(run))
         parts = self.accelerator.num_processes * config.accumulation
         if config.batch_size % parts:
             raise ConfigError(
@@ -77,13 +81,13 @@ class Trainer:
     def train(self, interrupt: Interrupt, max_minutes: float | None) -> None:
         """Step until the last one, the time limit, or an interrupt; then save."""
         main, config = self.accelerator.is_main_process, self.config
-        deadline = None if max_minutes is None else self.started + 60 * max_minutes
+        deadline = math.inf if max_minutes is None else self.started + 60 * max_minutes
         with (
             prefetch(self._batch, self.step * config.accumulation) as batches,
             tqdm(total=config.steps, initial=self.step, disable=not main, desc=self.run.name, mininterval=5) as bar,
         ):
-            while self.step < config.steps and not interrupt.happened:
-                if deadline is not None and time.monotonic() > deadline:
+            while self.step < config.steps:
+                if self._anyone(interrupt.happened or time.monotonic() > deadline):
                     break
                 micro = [next(batches).to(self.accelerator.device) for _ in range(config.accumulation)]
                 self.journal.losses(self.step + 1, self._step(micro), every=config.log_every)
@@ -97,9 +101,16 @@ class Trainer:
                     self._save()
         self._save()
 
+    def _anyone(self, stops: bool) -> bool:
+        """Whether any of the processes wants to stop: all stop at the same step, or those left would wait for ever."""
+        if self.accelerator.num_processes == 1:
+            return stops
+        votes = torch.tensor([float(stops)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(votes, "sum") > 0)
+
     def _step(self, micro: list[Batch]) -> dict[str, float]:
         """One optimisation step of every active phase. Returns the losses by name."""
-        config, figures, finite = self.config, dict[str, float](), True
+        config, figures = self.config, dict[str, float]()
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # dropout alone reads the global generator
         self.stage.train()
         inputs = []
@@ -109,7 +120,7 @@ class Trainer:
         for phase in self.stage.active_phases(self.step):
             self.optimizers[phase].zero_grad(set_to_none=True)
             for prepared, draws in inputs:
-                with self.accelerator.autocast():
+                with self._autocast():
                     losses = self.stage.losses(phase, prepared, self.step, draws)
                 total = self.stage.total(losses)
                 (total / config.accumulation).backward()
@@ -117,13 +128,25 @@ class Trainer:
                     figures[name] = figures.get(name, 0.0) + float(value.detach()) / config.accumulation
             norm = self._optimize(phase)
             figures[f"gradient_norm_{phase}"] = float(norm)
-            finite = finite and bool(torch.isfinite(norm))
-        self.bad_steps = 0 if finite else self.bad_steps + 1
+        bad = [name for name, value in figures.items() if not math.isfinite(value)]
+        self._count_bad_step(bad)
+        return {name: value for name, value in figures.items() if name not in bad}
+
+    def _count_bad_step(self, names: list[str]) -> None:
+        """Say what of a step was not finite; its phase has not moved the weights. Too many in a row end the run."""
+        self.bad_steps = self.bad_steps + 1 if names else 0
+        if not names:
+            return
+        self.accelerator.print(f"step {self.step + 1}: {', '.join(names)} not finite; the step is left out")
         if self.bad_steps >= MAX_BAD_STEPS:
             raise FloatingPointError(
-                f"{MAX_BAD_STEPS} steps in a row were not finite; lower optimizer.learning_rate, or use precision=fp32"
+                f"{MAX_BAD_STEPS} steps in a row were not finite, the last one in {', '.join(names)}; lower "
+                "optimizer.learning_rate, or use precision=fp32; checkpoints from before are kept"
             )
-        return figures
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.config.precision == "bf16"
+        return torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _optimize(self, phase: str) -> torch.Tensor:
         """Clip the gradients and take the step, unless they are not finite. Returns their norm."""
@@ -187,7 +210,10 @@ class Trainer:
             }  # fmt: skip
             (exported / "training.json").write_text(json.dumps(summary, indent=1))
         self.accelerator.wait_for_everyone()
-        self.accelerator.end_training()
+        for (
+            tracker
+        ) in self.accelerator.trackers:  # `end_training` would also end the process group, and with it a recipe
+            tracker.finish()
         return exported
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
