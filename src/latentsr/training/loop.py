@@ -50,7 +50,7 @@ def fit(
     trainer.restore(resume)
     with Interrupt() as interrupt:
         trainer.train(interrupt, max_minutes)
-    return None if interrupt.happened else trainer.finish()
+    return None if trainer.interrupted else trainer.finish()
 
 
 class Trainer:
@@ -72,7 +72,7 @@ class Trainer:
         self.averages = {
             name: EMAModel(network.parameters(), decay=config.ema_decay) for name, network in stage.averaged().items()
         }
-        self.step, self.bad_steps = 0, 0
+        self.step, self.bad_steps, self.interrupted = 0, 0, False
         self.seconds_before, self.started = 0.0, time.monotonic()
         self.journal = Journal(run, self.accelerator)
 
@@ -87,7 +87,8 @@ class Trainer:
             tqdm(total=config.steps, initial=self.step, disable=not main, desc=self.run.name, mininterval=5) as bar,
         ):
             while self.step < config.steps:
-                if self._anyone(interrupt.happened or time.monotonic() > deadline):
+                self.interrupted, over = self._agree(interrupt.happened, time.monotonic() > deadline)
+                if self.interrupted or over:
                     break
                 micro = [next(batches).to(self.accelerator.device) for _ in range(config.accumulation)]
                 self.journal.losses(self.step + 1, self._step(micro), every=config.log_every)
@@ -101,12 +102,12 @@ class Trainer:
                     self._save()
         self._save()
 
-    def _anyone(self, stops: bool) -> bool:
-        """Whether any of the processes wants to stop: all stop at the same step, or those left would wait for ever."""
+    def _agree(self, *stops: bool) -> list[bool]:
+        """Whether any process has each reason to stop: all stop at the same step, or those left would wait for ever."""
         if self.accelerator.num_processes == 1:
-            return stops
-        votes = torch.tensor([float(stops)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(votes, "sum") > 0)
+            return list(stops)
+        votes = torch.tensor(stops, dtype=torch.float32, device=self.accelerator.device)
+        return (self.accelerator.reduce(votes, "sum") > 0).tolist()
 
     def _step(self, micro: list[Batch]) -> dict[str, float]:
         """One optimisation step of every active phase. Returns the losses by name."""
