@@ -18,7 +18,7 @@ class RestorationOutput(BaseOutput):
     """A restored recording.
 
     `audio` (C, T) float32 at `sample_rate` Hz, full scale 1.0; `cutoff_hz`, where the source's pass band ended (half
-    the rate: full band, nothing to do); `seconds`, its duration.
+    the rate: full band, nothing to do); `seconds`, its duration; `lines_hz`, the steady tones that `denoise` took out.
     """
 
     audio: np.ndarray
@@ -27,6 +27,7 @@ class RestorationOutput(BaseOutput):
     seconds: float
     subtype: str | None = None  # of the source file
     tags: dict[str, str] = field(default_factory=dict)  # of the source file
+    lines_hz: tuple[float, ...] = ()
 
     @property
     def note(self) -> str | None:

@@ -25,6 +25,7 @@ from latentsr.models.fastconv import speed_up
 from latentsr.output import RestorationOutput
 from latentsr.signal.chunks import take
 from latentsr.signal.level import network_gain
+from latentsr.signal.lines import find_lines
 from latentsr.source import Samples, Source
 from latentsr.streaming import stream
 from latentsr.windowed import EDGE_SAMPLES, Diffusion, Restorer, Sampling, Setting
@@ -137,7 +138,8 @@ class Pipeline(DiffusionPipeline):
             peak = sources.peak_of(wave)
             if (end_hz >= AUDIO.sample_rate / 2 and not denoise) or peak == 0:
                 return result
-            setting = Setting(end_hz, peak, seed, denoise, decoder_steps)
+            result.lines_hz = find_lines(wave, AUDIO.sample_rate) if denoise else ()
+            setting = Setting(end_hz, peak, seed, denoise, decoder_steps, result.lines_hz)
             with _Bar(self, seconds, progress) as bar:
                 restorer = Restorer(decoder, diffusion, setting, bar.update)
                 restored, at = np.empty_like(result.audio), 0

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latentsr.config import AUDIO
 from latentsr.heads import Head
+from latentsr.signal.lines import find_lines
 from latentsr.source import estimate, peak_of
 from latentsr.windowed import Diffusion, Restorer, Setting
 
@@ -26,7 +27,8 @@ def stream(
 ) -> Iterator[np.ndarray]:
     """Blocks (C, n) at 48 kHz in, restored blocks out.
 
-    Cutoff and peak, unless given, are those of the first blocks, as many as the restorer waits for anyway.
+    Cutoff and peak, unless given, are those of the first blocks, as many as the restorer waits for anyway; so are the
+    steady lines that `denoise` takes out.
     """
     latency = Restorer(head, diffusion, Setting(0.0, 0.0)).latency_samples
     first: list[Tensor] = []
@@ -43,7 +45,8 @@ def stream(
         for block in blocks:
             yield block.numpy()
         return
-    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps)
+    lines_hz = find_lines(heard, AUDIO.sample_rate) if denoise else ()
+    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps, lines_hz)
     restorer = Restorer(head, diffusion, setting)
     yield from _run(restorer, heard)
     for block in blocks:

@@ -21,6 +21,7 @@ from latentsr.sampling import absolute_noise, guided, sample
 from latentsr.signal.chunks import Window, take, trapezoid, window_at
 from latentsr.signal.denoise import filter_by_mel
 from latentsr.signal.level import network_gain, turn_down
+from latentsr.signal.lines import remove_lines
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.signal.mel import MelSpectrogram
 
@@ -42,6 +43,7 @@ class Setting:
     seed: int = 0
     denoise: bool = False
     steps: int | None = None  # of a head that samples the wave itself
+    lines_hz: tuple[float, ...] = ()  # steady lines that are taken out
 
 
 @dataclass(frozen=True)
@@ -253,8 +255,12 @@ class Restorer:
     # --- what is kept of the recording --------------------------------------------------------------------------------
 
     def _take(self, first: int, last: int) -> Tensor:
-        """Samples [first, last) of the recording, mirrored beyond its ends. (C, last - first)"""
-        return take(self.wave, first - self.offset, last - self.offset)
+        """Samples [first, last) of the recording without its lines, mirrored beyond its ends. (C, last - first)"""
+        if not self.setting.lines_hz:
+            return take(self.wave, first - self.offset, last - self.offset)
+        start = max(first - self.offset, 0)
+        heard = remove_lines(self.wave[:, start : last - self.offset], self.setting.lines_hz, AUDIO.sample_rate)
+        return take(heard, first - self.offset - start, last - self.offset - start)
 
     def _low(self, window: Window) -> Tensor:
         """Low band of a window as the networks get it. (C, 1, T)"""

@@ -70,6 +70,7 @@ class Record:
     subtype: str | None = None
     gain: float | None = None  # 1.0 unless an input above full scale had to be scaled into PCM
     note: str | None = None  # what should be known of the result
+    lines_hz: list[float] | None = None  # steady tones that --denoise took out
     head: str | None = None
     seed: int | None = None
     compat_filter: str | None = None
@@ -184,6 +185,7 @@ def _restore(
         subtype=audio.choose_subtype(name, info.subtype),
         gain=gain,
         note=getattr(out, "note", None),
+        lines_hz=[round(hz, 2) for hz in getattr(out, "lines_hz", ())] or None,
         head=_head(pipe, options),
         seed=options.seed,
         compat_filter=options.compat_filter,
