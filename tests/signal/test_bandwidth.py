@@ -61,6 +61,19 @@ def test_tone_is_not_programme(frequency_hz):
     assert relative_errors(Recipe("cheby1", 8, 4_000.0, (tone,))).max() < 0.05
 
 
+@pytest.mark.parametrize(("name", "kbps"), [("mp3", 32), ("mp3", 64), ("vorbis", 64)])
+def test_codec_ends_the_band(name, kbps):
+    assert relative_errors(Recipe("none", 8, 8_000.0, (Effect(name, kbps),))).max() < 0.10
+
+
+def test_programme_that_falls_by_itself_ends_at_the_cut():
+    """30 dB down from 2.8 to 3.5 kHz, as steep as many filters, and then level until the cut at 5.5 kHz."""
+    spectrum = torch.fft.rfft(programme())
+    octaves = torch.log2(torch.fft.rfftfreq(programme().shape[-1], 1 / RATE).clamp_min(1) / 2_800)
+    fallen = torch.fft.irfft(spectrum * 10 ** (-1.5 * (octaves / 0.32).clamp(0, 1)), n=programme().shape[-1])
+    assert relative_errors(Recipe("cheby1", 8, 5_500.0), fallen).max() < 0.05
+
+
 def test_hole_below_the_cutoff_is_not_the_cutoff():
     wave = degrade(programme(), [Recipe("cheby1", 8, 8_000.0)] * 4, RATE)
     spectrum = torch.fft.rfft(wave)
