@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from torch import nn
 from tqdm import tqdm
 
@@ -124,7 +125,8 @@ class Trainer:
                 with self._autocast():
                     losses = self.stage.losses(phase, prepared, self.step, draws)
                 total = self.stage.total(losses)
-                (total / config.accumulation).backward()
+                # What is not finite makes every gradient so, in all processes; a NaN that is added has finite ones.
+                (total * (1 + 0 * total.detach()) / config.accumulation).backward()
                 for name, value in {**losses, f"total_{phase}": total}.items():
                     figures[name] = figures.get(name, 0.0) + float(value.detach()) / config.accumulation
             norm = self._optimize(phase)
@@ -142,7 +144,7 @@ class Trainer:
         if self.bad_steps >= MAX_BAD_STEPS:
             raise FloatingPointError(
                 f"{MAX_BAD_STEPS} steps in a row were not finite, the last one in {', '.join(names)}; lower "
-                "optimizer.learning_rate, or use precision=fp32; checkpoints from before are kept"
+                "optimizer.learning_rate, or use precision=fp32, and add --resume; checkpoints from before are kept"
             )
 
     def _autocast(self) -> torch.autocast:
@@ -205,17 +207,22 @@ class Trainer:
             last = self._validate_averaged()
             self.stage.finish(self.corpus)
             self.journal.validation(self.step, self._seconds(), last)
-            self.stage.export(exported)
-            summary = {
-                "step": self.step, "seconds": self._seconds(), "finished": self.step >= self.config.steps
-            }  # fmt: skip
-            (exported / "training.json").write_text(json.dumps(summary, indent=1))
+            self._export(exported)
         self.accelerator.wait_for_everyone()
         for (
             tracker
         ) in self.accelerator.trackers:  # `end_training` would also end the process group, and with it a recipe
             tracker.finish()
         return exported
+
+    def _export(self, folder: Path) -> None:
+        finished = self.step >= self.config.steps
+        summary = {"step": self.step, "seconds": self._seconds(), "finished": finished}
+        try:
+            self.stage.export(folder)
+            (folder / "training.json").write_text(json.dumps(summary, indent=1))
+        except (OSError, SafetensorError) as error:
+            raise OSError(f"cannot write {folder} ({error}); make room, and the same command writes it") from error
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
