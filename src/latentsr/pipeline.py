@@ -130,7 +130,8 @@ class Pipeline(DiffusionPipeline):
         def restore(one: Source) -> RestorationOutput:
             recording = sources.read(one, sample_rate)
             wave = sources.at_our_rate(recording)
-            end_hz = sources.estimate(wave) if cutoff_hz is None else cutoff_hz
+            floor = sources.floor_of(wave) if denoise else 0.0
+            end_hz = sources.estimate(wave, floor) if cutoff_hz is None else cutoff_hz
             seconds = wave.shape[-1] / AUDIO.sample_rate
             result = RestorationOutput(
                 wave.numpy(), AUDIO.sample_rate, end_hz, seconds, recording.subtype, recording.tags
@@ -139,7 +140,7 @@ class Pipeline(DiffusionPipeline):
             if (end_hz >= AUDIO.sample_rate / 2 and not denoise) or peak == 0:
                 return result
             result.lines_hz = find_lines(wave, AUDIO.sample_rate) if denoise else ()
-            setting = Setting(end_hz, peak, seed, denoise, decoder_steps, result.lines_hz)
+            setting = Setting(end_hz, peak, seed, denoise, decoder_steps, result.lines_hz, floor)
             with _Bar(self, seconds, progress) as bar:
                 restorer = Restorer(decoder, diffusion, setting, bar.update)
                 restored, at = np.empty_like(result.audio), 0

@@ -15,6 +15,8 @@ from torch import Tensor
 from latentsr.config import AUDIO
 from latentsr.signal import audio
 from latentsr.signal.bandwidth import CutoffEstimator
+from latentsr.signal.floor import OVER_TO_SEE, find_floors, subtract_floors
+from latentsr.signal.mel import MelSpectrogram
 
 Samples: TypeAlias = np.ndarray | Tensor
 Source: TypeAlias = str | os.PathLike[str] | Samples
@@ -68,12 +70,19 @@ def checked_samples(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-def estimate(wave: Tensor) -> float:
-    """Cutoff of a recording (C, T) in Hz, one for all channels."""
+def estimate(wave: Tensor, floor: float = 0.0) -> float:
+    """Cutoff of a recording (C, T) in Hz, one for all channels; with a floor, of what rises above that."""
     estimator = CutoffEstimator(AUDIO.sample_rate)
+    mel = MelSpectrogram(AUDIO)
     for block in wave.split(BLOCK_SAMPLES, dim=-1):
-        estimator.update(block[:, None])
+        floors = torch.full((len(block),), floor)
+        estimator.update(subtract_floors(block[:, None], floors, mel, OVER_TO_SEE, power=1.0))
     return estimator.result_together()
+
+
+def floor_of(wave: Tensor) -> float:
+    """Standard deviation of the steady hiss in a recording (C, T), of the channel with most; 0 where there is none."""
+    return float(find_floors(wave, MelSpectrogram(AUDIO)).max())
 
 
 def peak_of(wave: Tensor) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentsr.config import AUDIO
 from latentsr.heads import Head
 from latentsr.signal.lines import find_lines
-from latentsr.source import estimate, peak_of
+from latentsr.source import estimate, floor_of, peak_of
 from latentsr.windowed import Diffusion, Restorer, Setting
 
 
@@ -28,7 +28,7 @@ def stream(
     """Blocks (C, n) at 48 kHz in, restored blocks out.
 
     Cutoff and peak, unless given, are those of the first blocks, as many as the restorer waits for anyway; so are the
-    steady lines that `denoise` takes out.
+    steady lines and hiss that `denoise` takes out.
     """
     latency = Restorer(head, diffusion, Setting(0.0, 0.0)).latency_samples
     first: list[Tensor] = []
@@ -39,14 +39,15 @@ def stream(
     if not first:
         return
     heard = torch.cat(first, dim=-1)
-    end_hz = estimate(heard) if cutoff_hz is None else cutoff_hz
+    floor = floor_of(heard) if denoise else 0.0
+    end_hz = estimate(heard, floor) if cutoff_hz is None else cutoff_hz
     if end_hz >= AUDIO.sample_rate / 2 and not denoise:
         yield heard.numpy()
         for block in blocks:
             yield block.numpy()
         return
     lines_hz = find_lines(heard, AUDIO.sample_rate) if denoise else ()
-    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps, lines_hz)
+    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps, lines_hz, floor)
     restorer = Restorer(head, diffusion, setting)
     yield from _run(restorer, heard)
     for block in blocks:

@@ -20,6 +20,7 @@ from latentsr.models.vae import mode, strides
 from latentsr.sampling import absolute_noise, guided, sample
 from latentsr.signal.chunks import Window, take, trapezoid, window_at
 from latentsr.signal.denoise import filter_by_mel
+from latentsr.signal.floor import subtract_floors
 from latentsr.signal.level import network_gain, turn_down
 from latentsr.signal.lines import remove_lines
 from latentsr.signal.lowband import cut_sharply, merge
@@ -44,6 +45,7 @@ class Setting:
     denoise: bool = False
     steps: int | None = None  # of a head that samples the wave itself
     lines_hz: tuple[float, ...] = ()  # steady lines that are taken out
+    floor: float = 0.0  # standard deviation of steady hiss, where it is to be taken out
 
 
 @dataclass(frozen=True)
@@ -255,11 +257,14 @@ class Restorer:
     # --- what is kept of the recording --------------------------------------------------------------------------------
 
     def _take(self, first: int, last: int) -> Tensor:
-        """Samples [first, last) of the recording without its lines, mirrored beyond its ends. (C, last - first)"""
-        if not self.setting.lines_hz:
+        """Samples [first, last) of the recording, less lines and floor, mirrored beyond its ends. (C, last - first)"""
+        lines_hz, floor = self.setting.lines_hz, self.setting.floor
+        if not lines_hz and not floor:
             return take(self.wave, first - self.offset, last - self.offset)
         start = max(first - self.offset, 0)
-        heard = remove_lines(self.wave[:, start : last - self.offset], self.setting.lines_hz, AUDIO.sample_rate)
+        heard = self.wave[:, start : last - self.offset]
+        heard = remove_lines(heard, lines_hz, AUDIO.sample_rate) if lines_hz else heard
+        heard = subtract_floors(heard[:, None], torch.full((len(heard),), floor), self.mel)[:, 0]
         return take(heard, first - self.offset - start, last - self.offset - start)
 
     def _low(self, window: Window) -> Tensor:

@@ -61,7 +61,7 @@ def test_nothing_else_is_a_line(kind):
         "noise": noise(),
         "notes": torch.cat([tone(220.0 * 2 ** (i / 12), 0.5) for i in range(8)], dim=1),
         "decay": tone(440.0) * torch.exp(-t),
-        "vibrato": 0.1 * torch.sin(2 * math.pi * 440 * t + 5 * torch.sin(2 * math.pi * (5 + 0.1 * t) * t))[None],
+        "vibrato": 0.1 * torch.sin(2 * math.pi * 440 * t + 5 * torch.sin(2 * math.pi * (4 + t) * t))[None],
         "short": tone(440.0, 1.0),
     }[kind]
     assert find_lines(wave) == ()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from latentsr.config import AUDIO, AudioConfig
 
+SMALL = 1e-9
 _LINEAR_HZ_PER_MEL = 200.0 / 3.0  # Slaney: linear below 1 kHz ...
 _LOG_START_HZ = 1000.0
 _LOG_START_MEL = _LOG_START_HZ / _LINEAR_HZ_PER_MEL
@@ -48,6 +50,13 @@ def bands_below(cutoff_hz: Tensor, config: AudioConfig = AUDIO) -> Tensor:
     return ends[None, :] <= cutoff_hz[:, None]
 
 
+def _overlap_add(frames: Tensor, config: AudioConfig) -> Tensor:
+    """(B, n_fft, L) -> (B, 1, T)"""
+    length = (frames.shape[-1] - 1) * config.hop_length + config.n_fft
+    size: Any = {"kernel_size": (1, config.n_fft), "stride": (1, config.hop_length)}
+    return nn.functional.fold(frames, (1, length), **size)[:, :, 0]
+
+
 class MelSpectrogram(nn.Module):
     """Natural-log mel spectrogram. (B, 1, T) -> (B, 1, T // hop, M)."""
 
@@ -69,6 +78,21 @@ class MelSpectrogram(nn.Module):
         return torch.stft(
             padded, config.n_fft, config.hop_length, window=self.window, center=False, return_complex=True
         )
+
+    def gain_of_bins(self, gain: Tensor) -> Tensor:
+        """Gains of mel bands on STFT bins, by the filterbank's own weights. (B, L, M) -> (B, n_fft / 2 + 1, L)"""
+        weights = self.filterbank / self.filterbank.sum(dim=0).clamp(min=SMALL)
+        weights[0, 0] = weights[-1, -1] = 1.0  # no triangle covers 0 Hz and the highest bin
+        return (gain @ weights).transpose(1, 2)
+
+    def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
+        """The wave of `complex`, however its bins were weighed. (B, n_fft / 2 + 1, L) -> (B, 1, samples)"""
+        config = self.config
+        frames = torch.fft.irfft(spectrum, n=config.n_fft, dim=1) * self.window[:, None]
+        envelope = self.window.square()[None, :, None].expand(1, -1, frames.shape[-1])
+        made, weight = (_overlap_add(x, config) for x in (frames, envelope))
+        inside = slice(config.padding, config.padding + samples)
+        return made[..., inside] / weight[..., inside]
 
     def linear(self, wave: Tensor) -> Tensor:
         """Magnitude spectrogram. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)."""

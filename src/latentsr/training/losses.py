@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentsr.models.discriminators import Features
-from latentsr.signal.denoise import gain_of_bins, mel_gain
+from latentsr.signal.denoise import mel_gain
 from latentsr.signal.mel import MelSpectrogram
 
 # Magnitude per root sample: 1e-4 at n_fft 2048, the floor of LSD. A higher one leaves quiet speech untrained.
@@ -153,7 +153,7 @@ def filtered_error(noisy: Tensor, clean: Tensor, mel: Tensor, below_hz: Tensor, 
         front: whose frames and bands they are.
     """
     given, wanted = front.complex(noisy), front.complex(clean)  # (B, F, L)
-    gain = gain_of_bins(mel_gain(mel, front.of_magnitude(given.abs())), front).transpose(1, 2)
+    gain = front.gain_of_bins(mel_gain(mel, front.of_magnitude(given.abs())))
     bins_hz = torch.linspace(0, front.config.sample_rate / 2, given.shape[1], device=given.device)
     inside = (bins_hz < below_hz[:, None]).to(gain)[:, :, None]
     error = ((gain * given - wanted).abs().square() * inside).sum(dim=(1, 2))

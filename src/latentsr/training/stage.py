@@ -15,7 +15,9 @@ from latentsr.config import AUDIO, AudioConfig, Config, ConfigError
 from latentsr.data.dataset import Batch, Corpus, DataConfig
 from latentsr.signal.bandwidth import estimate_cutoff_hz
 from latentsr.signal.degrade import Recipe, cutoff_3db_hz, degrade
+from latentsr.signal.floor import OVER_TO_SEE, find_floors, subtract_floors
 from latentsr.signal.lowband import cut_sharply
+from latentsr.signal.mel import MelSpectrogram
 from latentsr.signal.recipes import DegradeConfig, draw_recipe
 from latentsr.training.draws import Draws
 
@@ -40,6 +42,7 @@ class StageConfig(Config):
     audio: AudioConfig = AUDIO
     corpus: DataConfig = DataConfig()
     degrade: DegradeConfig = DegradeConfig()
+    cleaned_share: float = 0.7  # of the examples, a steady floor is taken away before the networks, as `denoise` does
     optimizer: OptimizerConfig = OptimizerConfig()
     loss_weights: dict[str, float]
     seed: int = 0
@@ -150,9 +153,17 @@ def degraded(batch: Batch, config: StageConfig, draws: Draws) -> Degraded:
         recipes, narrow, edge_hz = [], batch.low, None
     rounded = draws.chosen(0.5)
     narrow = torch.where(rounded.to(wide.device)[:, None, None], round_to_16_bit(narrow), narrow)
-    cutoff_hz = estimate_cutoff_hz(narrow, rate)
+    narrow, cutoff_hz = _cleaned(narrow, config, draws)
     edge_hz = KNOWN_SHARE * (cutoff_hz if edge_hz is None else torch.minimum(cutoff_hz, edge_hz))
     return Degraded(wide, cut_sharply(narrow, cutoff_hz, rate), cutoff_hz, batch.bandwidth_hz, edge_hz, recipes)
+
+
+def _cleaned(narrow: Tensor, config: StageConfig, draws: Draws) -> tuple[Tensor, Tensor]:
+    """As `denoise` hands it on, for a share of the examples: without a steady floor, and the cutoff seen without it."""
+    rate, mel = config.audio.sample_rate, MelSpectrogram(config.audio).to(narrow.device)
+    floors = find_floors(narrow[:, 0], mel) * draws.chosen(config.cleaned_share).to(narrow.device)
+    cutoff_hz = estimate_cutoff_hz(subtract_floors(narrow, floors, mel, OVER_TO_SEE, power=1.0), rate)
+    return subtract_floors(narrow, floors, mel), cutoff_hz
 
 
 def round_to_16_bit(wave: Tensor) -> Tensor:
