@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from latentsr.config import ConfigError
-from latentsr.data.dataset import DataConfig
+from latentsr.data.dataset import AugmentConfig, DataConfig
+from latentsr.data.layouts import LAYOUTS
+from latentsr.signal.codecs import CODECS
+from latentsr.signal.effects import EFFECTS
+from latentsr.signal.recipes import DegradeConfig
 from latentsr.training.card import _licences, _table
 from latentsr.training.curves import draw_curves, read_curves
 from latentsr.training.measure import heads_of
@@ -188,3 +192,17 @@ def test_training_lines_before_the_first_validation_are_not_at_zero(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 5, "total_model": 1.0}) + "\n")
     training, _ = read_curves(tmp_path, seconds=60.0, step=10)
     np.testing.assert_allclose(training["model"][0], [0.5])
+
+
+def test_the_docs_have_every_layout_augmentation_and_effect_with_its_range():
+    text = (CONFIGS.parent / "docs/data.md").read_text(encoding="utf-8")
+    rows = {name: line for line in text.splitlines() for name in EFFECTS if line.startswith(f"| `{name}` |")}
+    assert rows.keys() == EFFECTS.keys()
+    for key, value in DegradeConfig():
+        if key.endswith(("_amplitude", "_db", "_frequency_hz")):
+            row = rows[key.split("_")[0]]
+            assert f"`{key}`" in row and f"{value[0]:g} to {value[1]:g}" in row, key
+    for name, codec in CODECS.items():
+        assert ", ".join(map(str, codec.rates_kbps)) in rows[name]
+    for name in (*LAYOUTS, *AugmentConfig.model_fields):
+        assert f"`{name}" in text, name
