@@ -102,6 +102,7 @@ class Trainer:
                 if self.step % config.save_every == 0:
                     self._save()
         self._save()
+        self.accelerator.wait_for_everyone()  # torchrun stops the others when one leaves: not before all is saved
 
     def _agree(self, *stops: bool) -> list[bool]:
         """Whether any process has each reason to stop: all stop at the same step, or those left would wait for ever."""
