@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from latentsr.config import AUDIO, AudioConfig
 from latentsr.models.hifigan import context_frames, vocode
-from latentsr.models.vae import strides, to_mel
+from latentsr.models.vae import mode, strides, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
 
 # Latent frames on each side that the VAE's decoder is given. More changes little: with 4 the small VAE's mel differs by
@@ -71,9 +71,13 @@ class VocoderHead:
         self, low: Tensor, cutoff_hz: Tensor, latents: Tensor, keep_known: bool, ignored: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         clean = mel = to_mel(self.vae, latents)
+        given = self.mel(low.float()).to(mel)
         if keep_known:
             known = bands_below(cutoff_hz, self.audio)[:, None, None, :]
-            mel = torch.where(known, self.mel(low.float()).to(mel), mel)
+            mel = torch.where(known, given, mel)
+        else:
+            # What the VAE cannot say is missing from both decoded mels, and is no noise that was taken away.
+            clean = given + mel - to_mel(self.vae, mode(self.vae, given))
         before, after = (max(frames - self.reach, 0) for frames in ignored)
         wave = vocode(self.vocoder, mel[:, :, before : mel.shape[2] - after], self.audio)
         return F.pad(wave, (before * self.audio.hop_length, after * self.audio.hop_length)), clean[:, 0]
