@@ -29,6 +29,7 @@ from latentsr.data.prefetch import Prefetch
 from latentsr.signal import degrade, effects
 from latentsr.signal.codecs import CODECS, codec_edge_hz
 from latentsr.training import loop, stage
+from latentsr.training.interrupt import Interrupt
 from latentsr.training.stages import STAGES, build_stage
 
 DATA = ("crops, augmentation", "drawing recipes", "low-pass", "effects", "codecs", "cutoff estimate", "rounding, cut")
@@ -143,7 +144,7 @@ def train(trainer: loop.Trainer, watch: Watch, waited: Watch, steps: int) -> Non
     for each in (watch, waited):
         each.seconds.clear()
         each.calls.clear()
-    with loop.Interrupt() as interrupt:
+    with Interrupt() as interrupt:
         trainer.train(interrupt, max_minutes=None)
     watch.seconds[DATA[0]] *= steps / watch.calls[DATA[0]]  # the loop makes some batches more than it takes
 
