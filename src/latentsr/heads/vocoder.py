@@ -71,7 +71,7 @@ class VocoderHead:
         self, low: Tensor, cutoff_hz: Tensor, latents: Tensor, keep_known: bool, ignored: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         clean = mel = to_mel(self.vae, latents)
-        given = self.mel(low.float()).to(mel)
+        given = self.mel(low.float()).to(mel)[:, :, : mel.shape[2]]  # latents hold whole strides
         if keep_known:
             known = bands_below(cutoff_hz, self.audio)[:, None, None, :]
             mel = torch.where(known, given, mel)

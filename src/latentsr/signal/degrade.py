@@ -109,9 +109,16 @@ FAMILIES: dict[str, Callable[[Recipe, Array, int], Array]] = {
 
 def response(recipe: Recipe, freqs_hz: Array, sample_rate: int = 48_000) -> Array:
     """Amplitude gain |H|^2 of the filter run forwards and backwards, at any frequencies. (F,) Hz -> (F,) float64"""
+    return _gain(recipe, _cos(freqs_hz, sample_rate), sample_rate)
+
+
+def _cos(freqs_hz: Array, sample_rate: int) -> Array:
+    return np.cos(2 * math.pi / sample_rate * np.asarray(freqs_hz, dtype=np.float64))
+
+
+def _gain(recipe: Recipe, cos: Array, sample_rate: int) -> Array:
     if recipe.family != "none" and not 0 < recipe.cutoff_hz < sample_rate / 2:
         raise ValueError(f"cutoff {recipe.cutoff_hz:g} Hz must lie between 0 and half the rate of {sample_rate} Hz")
-    cos = np.cos(2 * math.pi / sample_rate * np.asarray(freqs_hz, dtype=np.float64))
     return FAMILIES[recipe.family](recipe, cos, sample_rate)
 
 
@@ -145,7 +152,8 @@ def lowpass(wave: Tensor, recipes: Sequence[Recipe], sample_rate: int) -> Tensor
     """Low-pass each wave of the batch by its recipe, with zero phase. (B, 1, T) -> (B, 1, T)"""
     _check_count(wave, recipes)
     freqs_hz = filter_frequencies(wave.shape[-1], sample_rate).numpy()
-    gain = np.stack([response(recipe, freqs_hz, sample_rate).astype(np.float32) for recipe in recipes])
+    cos = _cos(freqs_hz, sample_rate)
+    gain = np.stack([_gain(recipe, cos, sample_rate).astype(np.float32) for recipe in recipes])
     return filter_zero_phase(wave, torch.from_numpy(gain), sample_rate)
 
 

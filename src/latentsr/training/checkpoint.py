@@ -67,8 +67,11 @@ def checkpoints(folder: Path) -> list[Path]:
 def newest_valid(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint whose files match their hashes, and its manifest; damaged ones are named and skipped."""
     for path in reversed(checkpoints(folder)):
-        manifest = json.loads((path / MANIFEST).read_text())
-        bad = [name for name, digest in manifest["sha256"].items() if _sha256(path / name) != digest]
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+            bad = [name for name, digest in manifest["sha256"].items() if _sha256(path / name) != digest]
+        except (ValueError, KeyError):
+            bad = [MANIFEST]
         if not bad:
             return path, manifest
         print(f"checkpoint {path} is damaged ({', '.join(bad)}); trying the one before")

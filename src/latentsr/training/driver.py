@@ -115,6 +115,7 @@ class Driver:
         gc.collect()  # the networks and optimisers of a stage do not stay beside those of the next
         if self.main and exported is not None:
             self._show(stage.name, record)
+        self.state.wait_for_everyone()  # torchrun stops the others as soon as one is gone
         return exported is not None and record.finished()
 
     def _show(self, name: str, record: Record) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentsr.config import ConfigError
-from latentsr.data.dataset import Batch
+from latentsr.data.dataset import Batch, Corpus
 from latentsr.evaluation.metrics import lsd
 from latentsr.models.discriminators import Discriminators
 from latentsr.models.mamba_gan import MambaGenerator
@@ -45,6 +45,9 @@ class MambaGanStageConfig(StageConfig):
     # Of the examples, the losses judge the band above the cutoff alone, as the merge keeps nothing else; from the
     # others the generator learns the clean low band, which `denoise` filters by.
     merged_share: float = 0.75
+    # Of the made power, so much is replaced by noise under its own envelope when the head is used: what magnitudes
+    # alone have taught beats with the frames. Written into the generator's config; the losses hear the wave itself.
+    noise_share: float = 0.0
     vocoder: str = ""  # folder of a finished iSTFT vocoder of the same sizes, whose layers the back starts from
     vocoder_blocks: tuple[int, ...] = (4, 5, 7)  # of its blocks; left out without training, the others cost least
 
@@ -183,6 +186,9 @@ class MambaGanStage(Stage):
             )
             result.waves[f"restored{name}"] = wave[0, 0]
         return result
+
+    def finish(self, corpus: Corpus) -> None:
+        self.generator.register_to_config(noise_share=self.config.noise_share)
 
     def export(self, folder: Path) -> None:
         super().export(folder)
