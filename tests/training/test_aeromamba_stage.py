@@ -11,6 +11,7 @@ from latentsr.data.dataset import Batch
 from latentsr.models.aeromamba import AeroMamba
 from latentsr.training.adversarial import features_for_generator
 from latentsr.training.aeromamba import AeroMambaStage, AeroMambaStageConfig, resample
+from latentsr.training.draws import Draws
 from latentsr.training.losses import RESOLUTIONS
 from latentsr.training.schedule import learning_rate_factor
 
@@ -31,6 +32,10 @@ def stage(*overrides):
 
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+def draws(count=2):
+    return Draws(0, 0, 0, count)
 
 
 def tone(hz, samples, rate):
@@ -55,7 +60,7 @@ def test_what_the_lower_rate_cannot_hold_is_gone_and_does_not_fold():
 def test_the_truth_is_exactly_four_times_as_long_and_holds_the_input():
     made = stage()
     for seconds in (0.4, 0.41, 0.4003):  # whole and odd numbers of samples
-        inputs = made.prepare(batch(seconds=seconds), generator())
+        inputs = made.prepare(batch(seconds=seconds), draws())
         assert inputs.wide.shape[-1] == 4 * inputs.low.shape[-1] == round(seconds * RATE) // 160 * 147 // 4 * 4
         again = resample(inputs.wide, 44_100, 11_025)
         assert_close(again, inputs.low, rtol=0, atol=1e-6)
@@ -63,7 +68,7 @@ def test_the_truth_is_exactly_four_times_as_long_and_holds_the_input():
 
 def test_above_a_recordings_own_band_neither_side_is_heard():
     made = stage()
-    inputs = made.prepare(batch(bandwidth_hz=12_000.0), generator())
+    inputs = made.prepare(batch(bandwidth_hz=12_000.0), draws())
     made.aeromamba.forward = lambda low: torch.randn(2, 1, inputs.wide.shape[-1], generator=generator())
     for wave in (inputs.wide, made._generate(inputs)):
         power = torch.fft.rfft(wave * torch.hann_window(wave.shape[-1])).abs().square().mean((0, 1))
@@ -73,8 +78,8 @@ def test_above_a_recordings_own_band_neither_side_is_heard():
 
 def test_every_loss_is_weighted_and_finite_and_each_phase_trains_its_own():
     made = stage()
-    inputs = made.prepare(batch(), generator())
-    losses = made.losses("generator", inputs, 0, generator())
+    inputs = made.prepare(batch(), draws())
+    losses = made.losses("generator", inputs, 0, draws())
     assert losses.keys() == made.config.loss_weights.keys() - {"discriminator"}
     total = made.total(losses)
     assert torch.isfinite(total)
@@ -82,7 +87,7 @@ def test_every_loss_is_weighted_and_finite_and_each_phase_trains_its_own():
     assert all(p.grad is None for p in made.discriminators.parameters())
     assert all(p.grad is not None for p in made.aeromamba.parameters())
     made.zero_grad(set_to_none=True)
-    made.total(made.losses("discriminator", inputs, 0, generator())).backward()
+    made.total(made.losses("discriminator", inputs, 0, draws())).backward()
     assert all(p.grad is None for p in made.aeromamba.parameters())
     assert all(p.grad is not None for p in made.discriminators.parameters())
 
@@ -90,9 +95,9 @@ def test_every_loss_is_weighted_and_finite_and_each_phase_trains_its_own():
 def test_a_step_runs_the_network_once():
     """The discriminators hear what the losses heard, and batch normalisation counts a batch once."""
     made = stage().train()
-    inputs = made.prepare(batch(), generator())
+    inputs = made.prepare(batch(), draws())
     for phase in made.active_phases(0):
-        made.losses(phase, inputs, 0, generator())
+        made.losses(phase, inputs, 0, draws())
     counts = [v for k, v in made.aeromamba.state_dict().items() if k.endswith("num_batches_tracked")]
     assert len(counts) == 12 and all(int(v) == 1 for v in counts)
 
@@ -100,7 +105,7 @@ def test_a_step_runs_the_network_once():
 @pytest.mark.parametrize("place", ["dead", "time", "bottleneck"])
 def test_mamba_is_trained_where_it_runs_and_nowhere_else(place):
     made = stage(f"model.mamba={place}")
-    made.total(made.losses("generator", made.prepare(batch(1), generator()), 0, generator())).backward()
+    made.total(made.losses("generator", made.prepare(batch(1), draws(1)), 0, draws(1))).backward()
     gradients = [p.grad for name, p in made.aeromamba.named_parameters() if ".mamba." in name]
     assert len(gradients) > 0 and all((g is None) == (place == "dead") for g in gradients)
 
@@ -108,7 +113,7 @@ def test_mamba_is_trained_where_it_runs_and_nowhere_else(place):
 def test_one_batch_is_learned():
     """Against the discriminators, which learn too: the spectral losses fall to half."""
     made = stage("model.mamba=dead").train()
-    inputs = made.prepare(batch(1, 0.1), generator())
+    inputs = made.prepare(batch(1, 0.1), draws(1))
     optimizers = {
         phase: torch.optim.Adam([p for n in made.networks(phase) for p in n.parameters()], lr=3e-3)
         for phase in made.phases
@@ -116,7 +121,7 @@ def test_one_batch_is_learned():
     spectral = []
     for _ in range(20):
         for phase, optimizer in optimizers.items():
-            losses = made.losses(phase, inputs, 0, generator())
+            losses = made.losses(phase, inputs, 0, draws(1))
             optimizer.zero_grad()
             made.total(losses).backward()
             optimizer.step()
@@ -155,7 +160,7 @@ def test_exported_weights_start_a_run_and_so_does_a_checkpoint_of_the_authors(tm
 
 
 def test_validation_is_at_the_outputs_rate():
-    shown = stage().eval().validate(batch(bandwidth_hz=20_000.0), generator())
+    shown = stage().eval().validate(batch(bandwidth_hz=20_000.0), draws())
     assert shown.sample_rate == 44_100
     assert {len(wave) for wave in shown.waves.values()} == {17_640}
     assert shown.metrics.keys() == {"lsd", "lsd_hf", "hf_energy_db"}

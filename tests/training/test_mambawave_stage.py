@@ -9,11 +9,12 @@ from torch.testing import assert_close
 
 from latentsr.config import load
 from latentsr.data.dataset import Batch
+from latentsr.training.draws import Draws
 from latentsr.training.mambawave import MambaWaveStage, MambaWaveStageConfig, half_rate, restore
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = dict(channels=4, layers=2, state=2, step_features=8)
-DEGRADE = {"cutoff_hz": (11_000.0, 12_000.0), "noises": {"none": 1.0}}
+DEGRADE = {"cutoff_hz": (11_000.0, 12_000.0), "families": {"cheby1": 1.0}, "order": (8, 10), "effects": {"none": 1.0}}
 SAMPLES = 1920
 
 
@@ -26,8 +27,8 @@ def batch():
     return Batch(wide, torch.full((2,), 24_000.0), ["music"] * 2, torch.zeros(2), torch.zeros(2))
 
 
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
+def draws(seed):
+    return Draws(seed, 0, 0, 2)
 
 
 @pytest.fixture
@@ -50,22 +51,22 @@ class Oracle(torch.nn.Module):
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20])
 def test_a_network_without_error_in_training_restores_without_error(stage, steps):
-    inputs = stage.prepare(batch(), seeded(0))
+    inputs = stage.prepare(batch(), draws(0))
     stage.network = Oracle(stage.scheduler.alphas_cumprod, inputs.wide)
-    assert float(stage.losses("model", inputs, 0, seeded(1))["velocity"]) < 1e-6
-    noise = torch.randn(inputs.wide.shape, generator=seeded(2))
+    assert float(stage.losses("model", inputs, 0, draws(1))["velocity"]) < 1e-6
+    noise = torch.randn(inputs.wide.shape, generator=torch.Generator().manual_seed(2))
     made = restore(stage.network, stage.scheduler, inputs.half, noise, steps)
     assert_close(made, inputs.wide, atol=2e-4, rtol=0)
 
 
 def test_training_and_sampling_use_one_object(stage, monkeypatch):
     """Without its schedule the stage can do neither."""
-    inputs = stage.prepare(batch(), seeded(0))
+    inputs = stage.prepare(batch(), draws(0))
     monkeypatch.setattr(stage, "scheduler", None)
     with pytest.raises(AttributeError):
-        stage.losses("model", inputs, 0, seeded(1))
+        stage.losses("model", inputs, 0, draws(1))
     with pytest.raises(AttributeError):
-        stage.validate(batch(), seeded(1))
+        stage.validate(batch(), draws(1))
 
 
 def test_the_noisiest_time_holds_no_signal_and_the_first_hardly_any_noise(stage):
@@ -77,7 +78,7 @@ def test_the_noisiest_time_holds_no_signal_and_the_first_hardly_any_noise(stage)
 
 def test_input_and_target_have_one_gain_and_no_offset(stage):
     given = batch()
-    inputs = stage.prepare(given, seeded(0))
+    inputs = stage.prepare(given, draws(0))
     assert_close(inputs.wide / inputs.gain, given.wide)
     assert 0.9 < float(inputs.half.abs().max()) < 1.1
     middle, kept = slice(200, -200), inputs.gain[:1] * 0.2 * tone(1000)[..., ::2]
@@ -87,7 +88,7 @@ def test_input_and_target_have_one_gain_and_no_offset(stage):
 
 def test_silence_is_not_blown_up(stage):
     silent = Batch(torch.zeros(1, 1, SAMPLES), torch.tensor([24_000.0]), ["music"], torch.zeros(1), torch.zeros(1))
-    assert float(stage.prepare(silent, seeded(0)).gain) == pytest.approx(1000.0)
+    assert float(stage.prepare(silent, Draws(0, 0, 0, 1)).gain) == pytest.approx(1000.0)
 
 
 def test_the_condition_is_every_second_sample_and_nothing_folds():
@@ -98,12 +99,12 @@ def test_the_condition_is_every_second_sample_and_nothing_folds():
 
 
 def test_one_batch_is_learnt(stage):
-    inputs = stage.prepare(batch(), seeded(0))
+    inputs = stage.prepare(batch(), draws(0))
     inputs = replace(inputs, wide=inputs.wide[..., :480], half=inputs.half[..., :240])
     optimizer = torch.optim.Adam(stage.network.parameters(), lr=2e-2)
     losses = []
     for _ in range(50):
-        loss = stage.total(stage.losses("model", inputs, 0, seeded(1)))
+        loss = stage.total(stage.losses("model", inputs, 0, draws(1)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -112,7 +113,7 @@ def test_one_batch_is_learnt(stage):
 
 
 def test_validation_shows_the_wave_before_and_after_the_merge(stage):
-    figures = stage.eval().validate(batch(), seeded(0)).metrics
+    figures = stage.eval().validate(batch(), draws(0)).metrics
     assert {"lsd_input", "lsd_made", "lsd_merged", "lsd_lf_merged"} <= figures.keys()
     assert figures["lsd_lf_merged"] < figures["lsd_lf_made"]
 

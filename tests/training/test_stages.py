@@ -11,6 +11,7 @@ from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch
 from latentsr.folder import EMBEDDED
 from latentsr.models.vae import MelAutoencoderKL
+from latentsr.training.draws import Draws
 from latentsr.training.hifigan import VocoderStage, VocoderStageConfig, high_band_ratio_db
 from latentsr.training.ldm import LdmInputs, LdmStage, LdmStageConfig, find_vae
 from latentsr.training.stage import StageConfig, degraded
@@ -35,8 +36,8 @@ def vae_folder(tmp_path_factory):
 
 
 def test_low_band_ends_at_the_estimated_cutoff():
-    config = StageConfig(loss_weights={}, degrade={"noises": {"none": 1.0}, "cutoff_hz": (3000, 9000)})
-    example = degraded(batch(8), config, torch.Generator().manual_seed(0))
+    config = StageConfig(loss_weights={}, degrade={"effects": {"none": 1.0}, "cutoff_hz": (3000, 9000)})
+    example = degraded(batch(8), config, Draws(0, 0, 0, 8))
     assert (example.cutoff_hz < 14_000).all()
     for low, cutoff_hz in zip(example.low[:, 0], example.cutoff_hz, strict=True):
         spectrum = torch.fft.rfft(low * torch.hann_window(len(low))).abs().square()
@@ -46,7 +47,7 @@ def test_low_band_ends_at_the_estimated_cutoff():
 
 def test_the_same_generator_makes_the_same_examples():
     config = StageConfig(loss_weights={})
-    one, other = (degraded(batch(), config, torch.Generator().manual_seed(5)) for _ in range(2))
+    one, other = (degraded(batch(), config, Draws(5, 0, 0, 4)) for _ in range(2))
     assert one.recipes == other.recipes
     assert_close(one.low, other.low, rtol=0, atol=0)
 
@@ -80,18 +81,18 @@ class TestLdm:
         config = LdmStageConfig(
             model=TINY_UNET, vae=str(vae_folder), loss_weights={"velocity": 1.0}, unconditional_share=0.5
         )
-        inputs = LdmStage(config).prepare(batch(64, 0.32), torch.Generator().manual_seed(0))
+        inputs = LdmStage(config).prepare(batch(64, 0.32), Draws(0, 0, 0, 64))
         dropped = (inputs.condition == 0).all(dim=(1, 2, 3)).float().mean()
         assert 0.3 < float(dropped) < 0.7
 
     def test_training_on_one_example_learns_it(self, stage):
         """At pure noise the velocity is minus the target: a few steps must bring the loss down by half."""
         torch.manual_seed(0)
-        inputs = stage.prepare(batch(2, 0.64), torch.Generator().manual_seed(0))
+        inputs = stage.prepare(batch(2, 0.64), Draws(0, 0, 0, 2))
         optimizer = torch.optim.Adam(stage.unet.parameters(), lr=5e-3)
         losses = []
         for _ in range(60):
-            loss = stage.losses("model", inputs, 0, torch.Generator().manual_seed(1))["velocity"]
+            loss = stage.losses("model", inputs, 0, Draws(1, 0, 0, 2))["velocity"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -117,7 +118,7 @@ class TestVocoder:
             known_cutoff_hz=(6000, 6001), loss_weights={},
             discriminators={"periods": [2], "period_channels": [4], "resolutions": [512], "resolution_channels": 4},
         )  # fmt: skip
-        inputs = VocoderStage(config).prepare(batch(2, 0.32), torch.Generator().manual_seed(0))
+        inputs = VocoderStage(config).prepare(batch(2, 0.32), Draws(0, 0, 0, 2))
         same = (inputs.mel == inputs.true_mel).all(dim=2).all(dim=0)[0]
         assert 100 < int(same.sum()) < 220
         assert same[:100].all() and not same[-1]
