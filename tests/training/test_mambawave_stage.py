@@ -84,7 +84,7 @@ def test_input_and_target_have_one_gain_and_no_offset(stage):
     middle, kept = slice(200, -200), tone(1000)[..., ::2]  # a lone tone stands at its own cutoff, which turns it down
     alike = torch.cosine_similarity(inputs.half[0, 0, middle], kept[0, 0, middle], dim=0)
     assert float(alike) > 0.999
-    assert_close(inputs.gain[1, 0, 0] / inputs.gain[0, 0, 0], torch.tensor(10.0), atol=0.5, rtol=0)
+    assert_close(inputs.gain[1, 0, 0] / inputs.gain[0, 0, 0], torch.tensor(10.0), atol=2.5, rtol=0)
 
 
 def test_silence_is_not_blown_up(stage):
