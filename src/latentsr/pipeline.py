@@ -130,8 +130,9 @@ class Pipeline(DiffusionPipeline):
         def restore(one: Source) -> RestorationOutput:
             recording = sources.read(one, sample_rate)
             wave = sources.at_our_rate(recording)
+            lines_hz = find_lines(wave, AUDIO.sample_rate) if denoise else ()
             floor = sources.floor_of(wave) if denoise else 0.0
-            end_hz = sources.estimate(wave, floor) if cutoff_hz is None else cutoff_hz
+            end_hz = sources.estimate(wave, floor, lines_hz) if cutoff_hz is None else cutoff_hz
             seconds = wave.shape[-1] / AUDIO.sample_rate
             result = RestorationOutput(
                 wave.numpy(), AUDIO.sample_rate, end_hz, seconds, recording.subtype, recording.tags
@@ -139,8 +140,8 @@ class Pipeline(DiffusionPipeline):
             peak = sources.peak_of(wave)
             if (end_hz >= AUDIO.sample_rate / 2 and not denoise) or peak == 0:
                 return result
-            result.lines_hz = find_lines(wave, AUDIO.sample_rate) if denoise else ()
-            setting = Setting(end_hz, peak, seed, denoise, decoder_steps, result.lines_hz, floor)
+            result.lines_hz = lines_hz
+            setting = Setting(end_hz, peak, seed, denoise, decoder_steps, lines_hz, floor)
             with _Bar(self, seconds, progress) as bar:
                 restorer = Restorer(decoder, diffusion, setting, bar.update)
                 restored, at = np.empty_like(result.audio), 0

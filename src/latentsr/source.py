@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from latentsr.config import AUDIO
 from latentsr.signal import audio
 from latentsr.signal.bandwidth import CutoffEstimator
 from latentsr.signal.floor import OVER_TO_SEE, find_floors, subtract_floors
+from latentsr.signal.lines import remove_lines
 from latentsr.signal.mel import MelSpectrogram
 
 Samples: TypeAlias = np.ndarray | Tensor
@@ -70,12 +71,13 @@ def checked_samples(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-def estimate(wave: Tensor, floor: float = 0.0) -> float:
-    """Cutoff of a recording (C, T) in Hz, one for all channels; with a floor, of what rises above that."""
+def estimate(wave: Tensor, floor: float = 0.0, lines_hz: Sequence[float] = ()) -> float:
+    """Cutoff of a recording (C, T) in Hz, one for all channels: less its lines, and of what rises above its floor."""
     estimator = CutoffEstimator(AUDIO.sample_rate)
     mel = MelSpectrogram(AUDIO)
     for block in wave.split(BLOCK_SAMPLES, dim=-1):
         floors = torch.full((len(block),), floor)
+        block = remove_lines(block, lines_hz, AUDIO.sample_rate) if lines_hz else block
         estimator.update(subtract_floors(block[:, None], floors, mel, OVER_TO_SEE, power=1.0))
     return estimator.result_together()
 

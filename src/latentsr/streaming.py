@@ -39,14 +39,14 @@ def stream(
     if not first:
         return
     heard = torch.cat(first, dim=-1)
+    lines_hz = find_lines(heard, AUDIO.sample_rate) if denoise else ()
     floor = floor_of(heard) if denoise else 0.0
-    end_hz = estimate(heard, floor) if cutoff_hz is None else cutoff_hz
+    end_hz = estimate(heard, floor, lines_hz) if cutoff_hz is None else cutoff_hz
     if end_hz >= AUDIO.sample_rate / 2 and not denoise:
         yield heard.numpy()
         for block in blocks:
             yield block.numpy()
         return
-    lines_hz = find_lines(heard, AUDIO.sample_rate) if denoise else ()
     setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps, lines_hz, floor)
     restorer = Restorer(head, diffusion, setting)
     yield from _run(restorer, heard)

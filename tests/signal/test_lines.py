@@ -34,7 +34,7 @@ def level_at(wave, hz):
 def test_a_tone_under_noise_is_found_and_goes_down_by_40_db(hz):
     wave = noise() + tone(hz)
     (found,) = find_lines(wave)
-    assert found == pytest.approx(hz, abs=0.2)
+    assert found == pytest.approx(hz, abs=0.02)
     cleaned = remove_lines(wave, [found])
     assert level_at(cleaned, hz) < 0.01 * level_at(wave, hz)
 

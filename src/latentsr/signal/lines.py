@@ -25,6 +25,7 @@ STEADY_DB, STEADY_BINS = 1.5, 0.3  # how far a block's level and frequency may l
 STEADY_SHARE = 0.85  # of the blocks that must be so near: what is louder at times hides the line
 LOWEST_HZ = 30.0
 SMALL = 1e-12
+REFINED_S = 60  # of the recording are listened to for a line's exact frequency
 STEP = 480  # samples over which the envelope of a line is averaged before it is smoothed
 SMOOTHED = 69  # such steps, Hann: what is 2.9 Hz away from the line stays
 
@@ -50,7 +51,18 @@ def find_lines(wave: Tensor, sample_rate: int = 48_000) -> tuple[float, ...]:
     bin_hz = sample_rate / BLOCK
     inside = range(math.ceil(LOWEST_HZ / bin_hz), len(typical) - LOBE_BINS - 1)
     found = (_steady_bin(power, k) for k in peak.nonzero()[:, 0].tolist() if k in inside)
-    return tuple(k * bin_hz for k in found if k is not None)
+    heard = wave[:, : REFINED_S * sample_rate]
+    return tuple(_refined(heard, k * bin_hz, sample_rate) for k in found if k is not None)
+
+
+def _refined(wave: Tensor, hz: float, sample_rate: int) -> float:
+    """A line's frequency by how its phase advances: to a few mHz, so that a notch fits at the ends too."""
+    turning = _turning(hz, wave.shape[-1], sample_rate)
+    real, imaginary = (_smooth(_averaged(part), _kernel()) for part in _demodulated(wave.double(), turning))
+    envelope = torch.complex(real, imaginary)
+    apart = min(SMOOTHED, envelope.shape[-1] - 1)  # steps
+    advance = (envelope[:, apart:] * envelope[:, :-apart].conj()).sum(dim=0)
+    return hz + float(advance.angle().median()) / (2 * math.pi * apart * STEP / sample_rate)
 
 
 def _steady_bin(power: Tensor, near: int) -> float | None:
@@ -75,18 +87,29 @@ def remove_lines(wave: Tensor, lines_hz: Sequence[float], sample_rate: int = 48_
     Returns:
         (C, T)
     """
-    samples = wave.shape[-1]
-    seconds = torch.arange(samples, dtype=torch.float64) / sample_rate
-    kernel = torch.hann_window(SMOOTHED + 2, periodic=False, dtype=torch.float64)[None, None, 1:-1]
+    samples, kernel = wave.shape[-1], _kernel()
     weight = _smooth(_averaged(torch.ones(1, samples, dtype=torch.float64)), kernel)
     cleaned = wave.double()
     for hz in lines_hz:
-        turning = torch.polar(torch.ones_like(seconds), 2 * math.pi * hz * seconds)
-        demodulated = cleaned * turning.conj()
-        parts = [_smooth(_averaged(part), kernel) / weight for part in (demodulated.real, demodulated.imag)]
+        turning = _turning(hz, samples, sample_rate)
+        parts = [_smooth(_averaged(part), kernel) / weight for part in _demodulated(cleaned, turning)]
         real, imaginary = (_at_samples(part, samples) for part in parts)
         cleaned = cleaned - 2 * (real * turning.real - imaginary * turning.imag)
     return cleaned.to(wave)
+
+
+def _turning(hz: float, samples: int, sample_rate: int) -> Tensor:
+    seconds = torch.arange(samples, dtype=torch.float64) / sample_rate
+    return torch.polar(torch.ones_like(seconds), 2 * math.pi * hz * seconds)
+
+
+def _demodulated(wave: Tensor, turning: Tensor) -> tuple[Tensor, Tensor]:
+    around_0 = wave * turning.conj()
+    return around_0.real, around_0.imag
+
+
+def _kernel() -> Tensor:
+    return torch.hann_window(SMOOTHED + 2, periodic=False, dtype=torch.float64)[None, None, 1:-1]
 
 
 def _averaged(part: Tensor) -> Tensor:
