@@ -52,7 +52,9 @@ def band_power(spectrum: Tensor, mel: MelSpectrogram) -> Tensor:
     return (mel.filterbank @ spectrum.abs().square()).transpose(1, 2) / unit
 
 
-def subtract_floors(wave: Tensor, floors: Tensor, mel: MelSpectrogram, over: float = 1.0, power: float = 0.5) -> Tensor:
+def subtract_floors(
+    wave: Tensor, floors: Tensor, mel: MelSpectrogram, over: float = 1.0, power: float = 0.75
+) -> Tensor:
     """Turn every band and frame down to the share of it that is not floor.
 
     Args:
@@ -60,7 +62,7 @@ def subtract_floors(wave: Tensor, floors: Tensor, mel: MelSpectrogram, over: flo
         floors: (B,) standard deviations.
         mel: whose frames and bands they are.
         over: times the floor is taken away.
-        power: exponent of the power gain; 0.5 takes the floor's power away, 1 is twice as hard.
+        power: exponent of the power gain; 0.5 takes just the floor's power away, 1 is twice as hard.
 
     Returns:
         (B, 1, T)
