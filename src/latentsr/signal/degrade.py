@@ -175,7 +175,13 @@ def degrade(wave: Tensor, recipes: Sequence[Recipe], sample_rate: int) -> Tensor
     torch.Size([1, 1, 4800])
     """
     _check_count(wave, recipes)
-    narrow = lowpass(_with_effects(wave, recipes, sample_rate, before_lowpass=True), recipes, sample_rate)
+    wave = _with_effects(wave, recipes, sample_rate, before_lowpass=True)
+    # A batch is transformed with other roundings than one wave, and a codec makes something else of the least of them.
+    alone = [any(effect.name in CODECS for effect in recipe.effects) for recipe in recipes]
+    narrow = lowpass(wave, recipes, sample_rate)
+    for i, recipe in enumerate(recipes):
+        if alone[i]:
+            narrow[i : i + 1] = lowpass(wave[i : i + 1], [recipe], sample_rate)
     return _with_effects(narrow, recipes, sample_rate, before_lowpass=False)
 
 
