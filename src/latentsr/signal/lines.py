@@ -20,6 +20,7 @@ MOST_BLOCKS = 200  # spread over the recording
 FEWEST_BLOCKS = 4  # 1.2 s: in less, a line cannot be told from a note
 AROUND_BINS = 40  # on either side; their median is what a line is measured against
 ABOVE_DB = 15.0
+FAINTEST = 3e-5  # amplitude: one step of 16 bit
 LOBE_BINS = 2  # of the line's own, on either side of its peak
 STEADY_DB, STEADY_BINS = 1.5, 0.3  # how far a block's level and frequency may lie from the line's
 STEADY_SHARE = 0.85  # of the blocks that must be so near: what is louder at times hides the line
@@ -48,6 +49,7 @@ def find_lines(wave: Tensor, sample_rate: int = 48_000) -> tuple[float, ...]:
     typical = power.clamp(min=SMALL).log10().median(dim=0).values * 10  # dB
     around = torch.from_numpy(median_filter(typical.numpy(), 2 * AROUND_BINS + 1, mode="nearest"))
     peak = (typical >= typical.roll(1)) & (typical > typical.roll(-1)) & (typical - around > ABOVE_DB)
+    peak &= typical > 20 * math.log10(FAINTEST * BLOCK / 4)  # a sine's power under the window
     bin_hz = sample_rate / BLOCK
     inside = range(math.ceil(LOWEST_HZ / bin_hz), len(typical) - LOBE_BINS - 1)
     found = (_steady_bin(power, k) for k in peak.nonzero()[:, 0].tolist() if k in inside)
