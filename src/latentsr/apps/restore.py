@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from latentsr.config import AUDIO
 from latentsr.signal import audio
@@ -39,7 +39,9 @@ class Options:
     denoise: bool = False
     cutoff_hz: float | None = None
     use_latents: bool = False
-    sample_rate: int | None = None  # of the output, Hz; None = the pipeline's
+    sample_rate: int | Literal["source"] | None = None  # of the output, Hz, or the source's own; None = the pipeline's
+    salvage: bool = False  # restore what can be decoded of a recording that is cut short
+    on_nonfinite: Literal["error", "zero"] = "error"  # samples of the input that are NaN or infinite
     format: str | None = None  # None = by the output's extension
     overwrite: bool = False
     compat_filter: str | None = None  # not None: as audiosr 0.0.7 does, with this low-pass
