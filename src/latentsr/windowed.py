@@ -34,6 +34,8 @@ EDGE_SAMPLES = 9600  # 0.2 s of wave around every window, for the filters and th
 WAVE_STRIDE = 8  # mel frames per position where there are no latents
 ENDLESS = 2**62  # latent frames of a stream that has not ended
 
+OnProgress = Callable[[int, int], None]  # (samples diffused, samples decoded)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -131,10 +133,10 @@ class Restorer:
         head: Head,
         diffusion: Diffusion | None,
         setting: Setting,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self.head, self.diffusion, self.setting = head, diffusion, setting
-        self.on_progress = on_progress  # called with (samples diffused, samples decoded)
+        self.on_progress = on_progress
         self.gain = network_gain(setting.peak)
         self.mel = MelSpectrogram(AUDIO)
         self.stride = WAVE_STRIDE if diffusion is None else diffusion.stride
