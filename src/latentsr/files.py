@@ -109,11 +109,19 @@ def restore_file(
     ) as writer:
         for piece in mixed(source.native(), info.sample_rate, restorer, rate, ceiling):
             writer.write(piece if gain == 1.0 else np.clip(piece * np.float32(gain), -1.0, 1.0))
-    seconds, note = source.frames / info.sample_rate, note_on_cutoff(heard.cutoff_hz)
+    notes = (note_on_cutoff(heard.cutoff_hz), *(restorer.notes if restorer else ()))
     return RestoredFile(
-        Path(target), rate, heard.channels, frames, subtype, heard.cutoff_hz, seconds, gain, heard.lines_hz,
-        (note,) if note else (),
-    )  # fmt: skip
+        path=Path(target),
+        sample_rate=rate,
+        channels=heard.channels,
+        samples=frames,
+        subtype=subtype,
+        cutoff_hz=heard.cutoff_hz,
+        seconds=source.frames / info.sample_rate,
+        gain=gain,
+        lines_hz=heard.lines_hz,
+        notes=tuple(note for note in notes if note),
+    )
 
 
 def _peak_at(rate: int, source: SourceFile, heard: Heard) -> float:

@@ -28,11 +28,12 @@ class RestorationOutput(BaseOutput):
     subtype: str | None = None  # of the source file
     tags: dict[str, str] = field(default_factory=dict)  # of the source file
     lines_hz: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()  # what happened on the way
 
     @property
     def note(self) -> str | None:
         """What should be known of this result, in one line."""
-        return note_on_cutoff(self.cutoff_hz)
+        return "; ".join(filter(None, (note_on_cutoff(self.cutoff_hz), *self.notes))) or None
 
     def save(
         self,

@@ -141,7 +141,7 @@ class Pipeline(DiffusionPipeline):
                 for piece in chain(restorer.push(wave), restorer.finish()):
                     restored[:, at : at + piece.shape[-1]] = piece.numpy()
                     at += piece.shape[-1]
-            result.audio = restored
+            result.audio, result.notes = restored, tuple(restorer.notes)
             return result
 
         one = not isinstance(source, (list, tuple))
