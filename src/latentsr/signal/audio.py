@@ -19,7 +19,8 @@ import soxr
 
 from latentsr.signal import containers, foreign, mpeg, opening
 from latentsr.signal.containers import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
-from latentsr.signal.opening import MAX_CHANNELS
+from latentsr.signal.nonfinite import NonFinite, zeroed
+from latentsr.signal.opening import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
 from latentsr.signal.writing import (
     Writer,
     check_format,
@@ -35,7 +36,9 @@ __all__ = [
     "AudioError",
     "EmptyAudio",
     "Info",
+    "HIGHEST_RATE_HZ",
     "InvalidAudio",
+    "LOWEST_RATE_HZ",
     "MAX_CHANNELS",
     "Reader",
     "TruncatedAudio",
@@ -165,7 +168,8 @@ class Reader:
         self._block_frames, self._max_seconds = block_frames, max_seconds
         self._salvage, self._zero = salvage, on_nonfinite == "zero"
         self._cut: tuple[str, float | None] | None = None  # why, and seconds declared, where the header shows it
-        self._bad = self._first_bad = 0
+        self._unfinished = False  # nothing is missing but the length in the header
+        self._bad = NonFinite()
         self._decoder: opening.Decoder | foreign.Decoder | None = None
         self._file = opening.open_regular(self.path)
         try:
@@ -197,10 +201,10 @@ class Reader:
         for block in blocks:
             if done + block.shape[1] > self._most:
                 raise self._too_long()
-            if not np.isfinite(block).all():
+            if self._bad.look(done, block):
                 if not self._zero:
-                    raise self._not_finite(done, block, blocks)
-                block = self._zeroed(done, block)
+                    raise self._not_finite(done + block.shape[1], blocks)
+                block = zeroed(block)
             done += block.shape[1]
             yield block
         self._finish(done)
@@ -223,8 +227,11 @@ class Reader:
         lies = claim is not None and (claim.cut or claim.unfinished)
         ogg_end = containers.ogg_end(self._file)
         survey = mpeg.survey(self._file) if head[:3] == b"ID3" or head[0] == 0xFF else None
-        mend = claim.mend if claim is not None and lies else survey and survey.mend
-        decoder = opening.open_sound(self.path, self._file, head, mend)
+        mend = survey.mend if survey is not None else None
+        if claim is not None and (lies or claim.data_bytes is None):
+            mend = claim.mend
+        cut = lies or ogg_end == containers.OGG_CUT
+        decoder = opening.open_sound(self.path, self._file, head, mend, cut=cut)
         if survey is not None and survey.longer_than(decoder.frames):
             decoder.close()
             return self._open_foreign(containers.Foreign("MP3 without a true length in its header", "mp3"))
@@ -260,9 +267,12 @@ class Reader:
         if claim is not None and claim.unfinished:
             why = f"its header declares 0 bytes of audio, though {claim.present_bytes} bytes follow"
             self._cut_at_once(f"{self.path} was never finished: {why}", why, there, None)
+            self._unfinished = True
         elif claim is not None and claim.data_bytes is not None:
             why = f"its header declares {claim.data_bytes} bytes of audio, {claim.present_bytes} are there"
             declared_s = there * claim.data_bytes / max(claim.present_bytes, 1)
+            if decoder.subtype.startswith("ALAC"):  # its length is in a table of packets, which is whole
+                there, declared_s = there * there / declared_s, there
             self._cut_at_once(f"{self.path} is cut short: {why}", why, there, declared_s)
         elif survey is not None and survey.cut:
             there, declared_s = (survey.counted or 0) / rate, decoder.frames / rate
@@ -298,8 +308,8 @@ class Reader:
             self._lose(done / rate, declared_s, why)
         elif done == 0:
             raise EmptyAudio(f"{self.path} holds no samples; there is nothing to restore")
-        if self._bad:
-            self.notes.append(f"{self._bad_samples()} were replaced by zeros, the first {self._where()}")
+        if self._bad.count:
+            self.notes.append(f"{self._bad.counted()}, replaced by zeros, the first {self._bad.where(rate)}")
         if self._decoder.overrun:
             self.notes.append(f"its header declares {(declared or 0) / rate:.3f} s; there was more, and it was read")
         elif self.info.format in ("FLAC", "OGG") and why is None:
@@ -308,7 +318,8 @@ class Reader:
     def _lose(self, done_s: float, declared_s: float | None, why: str) -> None:
         claimed = "" if declared_s is None else f" of {declared_s:.3f}"
         if self._salvage and done_s:
-            self.notes.append(f"cut short: {done_s:.3f}{claimed} s could be decoded ({why}); the rest is missing")
+            kind, rest = ("never finished", "") if self._unfinished else ("cut short", "; the rest is missing")
+            self.notes.append(f"{kind}: {done_s:.3f}{claimed} s could be decoded ({why}){rest}")
             return
         remedy = _REPAIR if done_s else "fetch a whole copy"
         raise TruncatedAudio(
@@ -327,40 +338,19 @@ class Reader:
     def _too_long(self) -> AudioError:
         return AudioError(f"{self.path} is longer than {self._max_seconds:g} s; cut it into shorter pieces")
 
-    # --- samples that are no numbers --------------------------------------------------------------
-
-    def _zeroed(self, start: int, block: np.ndarray) -> np.ndarray:
-        self._count_bad(start, block)
-        return np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
-
-    def _count_bad(self, start: int, block: np.ndarray) -> None:
-        bad = ~np.isfinite(block)
-        if not self._bad and bad.any():
-            self._first_bad = start + int(np.flatnonzero(bad.any(axis=0))[0])
-            self._bad_channel = int(np.flatnonzero(bad[:, self._first_bad - start])[0])
-        self._bad += int(bad.sum())
-
-    def _not_finite(self, start: int, block: np.ndarray, rest: Iterator[np.ndarray]) -> AudioError:
-        self._count_bad(start, block)
-        for later in rest:
-            start += block.shape[1]
-            if start > self._most:
+    def _not_finite(self, done: int, rest: Iterator[np.ndarray]) -> InvalidAudio:
+        """The error, with all such samples counted: what is in `rest`, from sample `done` on, is decoded for it."""
+        for block in rest:
+            if done + block.shape[1] > self._most:
                 break
-            self._count_bad(start, later)
-            block = later
+            self._bad.look(done, block)
+            done += block.shape[1]
         return InvalidAudio(
-            f"{self.path} has {self._bad_samples()}, the first {self._where()}; "
+            f"{self.path} has {self._bad.counted()}, the first {self._bad.where(self.info.sample_rate)}; "
             'export it again, or put zeros in their place with --on-nonfinite zero (on_nonfinite="zero")',
-            self._bad,
-            self._first_bad,
+            self._bad.count,
+            self._bad.first,
         )
-
-    def _bad_samples(self) -> str:
-        return f"{self._bad} sample{'s' * (self._bad > 1)} that {'are' if self._bad > 1 else 'is'} NaN or infinite"
-
-    def _where(self) -> str:
-        at_s = self._first_bad / self.info.sample_rate
-        return f"at {at_s:.6f} s (sample {self._first_bad}, channel {self._bad_channel + 1})"
 
 
 def output_length(samples: int, from_hz: int, to_hz: int) -> int:

@@ -150,18 +150,22 @@ def ogg_end(file: FileIO) -> str | None:
 
 def _riff(file: FileIO, size: int, order: str) -> Claim | None:
     channels = rate = wide = wide_at = None
+    block = 1
     for name, offset, length in _chunks(file, 12, size, order + "I"):
         if name == b"ds64":
             wide_at, wide = offset + 8, struct.unpack("<Q", _at(file, offset + 8, 8))[0]
         elif name == b"fmt ":
-            channels, rate = struct.unpack(order + "HI", _at(file, offset + 2, 6))
+            channels, rate, block = struct.unpack(order + "HI4xH", _at(file, offset + 2, 12))
         elif name == b"data":
             is_wide = wide_at is not None and length == 0xFFFFFFFF
             data = wide if is_wide else length
             present = _unclaimed(file, offset, size, order) if data == 0 else size - offset
-            narrow = offset - 4, struct.pack(order + "I", min(present, 0xFFFFFFFE))
-            mend = (wide_at, struct.pack("<Q", present)) if is_wide and wide_at is not None else narrow
-            return Claim(None if data in UNKNOWN_BYTES else data, present, channels, rate, mend)
+            whole = present - present % max(block, 1)  # half a block of ADPCM would be filled up with a buzz
+            narrow = offset - 4, struct.pack(order + "I", min(whole, 0xFFFFFFFE))
+            mend = (wide_at, struct.pack("<Q", whole)) if is_wide and wide_at is not None else narrow
+            if data in UNKNOWN_BYTES:
+                return Claim(None, present, channels, rate)
+            return Claim(data, present, channels, rate, mend)
     return None
 
 
@@ -172,8 +176,9 @@ def _aiff(file: FileIO, size: int) -> Claim | None:
             channels = struct.unpack(">H", _at(file, offset, 2))[0]
         elif name in (b"SSND", b"BODY"):
             present = _unclaimed(file, offset, size, ">") if length == 0 else size - offset
-            mend = offset - 4, struct.pack(">I", min(present, 0xFFFFFFFE))
-            return Claim(None if length in UNKNOWN_BYTES else length, present, channels, None, mend)
+            if length in UNKNOWN_BYTES:
+                return Claim(None, present, channels)
+            return Claim(length, present, channels, None, (offset - 4, struct.pack(">I", min(present, 0xFFFFFFFE))))
     return None
 
 
@@ -195,11 +200,11 @@ def _wave64(file: FileIO, size: int) -> Claim | None:
 
 
 def _caf(file: FileIO, size: int) -> Claim | None:
-    """Apple's CAF, whose sizes are signed; -1 is "to the end of the file"."""
+    """Apple's CAF, whose sizes are signed; -1 is "to the end of the file", which libsndfile does not know."""
     channels = rate = None
     for name, offset, length in _chunks(file, 8, size, ">q", pad=False):
         if name == b"desc":
-            rate, channels = struct.unpack(">d20xI", _at(file, offset, 32))
+            rate, channels = struct.unpack(">d16xI", _at(file, offset, 28))
         elif name == b"data":
             mend = offset - 8, struct.pack(">q", size - offset)
             return Claim(None if length == -1 else length, size - offset, channels, rate, mend)

@@ -15,6 +15,7 @@ SLACK = 3 * 1152  # samples: encoder delay and padding make declared lengths ine
 WINDOW_BYTES = 1 << 20
 SEARCH_BYTES = 65_536  # how far behind the ID3 tag the first frame is looked for
 SIZE_SLACK_BYTES = 4_096  # tags at the end, a frame more or less
+MOST_BYTES_PER_SAMPLE = 320_000 / 8 / 8_000  # the highest bit rate at the lowest sampling rate
 
 _KBPS = {
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1 layer III
@@ -46,8 +47,10 @@ def survey(file: FileIO) -> Survey | None:
         return None
     declared_bytes, samples, size_at = _header(head, first)
     present = size - start - first
-    if samples is not None and declared_bytes is not None and abs(present - declared_bytes) <= SIZE_SLACK_BYTES:
-        return Survey(samples, None)
+    if samples is not None and declared_bytes is not None:
+        possible = declared_bytes <= samples * MOST_BYTES_PER_SAMPLE + SIZE_SLACK_BYTES
+        if possible and abs(present - declared_bytes) <= SIZE_SLACK_BYTES:
+            return Survey(samples, None)
     counted = _count(file, start + first)
     if declared_bytes is None or size_at is None:
         return Survey(samples, counted)

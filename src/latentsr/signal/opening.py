@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 from latentsr.signal import containers
-from latentsr.signal.containers import AudioError, EmptyAudio
+from latentsr.signal.containers import AudioError, EmptyAudio, TruncatedAudio
 
 MAX_CHANNELS = 64
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
@@ -107,12 +107,18 @@ def open_regular(path: Path) -> FileIO:
     return os.fdopen(descriptor, "rb", buffering=0)  # libsndfile shares the descriptor, and with it the position
 
 
-def open_sound(path: Path, file: FileIO, head: bytes, mend: tuple[int, bytes] | None) -> Decoder:
-    """libsndfile on a file that begins with `head`, its header mended; raise `AudioError` where it finds no audio."""
+def open_sound(path: Path, file: FileIO, head: bytes, mend: tuple[int, bytes] | None, *, cut: bool) -> Decoder:
+    """libsndfile on a file that begins with `head`, its header mended; raise `AudioError` where it finds no audio.
+
+    `cut`: the file is known to be cut short, which then is the reason.
+    """
     frames = struct.unpack(">H", head[8:10])[0] if head[:4] == b"fLaC" and len(head) >= 10 else 0
     try:
         return Decoder(file, frames if frames >= 256 else PIECE_FRAMES, mend)
     except soundfile.LibsndfileError as error:
+        if cut:
+            text = f"{path} is cut short: nothing of it can be decoded ({_reason(error)}); fetch a whole copy"
+            raise TruncatedAudio(text) from None
         raise AudioError(_why_not_audio(path, head, error)) from None
 
 
@@ -153,4 +159,6 @@ def _why_not_audio(path: Path, head: bytes, error: soundfile.LibsndfileError) ->
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:
+    if "SF_INFO struct incomplete" in error.error_string:
+        return "its header declares an impossible sampling rate or number of channels"
     return str(error.error_string).removeprefix("Error : ").rstrip(". ")
