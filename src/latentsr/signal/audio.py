@@ -275,7 +275,7 @@ class Reader:
                 there, declared_s = there * there / declared_s, there
             self._cut_at_once(f"{self.path} is cut short: {why}", why, there, declared_s)
         elif survey is not None and survey.cut:
-            there, declared_s = (survey.counted or 0) / rate, decoder.frames / rate
+            there, declared_s = survey.counted / rate, decoder.frames / rate
             why = "the file ends before its last frame"
             text = f"{self.path} is cut short: {there:.3f} s of {declared_s:.3f} s are there"
             self._cut_at_once(text, why, there, declared_s)

@@ -1,7 +1,7 @@
 """How long an MP3 says it is, and how long it is: its Xing or VBRI header against its frames.
 
-libsndfile believes that header, or an estimate where there is none, and drops what lies beyond. The
-frames are counted in windows of bounded size, and only where the header leaves a doubt.
+libsndfile believes that header, or an estimate where there is none, and drops what lies beyond. So the
+frames are counted, in windows of bounded size: 0.4 s for an hour of music.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ SLACK = 3 * 1152  # samples: encoder delay and padding make declared lengths ine
 WINDOW_BYTES = 1 << 20
 SEARCH_BYTES = 65_536  # how far behind the ID3 tag the first frame is looked for
 SIZE_SLACK_BYTES = 4_096  # tags at the end, a frame more or less
-MOST_BYTES_PER_SAMPLE = 320_000 / 8 / 8_000  # the highest bit rate at the lowest sampling rate
 
 _KBPS = {
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1 layer III
@@ -26,16 +25,16 @@ _RATES = (44_100, 48_000, 32_000)  # Hz, MPEG 1; halved for 2, quartered for 2.5
 
 @dataclass(frozen=True)
 class Survey:
-    """What an MP3 declares, and what was counted where that is in doubt. Samples are per channel."""
+    """What an MP3 declares, and what was counted. Samples are per channel."""
 
-    declared: int | None  # samples
-    counted: int | None  # samples; None where the header is in accord with the file's size
+    declared: int | None
+    counted: int
     cut: bool = False  # the header declares more bytes and more samples than there are
     mend: tuple[int, bytes] | None = None  # (offset, bytes) that put the header's size right
 
     def longer_than(self, frames: int) -> bool:
         """Whether the file goes on behind what libsndfile would read of it."""
-        return self.counted is not None and self.counted > frames + SLACK
+        return self.counted > frames + SLACK
 
 
 def survey(file: FileIO) -> Survey | None:
@@ -47,12 +46,8 @@ def survey(file: FileIO) -> Survey | None:
         return None
     declared_bytes, samples, size_at = _header(head, first)
     present = size - start - first
-    if samples is not None and declared_bytes is not None:
-        possible = declared_bytes <= samples * MOST_BYTES_PER_SAMPLE + SIZE_SLACK_BYTES
-        if possible and abs(present - declared_bytes) <= SIZE_SLACK_BYTES:
-            return Survey(samples, None)
     counted = _count(file, start + first)
-    if declared_bytes is None or size_at is None:
+    if declared_bytes is None or size_at is None or abs(present - declared_bytes) <= SIZE_SLACK_BYTES:
         return Survey(samples, counted)
     short = declared_bytes > present and (samples is None or counted + SLACK < samples)
     # mpg123 complains on stderr about a size that is off.
