@@ -153,6 +153,7 @@ LIES = {
     "W64, 2^63 bytes": (lambda f: patched(f["w64"], b"data\xf3", 16, "<Q", 2**63), "92233720368547757.. bytes"),
     "W64, 0 Hz": (lambda f: patched(f["w64"], b"fmt \xf3", 28, "<I", 0), "0 Hz"),
     "W64, 65535 channels": (lambda f: patched(f["w64"], b"fmt \xf3", 26, "<H", 65_535), "65535 channels"),
+    "W64, a chunk of 2^63 bytes": (lambda f: patched(f["w64"], b"fmt \xf3", 16, "<Q", 2**63), "can be read|read"),
     "AIFF, 4 GB": (lambda f: patched(f["aiff"], b"SSND", 4, ">I", 2**32 - 2), "declares 4294967294 bytes"),
     "AIFF, 0 Hz": (lambda f: patched(f["aiff"], b"COMM", 16, ">QH", 0, 0), "declares 1 Hz"),
     "AIFF, 65535 channels": (lambda f: patched(f["aiff"], b"COMM", 8, ">H", 65_535), "65535 channels"),

@@ -269,5 +269,7 @@ def _unclaimed(file: FileIO, offset: int, size: int, order: str) -> int:
 
 def _at(file: FileIO, offset: int, count: int) -> bytes:
     """`count` bytes at `offset`, zeros beyond the end of the file."""
+    if offset >= os.fstat(file.fileno()).st_size:  # a claim may lie where no file can be sought
+        return bytes(count)
     file.seek(offset)
     return file.read(count).ljust(count, b"\0")
