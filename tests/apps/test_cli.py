@@ -210,6 +210,8 @@ def test_options_reach_the_pipeline(latentsr, pipe, wav):
             denoise=True,
             cutoff_hz=5500.0,
             use_latents=True,
+            salvage=False,
+            on_nonfinite="error",
         )
     ]
 
@@ -317,7 +319,7 @@ BAD = {
     "truncated header": (lambda p: written(p / "bad.wav", b"RIFF\x24\0\0\0WAVEfmt "), "not a recording"),
     "2 GB claimed": (lambda p: lying(p, 40, 2_000_000_000), "cut short"),
     "0 Hz": (lambda p: lying(p, 24, 0), "0 Hz"),
-    "NaN": (with_nan, "1 samples that are NaN or infinite, the first at"),
+    "NaN": (with_nan, "1 sample that is NaN or infinite, the first at"),
     "no samples": (lambda p: recording(p / "bad.wav", seconds=0), "holds no samples"),
     "missing": (lambda p: p / "bad.wav", "does not exist"),
     "directory": (lambda p: p, "is a directory"),
