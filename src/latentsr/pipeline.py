@@ -135,7 +135,7 @@ class Pipeline(DiffusionPipeline):
             end_hz = sources.estimate(wave, floor, lines_hz) if cutoff_hz is None else cutoff_hz
             seconds = wave.shape[-1] / AUDIO.sample_rate
             result = RestorationOutput(
-                wave.numpy(), AUDIO.sample_rate, end_hz, seconds, recording.subtype, recording.tags
+                wave.numpy(), AUDIO.sample_rate, end_hz, seconds, recording.subtype, recording.metadata
             )
             peak = sources.peak_of(wave)
             if (end_hz >= AUDIO.sample_rate / 2 and not denoise) or peak == 0:
@@ -268,7 +268,9 @@ class Pipeline(DiffusionPipeline):
             samples = int(seconds * AUDIO.sample_rate)
             bar.update(samples, samples)
         made = stages.audio[0, :, : stages.samples].numpy()
-        return RestorationOutput(made, AUDIO.sample_rate, stages.cutoff_hz, seconds, recording.subtype, recording.tags)
+        return RestorationOutput(
+            made, AUDIO.sample_rate, stages.cutoff_hz, seconds, recording.subtype, recording.metadata
+        )
 
     @classmethod
     def from_pretrained(

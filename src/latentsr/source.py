@@ -18,6 +18,7 @@ from latentsr.signal.bandwidth import CutoffEstimator
 from latentsr.signal.floor import OVER_TO_SEE, find_floors, subtract_floors
 from latentsr.signal.lines import remove_lines
 from latentsr.signal.mel import MelSpectrogram
+from latentsr.signal.metadata import Metadata
 
 Samples: TypeAlias = np.ndarray | Tensor
 Source: TypeAlias = str | os.PathLike[str] | Samples
@@ -27,12 +28,12 @@ BLOCK_SAMPLES = 480_000  # 10 s at a time for the cutoff estimate
 
 @dataclass
 class Recording:
-    """Samples (C, T) float32 at their own rate, and the subtype and tags of a file."""
+    """Samples (C, T) float32 at their own rate, and the subtype and metadata of a file."""
 
     samples: np.ndarray
     sample_rate: int
     subtype: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
 
 
 def read(source: Source, sample_rate: int | None) -> Recording:
@@ -46,7 +47,7 @@ def read(source: Source, sample_rate: int | None) -> Recording:
         raise ValueError(
             f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files"
         )
-    return Recording(recording.samples, recording.sample_rate, recording.subtype, recording.tags)
+    return Recording(recording.samples, recording.sample_rate, recording.subtype, recording.metadata)
 
 
 def at_our_rate(recording: Recording) -> Tensor:

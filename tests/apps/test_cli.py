@@ -18,6 +18,7 @@ from latentsr.apps import cli
 from latentsr.apps.restore import UsageError
 from latentsr.output import RestorationOutput
 from latentsr.signal import audio
+from latentsr.signal.metadata import Metadata
 
 SRC = Path(cli.__file__).parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
@@ -45,7 +46,7 @@ class Echo:
             progress(source.seconds, source.seconds)
         wave = audio.resample(source.samples, source.sample_rate, 48_000)
         cutoff_hz = options["cutoff_hz"] or 4_000.0
-        return RestorationOutput(wave, 48_000, cutoff_hz, source.seconds, source.subtype, source.tags)
+        return RestorationOutput(wave, 48_000, cutoff_hz, source.seconds, source.subtype, source.metadata)
 
 
 class Run(SimpleNamespace):
@@ -172,7 +173,7 @@ def test_sample_rate_resamples_the_result(latentsr, wav):
 
 def test_tags_are_kept(latentsr, tmp_path, wav):
     path = tmp_path / "tagged.flac"
-    audio.write(path, audio.read(wav).samples, 16_000, tags={"title": "Süß", "artist": "Nobody"})
+    audio.write(path, audio.read(wav).samples, 16_000, metadata=Metadata({"title": "Süß", "artist": "Nobody"}))
     assert latentsr("restore", path).code == 0
     assert audio.probe(tmp_path / "tagged.48k.flac").tags == {"title": "Süß", "artist": "Nobody"}
 
@@ -461,6 +462,7 @@ import latentsr
 from latentsr.apps import cli
 from latentsr.apps.restore import UsageError
 from latentsr.signal import audio
+from latentsr.signal.metadata import Metadata
 def save(path, *, overwrite, format, sample_rate):
     audio.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, (1, 480_000)), 48_000)
     return 1.0

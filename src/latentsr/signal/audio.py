@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -21,8 +21,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from latentsr.signal import containers, foreign
+from latentsr.signal import carry, containers, foreign
 from latentsr.signal.containers import AudioError
+from latentsr.signal.metadata import Metadata, collected
 from latentsr.signal.writing import (
     Writer,
     check_format,
@@ -70,7 +71,11 @@ class Info:
     frames: int | None  # samples per channel, as declared
     format: str  # libsndfile's, 'WAV', or FFmpeg's
     subtype: str  # libsndfile's, 'PCM_16', or the codec
-    tags: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.metadata.tags
 
 
 @dataclass
@@ -82,7 +87,11 @@ class Audio:
     subtype: str
     format: str
     path: Path
-    tags: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.metadata.tags
 
     @property
     def seconds(self) -> float:
@@ -117,7 +126,7 @@ def read(path: str | os.PathLike[str], *, max_seconds: float | None = None) -> A
         block = blocks.pop()
         samples[:, end - block.shape[1] : end] = block
         end -= block.shape[1]
-    return Audio(samples, info.sample_rate, info.subtype, info.format, info.path, info.tags)
+    return Audio(samples, info.sample_rate, info.subtype, info.format, info.path, info.metadata)
 
 
 class Reader:
@@ -182,8 +191,9 @@ class Reader:
         if not head:
             raise AudioError(f"{self.path} is empty (0 bytes); fetch it again from its source")
         if (kind := containers.foreign(head)) is not None:
-            return self._open_foreign(kind)
+            return self._open_foreign(kind, Metadata())
         _check_claim(self.path, containers.claim(self._file))
+        metadata = carry.found(self._file)
         self._file.seek(0)
         try:
             decoder = _Decoder(os.dup(self._file.fileno()), closefd=True)
@@ -191,13 +201,13 @@ class Reader:
             raise AudioError(_why_not_audio(self.path, head, error)) from None
         if decoder.format == "MP3" and self._longer_than(decoder.frames):
             decoder.close()
-            return self._open_foreign(containers.Foreign("MP3 without a length in its header", "mp3"))
+            return self._open_foreign(containers.Foreign("MP3 without a length in its header", "mp3"), metadata)
         frames = decoder.frames if decoder.frames < UNKNOWN_FRAMES else None
-        tags = {key: text for key, text in decoder.copy_metadata().items() if key != "software"}
-        info = Info(self.path, decoder.samplerate, decoder.channels, frames, decoder.format, decoder.subtype, tags)
+        metadata = metadata.over(Metadata(collected(decoder.copy_metadata().items())))
+        info = Info(self.path, decoder.samplerate, decoder.channels, frames, decoder.format, decoder.subtype, metadata)
         return info, decoder
 
-    def _open_foreign(self, kind: containers.Foreign) -> tuple[Info, Any]:
+    def _open_foreign(self, kind: containers.Foreign, metadata: Metadata) -> tuple[Info, Any]:
         self._file.seek(0)
         decoder = foreign.Decoder(self.path, self._file, kind)
         info = Info(
@@ -207,7 +217,7 @@ class Reader:
             decoder.frames,
             decoder.format,
             decoder.subtype,
-            decoder.tags,
+            metadata.over(decoder.metadata),
         )
         return info, decoder
 

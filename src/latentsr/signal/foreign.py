@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from latentsr.signal import av_tags
 from latentsr.signal.containers import AudioError, Foreign
 
 EXACT = ("mov", "wv", "ape", "dsf")  # demuxers whose length is written in the file, not guessed from a bit rate
 SLACK_S = 0.1  # seconds by which a container's declared length may exceed what its codec delivers
-
-_TAGS = {"track": "tracknumber"} | {
-    key: key for key in ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "tracknumber")
-}
 
 
 class Decoder:
@@ -50,8 +47,7 @@ class Decoder:
         self.frames = _declared_frames(stream, kind.demuxer)
         self.format = kind.label
         self.subtype: str = stream.codec_context.name.upper()
-        known = {**self._container.metadata, **stream.metadata}
-        self.tags = {_TAGS[key.lower()]: text for key, text in known.items() if key.lower() in _TAGS}
+        self.metadata = av_tags.collect(self._container, stream)
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
         """The next (n, C) samples, n <= `frames`; n = 0 at the end."""

@@ -13,14 +13,15 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import soundfile
 
+from latentsr.signal import carry
 from latentsr.signal.containers import AudioError
+from latentsr.signal.metadata import Metadata
 
 # extension: (libsndfile container, subtypes from the shallowest up)
 _PCM = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -52,7 +53,6 @@ _MAX_CHANNELS = {"FLAC": 8, "MP3": 2, "OGG": 8}
 _MAX_RATE_HZ = {"FLAC": 655_350, "OGG": 192_000}
 RIFF_LIMIT_BYTES = 2**32 - 2**20  # sizes in a RIFF header have 32 bits; a megabyte is left for tags
 _WRITE_FRAMES = 16_384  # libsndfile's Vorbis writer overflows its stack when given minutes at once
-_TAGS = ("title", "copyright", "artist", "comment", "date", "album", "license", "tracknumber", "genre")
 
 
 def container(path: str | os.PathLike[str], format: str | None = None) -> str:
@@ -112,8 +112,8 @@ def write(
     subtype: str | None = None,
     format: str | None = None,
     overwrite: bool = False,
-    tags: Mapping[str, str] | None = None,
-) -> None:
+    metadata: Metadata | None = None,
+) -> tuple[str, ...]:
     """Write a recording whole, or leave nothing.
 
     Args:
@@ -123,7 +123,10 @@ def write(
         subtype: libsndfile's; the first of `choose_subtype(format)` if None.
         format: 'wav', 'flac', 'mp3', 'ogg', 'opus', 'aiff', 'caf', 'w64', 'rf64', 'au'.
         overwrite: replace an existing file.
-        tags: title, artist, album, ...: written where the format has room for them.
+        metadata: tags, pictures and chunks of the source: written where the format has room for them.
+
+    Returns:
+        What of the metadata could not be carried, one line each.
 
     Raises:
         AudioError: nothing was written, and why.
@@ -134,9 +137,10 @@ def write(
     if frames == 0:
         raise AudioError(f"cannot write {path}: there are no samples")
     with Writer(
-        path, channels, sample_rate, frames, subtype=subtype, format=format, overwrite=overwrite, tags=tags
+        path, channels, sample_rate, frames, subtype=subtype, format=format, overwrite=overwrite, metadata=metadata
     ) as writer:
         writer.write(samples)
+    return writer.notes
 
 
 class Writer:
@@ -150,7 +154,8 @@ class Writer:
         subtype: libsndfile's; the first of `choose_subtype(format)` if None.
         format: as for `write`.
         overwrite: replace an existing file.
-        tags: title, artist, ...
+        metadata: tags, pictures and chunks of the source, written where the format has room for them; `notes` says,
+            one line each, what could not be carried.
     """
 
     def __init__(
@@ -163,20 +168,25 @@ class Writer:
         subtype: str | None = None,
         format: str | None = None,
         overwrite: bool = False,
-        tags: Mapping[str, str] | None = None,
+        metadata: Metadata | None = None,
     ) -> None:
         self.path, self.overwrite = Path(path), overwrite
         name = container(path, format)
         self.subtype = subtype or choose_subtype(name)
         major = _CONTAINERS[name][0]
         check_format(self.path, name, self.subtype, channels, sample_rate)
-        if major == "WAV" and frames * channels * _DEPTH.get(self.subtype, 16) // 8 > RIFF_LIMIT_BYTES:
+        metadata = Metadata() if metadata is None else metadata
+        audio_bytes = frames * channels * _DEPTH.get(self.subtype, 16) // 8
+        if major == "WAV" and audio_bytes + metadata.size_bytes > RIFF_LIMIT_BYTES:
             major = "RF64"
         _check_target(self.path, overwrite)
+        fitted = carry.fitted(metadata, major, self.subtype, channels, sample_rate)
+        self.notes, self._finish = fitted.notes, fitted.finish
         self._sink, self._temporary = _reserve(self.path)
+        self._sink.at, self._sink.inset = fitted.at, fitted.inset
         try:
-            self._file = soundfile.SoundFile(self._sink, "w", sample_rate, channels, self.subtype, format=major)
-            _set_tags(self._file, major, tags or {})
+            self._file = soundfile.SoundFile(self._sink, "w", sample_rate, channels, self.subtype, format=fitted.major)
+            _set_strings(self._file, fitted.strings)
         except BaseException as error:
             self._discard()
             if isinstance(error, soundfile.LibsndfileError):
@@ -213,6 +223,9 @@ class Writer:
         try:
             self._file.close()  # flushes the encoder, which may still find the disk full
             self._sink.reraise(self.path)
+            if self._finish is not None:
+                self._finish(self._sink, os.fstat(self._sink.fileno()).st_size)
+                self._sink.reraise(self.path)
             os.fsync(self._sink.fileno())
             self._sink.close()
             self._publish()
@@ -263,22 +276,53 @@ class Writer:
 
 
 class _Sink(io.FileIO):
-    """The temporary file as libsndfile sees it; keeps the first error, which cannot cross its C code."""
+    """The temporary file as libsndfile sees it; keeps the first error, which cannot cross its C code.
+
+    `inset` is written into the file at the offset `at` when libsndfile gets there, and hidden from it: its own
+    offsets go on as if nothing were there, and so nothing has to be moved when a file is complete.
+    """
 
     error: BaseException | None = None
     mute = False
+    at = 0
+    inset = b""
+    _gap = 0  # bytes of the inset, once it is written
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to where libsndfile thinks that it goes."""
+        if whence == os.SEEK_CUR:
+            offset += self.tell()
+        elif whence == os.SEEK_END:
+            offset += super().seek(0, os.SEEK_END) - self._gap
+        super().seek(offset + (self._gap if offset >= self.at else 0))
+        return offset
+
+    def tell(self) -> int:
+        """Where libsndfile thinks that it is."""
+        offset = super().tell()
+        return offset - self._gap if offset > self.at else offset
 
     def write(self, data: object) -> int:
         view = memoryview(data)  # type: ignore[arg-type]
         if self.mute or self.error is not None:
             return len(view)
-        done = 0
+        before = max(self.at - self.tell(), 0)  # bytes of the view up to the inset
         try:
-            while done < len(view):
-                done += super().write(view[done:])
+            self._write_whole(view[:before])
+            if before < len(view) and self._gap == 0:
+                self._write_whole(memoryview(self.inset))
+                self._gap, self.inset = len(self.inset), b""
+            elif before < len(view):
+                self.seek(self.tell())  # over the inset
+            self._write_whole(view[before:])
         except BaseException as error:  # KeyboardInterrupt too: raised again by `reraise`
             self.error = error
         return len(view)
+
+    def _write_whole(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            done += super().write(view[done:])
 
     def reraise(self, path: Path) -> None:
         """Raise what went wrong since, if anything did."""
@@ -345,12 +389,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _set_tags(file: soundfile.SoundFile, major: str, tags: Mapping[str, str]) -> None:
-    for key in _TAGS:
-        text = tags.get(key, "").replace("\0", " ").strip()
-        # libsndfile hands UTF-8 to an MP3 encoder that takes Latin-1: better no tag than a garbled one.
-        if not text or (major == "MP3" and not text.isascii()):
-            continue
+def _set_strings(file: soundfile.SoundFile, strings: dict[str, str]) -> None:
+    for key, text in strings.items():
         with contextlib.suppress(soundfile.LibsndfileError):  # a container without this tag
             setattr(file, key, text)
 
