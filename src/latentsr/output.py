@@ -30,6 +30,7 @@ class RestorationOutput(BaseOutput):
     subtype: str | None = None  # of the source file
     metadata: Metadata = field(default_factory=Metadata)  # of the source file: tags, pictures, chunks
     lines_hz: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()  # what the file last saved could not carry of its source
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -39,12 +40,12 @@ class RestorationOutput(BaseOutput):
     @property
     def note(self) -> str | None:
         """What should be known of this result, in one line."""
-        if self.cutoff_hz >= TRAINED_FROM_HZ:
-            return None
-        return (
+        low = (
             f"the recording ends at {self.cutoff_hz:.0f} Hz, and nothing was trained below {TRAINED_FROM_HZ:.0f}: "
             "listen to what was made; if that end is wrong, give the true one (cutoff_hz, --cutoff)"
         )
+        notes = ([low] if self.cutoff_hz < TRAINED_FROM_HZ else []) + list(self.notes)
+        return "; ".join(notes) or None
 
     def save(
         self,
@@ -67,5 +68,9 @@ class RestorationOutput(BaseOutput):
         gain = audio.full_scale_gain(peak, subtype)
         if gain != 1.0:
             samples = samples * np.float32(gain)
-        audio.write(path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, metadata=self.metadata)
+        lost = audio.write(
+            path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, metadata=self.metadata
+        )
+        shallow = audio.depth_note(audio.container(path, format), subtype, self.subtype)
+        self.notes = ((shallow,) if shallow else ()) + lost
         return gain

@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from latentsr.signal import carry, containers, foreign
+from latentsr.signal import carry, containers, foreign, xiph
 from latentsr.signal.containers import AudioError
 from latentsr.signal.metadata import Metadata, collected
 from latentsr.signal.writing import (
@@ -30,6 +30,7 @@ from latentsr.signal.writing import (
     check_writable,
     choose_subtype,
     container,
+    depth_note,
     full_scale_gain,
     write,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "check_writable",
     "choose_subtype",
     "container",
+    "depth_note",
     "full_scale_gain",
     "output_length",
     "probe",
@@ -303,6 +305,12 @@ class _Decoder(soundfile.SoundFile):
 
     def seekable(self) -> bool:
         return False
+
+    def read(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """(n, C) with the channels in the order of WAV, whatever the codec's."""
+        block = super().read(*args, **kwargs)
+        order = xiph.VORBIS_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
+        return block if order is None else block[:, np.argsort(order)]
 
 
 def _open_regular(path: Path) -> FileIO:

@@ -1,4 +1,4 @@
-"""Tags, pictures and speakers of what PyAV opens; the container is the argument, so nothing here imports `av`."""
+"""Tags, pictures, speakers and depth of what PyAV opens; the container is an argument: nothing here imports `av`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ _SPEAKERS = (
     "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR",
 )  # fmt: skip
 
+_PCM = {"u8": "PCM_U8", "s16": "PCM_16", "s32": "PCM_32", "flt": "FLOAT", "dbl": "DOUBLE"}
+_LOSSLESS = {"ALAC", "FLAC", "WAVPACK", "TTA", "APE", "TRUEHD", "MLP", "WMALOSSLESS", "SHORTEN", "TAK"}
+_LOSSLESS_BITS = {"u8": "16", "s16": "16", "s32": "32"}  # 24 bits lie in 32 too: rather too deep than too shallow
+
 
 def collect(container: Any, stream: Any) -> Metadata:
     """What is known of an open container and its audio stream, before any of it is decoded.
@@ -22,6 +26,22 @@ def collect(container: Any, stream: Any) -> Metadata:
     pairs = [*container.metadata.items(), *stream.metadata.items()]
     pictures, notes = _pictures(container)
     return Metadata(collected(pairs), tuple(pictures), channel_mask=_mask(stream), notes=tuple(notes)).checked()
+
+
+def subtype(stream: Any) -> str:
+    """The codec of an audio stream, named as libsndfile would and with its depth where it loses nothing: 'ALAC_24'."""
+    context = stream.codec_context
+    codec, layout = context.name.upper(), context.format.name.rstrip("p") if context.format else ""
+    if codec.startswith("PCM_") and layout in _PCM:
+        return "PCM_24" if "S24" in codec or "S20" in codec else _PCM[layout]
+    if codec not in _LOSSLESS:
+        return codec
+    cookie = context.extradata or b""
+    if codec == "ALAC" and len(cookie) >= 18:
+        return f"ALAC_{cookie[17]}"
+    if codec == "FLAC" and len(cookie) >= 34:
+        return f"FLAC_{((cookie[12] & 1) << 4 | cookie[13] >> 4) + 1}"
+    return f"{codec}_{_LOSSLESS_BITS.get(layout, 'FLOAT')}"
 
 
 def _pictures(container: Any) -> tuple[list[Picture], list[str]]:

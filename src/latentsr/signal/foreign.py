@@ -46,7 +46,7 @@ class Decoder:
         self.channels: int = stream.channels
         self.frames = _declared_frames(stream, kind.demuxer)
         self.format = kind.label
-        self.subtype: str = stream.codec_context.name.upper()
+        self.subtype: str = av_tags.subtype(stream)
         self.metadata = av_tags.collect(self._container, stream)
 
     def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
@@ -68,11 +68,11 @@ class Decoder:
         self._container.close()
 
     def _decoded(self, stream: Any) -> Iterator[np.ndarray]:
-        resampler = self._av.AudioResampler(format="fltp")
+        resampler = self._av.AudioResampler(format="flt")  # PyAV 18 reads past the 8th plane of planar frames
         try:
             for frame in self._container.decode(stream):
-                for planar in resampler.resample(frame):
-                    yield planar.to_ndarray().T.astype(np.float32, copy=False)
+                for packed in resampler.resample(frame):
+                    yield packed.to_ndarray().reshape(-1, stream.channels)
         except self._av.FFmpegError as error:
             raise AudioError(
                 f"{self._path} is damaged or cut short ({_reason(error)}); fetch a whole copy of it"

@@ -19,7 +19,7 @@ from types import TracebackType
 import numpy as np
 import soundfile
 
-from latentsr.signal import carry
+from latentsr.signal import carry, xiph
 from latentsr.signal.containers import AudioError
 from latentsr.signal.metadata import Metadata
 
@@ -72,8 +72,20 @@ def choose_subtype(format: str, like: str | None = None) -> str:
     ('PCM_24', 'PCM_16', 'PCM_24')
     """
     offered = _CONTAINERS[container("", format)][1]
-    wanted = 16 if like is None else _DEPTH.get(like, 24)
+    wanted = 16 if like is None else _depth(like)
     return next((subtype for subtype in offered if _DEPTH.get(subtype, 64) >= wanted), offered[-1])
+
+
+def depth_note(format: str, subtype: str, like: str | None) -> str | None:
+    """What is lost where `subtype` is shallower than an input of subtype `like` though the format loses nothing else.
+
+    >>> depth_note("flac", "PCM_24", "FLOAT")
+    'flac holds 24 bits, and the source is FLOAT; write WAV to keep its depth'
+    """
+    bits = _DEPTH.get(subtype)  # None: a lossy codec
+    if like is None or bits is None or bits >= _depth(like):
+        return None
+    return f"{format} holds {bits} bits, and the source is {like}; write WAV to keep its depth"
 
 
 def full_scale_gain(peak: float, subtype: str) -> float:
@@ -202,8 +214,10 @@ class Writer:
             raise AudioError(
                 f"cannot write {self.path}: got {samples.shape[0]} channels, expected {self._file.channels}"
             )
+        order = xiph.VORBIS_ORDER.get(len(samples)) if self.subtype in ("VORBIS", "OPUS") else None
         for start in range(0, samples.shape[1], _WRITE_FRAMES):
-            block = self._fitted(samples[:, start : start + _WRITE_FRAMES])
+            block = samples[:, start : start + _WRITE_FRAMES]
+            block = self._fitted(block if order is None else block[list(order)])
             try:
                 self._file.write(block)
             except (soundfile.SoundFileError, AssertionError) as error:
@@ -330,6 +344,13 @@ class _Sink(io.FileIO):
             raise _cannot_write(path, self.error) from None
         if self.error is not None:
             raise self.error
+
+
+def _depth(subtype: str) -> int:
+    """Bits of resolution of a subtype; those of a lossless codec of FFmpeg's stand in its name ('WAVPACK_32')."""
+    last = subtype.rpartition("_")[2]
+    known = _DEPTH.get(subtype) or _DEPTH.get(last)
+    return known or (int(last) if last in ("8", "16", "20", "24", "32") else 24)
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

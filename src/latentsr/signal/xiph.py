@@ -24,6 +24,10 @@ MASK = "waveformatextensible_channel_mask"
 PICTURE_TAG = "metadata_block_picture"
 # Speakers of a FLAC by its number of channels, where no comment says otherwise (RFC 9639).
 FLAC_MASKS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
+# Channels of Vorbis and Opus among those of WAV and FLAC, by their number; libsndfile leaves them as they come.
+VORBIS_ORDER = {
+    3: (0, 2, 1), 5: (0, 2, 1, 3, 4), 6: (0, 2, 1, 4, 5, 3), 7: (0, 2, 1, 5, 6, 4, 3), 8: (0, 2, 1, 6, 7, 4, 5, 3),
+}  # fmt: skip
 _HEADS = (b"OpusTags", b"\x03vorbis")
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _COPY_BYTES = 2**20
@@ -103,7 +107,9 @@ def read_ogg(file: BinaryIO) -> Metadata:
     if len(packets) < 2:
         return Metadata()
     head = next((head for head in _HEADS if packets[1].startswith(head)), None)
-    return Metadata() if head is None else parse_comment(packets[1][len(head) :])
+    if head is None:
+        return Metadata()
+    return parse_comment(packets[1][len(head) :]).over(Metadata(channel_mask=_ogg_mask(packets[0])))
 
 
 def parse_comment(data: bytes) -> Metadata:
@@ -322,6 +328,14 @@ def _flac_block(kind: int, data: bytes) -> Metadata:
         return Metadata(pictures=(parse_picture(data),))
     except ValueError:
         return Metadata(notes=("a picture in the file is damaged, and not carried",))
+
+
+def _ogg_mask(first: bytes) -> int | None:
+    """Speakers by the first packet; None where Opus says that its channels are for none."""
+    first = first.ljust(19, b"\0")
+    if first.startswith(b"OpusHead"):
+        return FLAC_MASKS.get(first[9]) if first[18] <= 1 else None
+    return FLAC_MASKS.get(first[11])
 
 
 def _mask(text: str) -> int | None:
