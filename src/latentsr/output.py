@@ -30,7 +30,7 @@ class RestorationOutput(BaseOutput):
     subtype: str | None = None  # of the source file
     metadata: Metadata = field(default_factory=Metadata)  # of the source file: tags, pictures, chunks
     lines_hz: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()  # what the file last saved could not carry of its source
+    notes: tuple[str, ...] = ()  # what happened on the way, and what could not be saved of the source
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -40,12 +40,7 @@ class RestorationOutput(BaseOutput):
     @property
     def note(self) -> str | None:
         """What should be known of this result, in one line."""
-        low = (
-            f"the recording ends at {self.cutoff_hz:.0f} Hz, and nothing was trained below {TRAINED_FROM_HZ:.0f}: "
-            "listen to what was made; if that end is wrong, give the true one (cutoff_hz, --cutoff)"
-        )
-        notes = ([low] if self.cutoff_hz < TRAINED_FROM_HZ else []) + list(self.notes)
-        return "; ".join(notes) or None
+        return "; ".join(filter(None, (note_on_cutoff(self.cutoff_hz), *self.notes))) or None
 
     def save(
         self,
@@ -72,5 +67,15 @@ class RestorationOutput(BaseOutput):
             path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, metadata=self.metadata
         )
         shallow = audio.depth_note(audio.container(path, format), subtype, self.subtype)
-        self.notes = ((shallow,) if shallow else ()) + lost
+        self.notes = tuple(dict.fromkeys((*self.notes, *((shallow,) if shallow else ()), *lost)))
         return gain
+
+
+def note_on_cutoff(cutoff_hz: float) -> str | None:
+    """What should be known of a restoration from this cutoff, in one line."""
+    if cutoff_hz >= TRAINED_FROM_HZ:
+        return None
+    return (
+        f"the recording ends at {cutoff_hz:.0f} Hz, and nothing was trained below {TRAINED_FROM_HZ:.0f}: "
+        "listen to what was made; if that end is wrong, give the true one (cutoff_hz, --cutoff)"
+    )
