@@ -86,8 +86,10 @@ def _behind_id3(file: BinaryIO, size: int) -> Metadata:
 def _flac(file: BinaryIO, start: int) -> Metadata:
     known = xiph.read_flac(file, start)
     file.seek(start)
-    channels = (file.read(21)[20:] or b"\0")[0] >> 1 & 7
-    default = Metadata(channel_mask=xiph.FLAC_MASKS[channels + 1])
+    info = file.read(21)[18:].ljust(3, b"\0")  # 20 bits of rate, 3 of channels less one
+    default = Metadata(
+        sample_rate=int.from_bytes(info, "big") >> 4 or None, channel_mask=xiph.FLAC_MASKS[(info[2] >> 1 & 7) + 1]
+    )
     return known.over(default).checked()
 
 
@@ -98,7 +100,7 @@ def _riff(metadata: Metadata, major: str, subtype: str, channels: int, sample_ra
     if metadata.pictures or metadata.tags.keys() - riff.INFO.keys():
         chunks.append(Chunk(b"id3 ", id3.build(metadata)))
     mask = metadata.channel_mask
-    if mask == _PLAIN_MASKS.get(channels):
+    if mask is not None and mask == _PLAIN_MASKS.get(channels):
         mask = None  # what the number of channels says anyway
     elif major == "WAV" and mask is not None:
         major = "WAVEX"

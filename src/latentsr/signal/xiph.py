@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from latentsr.signal import riff
 from latentsr.signal.metadata import MAX_BYTES, MAX_ITEMS, Metadata, Picture, collected, megabytes
 
 STREAMINFO, PADDING, APPLICATION, SEEKTABLE, COMMENT, CUESHEET, PICTURE = range(7)
@@ -44,13 +45,14 @@ def read_flac(file: BinaryIO, start: int = 0) -> Metadata:
         if len(head) < 4 or head[0] & 0x7F == 0x7F:
             break
         kind, size = head[0] & 0x7F, int.from_bytes(head[1:], "big")
-        if kind in (COMMENT, PICTURE):
-            blocks.append(_flac_block(kind, file.read(size)))
-            total += size
+        content = file.read(size) if kind in (COMMENT, PICTURE, APPLICATION) else b""
+        total += len(content)
+        if content:
+            blocks.append(_flac_block(kind, content))
         else:
             file.seek(size, io.SEEK_CUR)
-        if kind in (APPLICATION, CUESHEET):
-            left_out.append("cue sheet" if kind == CUESHEET else "application block")
+        if kind == CUESHEET:
+            left_out.append("cue sheet")
         if total > 2 * MAX_BYTES:
             left_out.append(f"what lies beyond {megabytes(total)} of tags and pictures")
             break
@@ -61,7 +63,8 @@ def read_flac(file: BinaryIO, start: int = 0) -> Metadata:
     notes = [note for block in blocks for note in block.notes]
     notes += [f"{what}: not carried from FLAC" for what in dict.fromkeys(left_out)]
     pictures = tuple(picture for block in blocks for picture in block.pictures)
-    return Metadata(tags, pictures, channel_mask=mask, notes=tuple(notes))
+    chunks = tuple(chunk for block in blocks for chunk in block.chunks)
+    return Metadata(tags, pictures, chunks, channel_mask=mask, notes=tuple(notes))
 
 
 def flac_blocks(metadata: Metadata) -> tuple[bytes, list[str]]:
@@ -324,10 +327,20 @@ def _entries(data: bytes) -> tuple[bytes, list[bytes]]:
 def _flac_block(kind: int, data: bytes) -> Metadata:
     if kind == COMMENT:
         return parse_comment(data)
+    if kind == APPLICATION:
+        return _foreign(data)
     try:
         return Metadata(pictures=(parse_picture(data),))
     except ValueError:
         return Metadata(notes=("a picture in the file is damaged, and not carried",))
+
+
+def _foreign(data: bytes) -> Metadata:
+    """What `flac --keep-foreign-metadata` kept of a WAV file: a chunk in each of its application blocks."""
+    if data[:4] != b"riff":
+        return Metadata(notes=("application block: not carried from FLAC",))
+    with io.BytesIO(b"RIFF\0\0\0\0WAVE" + data[4:]) as wav:
+        return Metadata(chunks=riff.read(wav).chunks if data[4:8] not in (b"RIFF", b"data") else ())
 
 
 def _ogg_mask(first: bytes) -> int | None:
