@@ -83,7 +83,7 @@ def _frames(body: bytes, version: int) -> Iterator[tuple[str, bytes | None]]:
     at = 0
     for _ in range(MAX_ITEMS):
         name = body[at : at + (3 if version == 2 else 4)]
-        if at + head > len(body) or not name.isalnum():
+        if at + head > len(body) or not _is_name(name):
             return
         length = _frame_length(body, at, version)
         data = body[at + head : at + head + length]
@@ -104,12 +104,12 @@ def _frame_length(body: bytes, at: int, version: int) -> int:
     length = _syncsafe(field)
     # An old iTunes writes plain sizes into version 2.4: where only those lead to a next frame, they are meant.
     follows = [body[at + 10 + step : at + 14 + step] for step in (length, plain)]
-    meant_plain = max(field) >= 0x80 or (not _leads_on(follows[0]) and follows[1].isalnum())
+    meant_plain = max(field) >= 0x80 or (follows[0].strip(b"\0") and not _is_name(follows[0]) and _is_name(follows[1]))
     return plain if meant_plain else length
 
 
-def _leads_on(name: bytes) -> bool:
-    return not name.strip(b"\0") or name.isalnum()
+def _is_name(name: bytes) -> bool:
+    return name.isalnum() and name == name.upper()
 
 
 def _unfolded(data: bytes, flags: int, version: int) -> bytes | None:

@@ -101,7 +101,7 @@ class Metadata:
         ('the tag x holds a NUL and is not carried',)
         """
         notes = list(self.notes)
-        tags = {key: text for key, text in self.tags.items() if not _tag_fault(key, text, notes)}
+        tags = {key: _written(text) for key, text in self.tags.items() if not _tag_fault(key, text, notes)}
         tags = dict(_within(tags.items(), lambda item: len(item[0]) + 4 * len(item[1]), "tags", notes))
         pictures = [picture for picture in self.pictures if not _picture_fault(picture, notes)]
         pictures = list(_within(pictures, lambda picture: len(picture.data), "pictures", notes))
@@ -127,6 +127,11 @@ def collected(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         if text not in values.setdefault(key, []):
             values[key].append(text)
     return {key: SEPARATOR.join(texts) for key, texts in values.items()}
+
+
+def _written(text: str) -> str:
+    """Text that has an encoding: half of a surrogate pair has none, and becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def megabytes(count: int) -> str:

@@ -281,15 +281,16 @@ def _summed(head: bytes, rest: bytes) -> bytes:
 
 
 def _move(file: BinaryIO, start: int, step: int) -> None:
-    """Move everything from `start` on by `step` bytes towards the end."""
+    """Move everything from `start` on by `step` bytes towards the end, beginning where nothing is overwritten."""
     end = file.seek(0, io.SEEK_END)
-    while step and end > start:
-        size = min(_COPY_BYTES, end - start)
-        end -= size
-        file.seek(end)
-        block = file.read(size)
-        file.seek(end + step)
+    blocks = range(start, end, _COPY_BYTES) if step else ()
+    for at in blocks if step < 0 else reversed(blocks):
+        file.seek(at)
+        block = file.read(min(_COPY_BYTES, end - at))
+        file.seek(at + step)
         file.write(block)
+    if step < 0:
+        file.truncate(end + step)
 
 
 def _renumber(file: BinaryIO, at: int, number: int) -> None:
