@@ -33,6 +33,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 CORE = 64  # latent frames that one window answers for: 5.12 s at 8 mel frames each
+# The last is oneDNN's, which has the same words for whatever stops it.
+SHORTAGES = ("out of memory", "can't allocate memory", "not enough memory", "could not create a primitive")
 SMALLEST_CORE = 8  # what is left of it where memory runs out
 MARGIN = 8  # looked at on each side; the outer half is thrown away, the inner half cross-faded
 FADE = 8
@@ -80,7 +82,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: of a GPU, for which torch has a class, or of the machine, for which it has words."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return any(words in str(error).lower() for words in ("out of memory", "can't allocate memory", "not enough memory"))
+    return any(words in str(error).lower() for words in SHORTAGES)
 
 
 class Diffusion:
@@ -158,6 +160,7 @@ class Restorer:
         self.batch_size = 1 if diffusion is None else diffusion.batch_size
         self.cores = {"diffusion": CORE, "decoding": CORE}  # positions that a window answers for
         self.notes: list[str] = []  # what should be known of the result
+        self.shortage = ""  # the last error for want of memory
         self.gain = network_gain(setting.peak)
         self.mel = MelSpectrogram(AUDIO)
         self.stride = WAVE_STRIDE if diffusion is None else diffusion.stride
@@ -223,6 +226,7 @@ class Restorer:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+            self.shortage = " ".join(str(error).split()) or type(error).__name__
         if self.head.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
@@ -240,7 +244,7 @@ class Restorer:
         if core < SMALLEST_CORE:
             raise TooLittleMemoryError(
                 f"memory does not even suffice for windows of {2 * seconds:.2f} s; close other programs, or take a "
-                "smaller head (mamba-gan)"
+                f"smaller head (mamba-gan): {self.shortage}"
             )
         self._say_less(f"{what} goes on with windows of {seconds:.2f} s")
 
