@@ -188,6 +188,39 @@ def test_between_any_two_formats_nothing_is_lost(tmp_path, source, target):
     assert (dict(got.tags), got.pictures) == (TAGS, metadata.pictures)
 
 
+@pytest.mark.parametrize(("container", "codec", "rate_hz", "tagged"), [
+    ("mp4", "aac", 44_100, True), ("mp4", "alac", 44_100, True), ("mov", "pcm_s24le", 44_100, False),
+    ("3gp", "aac", 44_100, None), ("matroska", "aac", 44_100, True), ("webm", "libopus", 48_000, True),
+    ("asf", "wmav2", 44_100, True), ("wv", "wavpack", 44_100, True), ("tta", "tta", 44_100, True),
+    ("avi", "mp3", 44_100, False), ("flv", "mp3", 44_100, True), ("adts", "aac", 44_100, None),
+    ("ac3", "ac3", 44_100, None), ("eac3", "eac3", 44_100, None), ("amr", "libopencore_amrnb", 8_000, None),
+])  # fmt: skip
+def test_what_pyav_reads(tmp_path, container, codec, rate_hz, tagged):
+    """`tagged`: True, every tag; False, the title at least; None, the container has none."""
+    av = pytest.importorskip("av")
+    layout = "mono" if codec == "libopencore_amrnb" else "stereo"
+    with av.open(str(tmp_path / "a"), "w", format=container) as out:
+        out.metadata.update({"title": "Süß", "album_artist": "AA", "track": "3"})
+        stream = out.add_stream(codec, rate=rate_hz, layout=layout)
+        stream.bit_rate = 12_200 if layout == "mono" else 128_000
+        context = stream.codec_context
+        shaper = av.AudioResampler(
+            format=context.format, layout=layout, rate=rate_hz, frame_size=context.frame_size or 2_048
+        )
+        wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * rate_hz) / rate_hz).astype(np.float32)
+        packed = np.stack([wave] * len(stream.layout.channels), axis=1).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+        frame.sample_rate, frame.pts = rate_hz, 0
+        for part in [*shaper.resample(frame), *shaper.resample(None), None]:
+            for packet in stream.encode(part):
+                out.mux(packet)
+    got = read(tmp_path / "a")
+    loudest = np.abs(np.fft.rfft(got.samples[:, rate_hz // 2 : rate_hz * 3 // 2])).argmax(axis=1)
+    assert set(loudest) == {440} and abs(got.samples.shape[1] / rate_hz - 2) < 0.05
+    expected = {"title": "Süß", "albumartist": "AA", "tracknumber": "3"} if tagged else {"title": "Süß"}
+    assert tagged is None or expected.items() <= got.tags.items()
+
+
 # --- parsers ---------------------------------------------------------------------------------------------
 
 
