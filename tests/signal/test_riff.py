@@ -226,6 +226,18 @@ def test_a_written_file_holds_them_and_its_sizes_are_right(tmp_path, format, sub
         assert container.metadata["title"] == "Süß" and container.metadata["time_reference"] == "48000"
 
 
+@pytest.mark.parametrize("kind", [b"RF64", b"BW64"])
+def test_a_broadcast_wave_64_with_odd_chunks_is_read(tmp_path, kind):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 1_000)).astype(np.float32)
+    write(tmp_path / "a", samples, 48_000, format="rf64", subtype="FLOAT")
+    whole = (tmp_path / "a").read_bytes()
+    at = riff.offset_of(io.BytesIO(whole), b"data")
+    chunks = (Chunk(b"iXML", b"<a/>\n"), Chunk(b"axml", b"<b>"), Chunk(b"bext", bext()))
+    (tmp_path / "b").write_bytes(kind + whole[4:at] + riff.pack(chunks) + whole[at:])
+    got = read(tmp_path / "b")
+    assert np.array_equal(got.samples, samples) and got.metadata.chunks == chunks
+
+
 def test_a_file_that_passes_4_gib_by_its_chunks_is_an_rf64(tmp_path, monkeypatch):
     monkeypatch.setattr("latentsr.signal.writing.RIFF_LIMIT_BYTES", 20_000)
     metadata = Metadata(chunks=(Chunk(b"axml", b" " * 15_000),))

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import soxr
 
-from latentsr.signal import carry, containers, foreign, mpeg, opening
+from latentsr.signal import carry, containers, foreign, mpeg, opening, riff
 from latentsr.signal.containers import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
 from latentsr.signal.metadata import Metadata, collected
 from latentsr.signal.nonfinite import NonFinite, zeroed
@@ -243,7 +243,8 @@ class Reader:
             mend = claim.mend
         cut = lies or ogg_end == containers.OGG_CUT
         metadata = carry.found(self._file)
-        decoder = opening.open_sound(self.path, self._file, head, mend, cut=cut)
+        mends = [*riff.mends(self._file), *([mend] if mend is not None else [])]
+        decoder = opening.open_sound(self.path, self._file, head, mends, cut=cut)
         if survey is not None and survey.longer_than(decoder.frames):
             decoder.close()
             return self._open_foreign(containers.Foreign("MP3 without a true length in its header", "mp3"), metadata)

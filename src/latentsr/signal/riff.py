@@ -96,6 +96,24 @@ def scan(file: BinaryIO, order: str = "<") -> Iterator[tuple[bytes, int, int]]:
         at += 8 + size + _padding(file, at + 8 + size)
 
 
+def mends(file: BinaryIO) -> list[tuple[int, bytes]]:
+    """(offset, bytes) to read in the place of what is there, so that libsndfile finds the samples of an RF64 file.
+
+    It does not know the name BW64, and skips no padding: an odd chunk is given its pad byte.
+    """
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] not in (b"RF64", b"BW64") or head[8:] != b"WAVE":
+        return []
+    found = [(0, b"RF64")] if head[:4] == b"BW64" else []
+    for name, offset, size in scan(file):
+        if name == b"data":
+            break
+        if size % 2 and size < UNKNOWN:
+            found.append((offset - 4, struct.pack("<I", size + 1)))
+    return found
+
+
 def pack(chunks: tuple[Chunk, ...] | list[Chunk], order: str = "<") -> bytes:
     """Chunks as they stand in a file, each padded to an even length.
 

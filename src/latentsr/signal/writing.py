@@ -192,11 +192,11 @@ class Writer:
         if major == "WAV" and audio_bytes + metadata.size_bytes > RIFF_LIMIT_BYTES:
             major = "RF64"
         _check_target(self.path, overwrite)
-        fitted = carry.fitted(metadata, major, self.subtype, channels, sample_rate)
-        self.notes, self._finish = fitted.notes, fitted.finish
         self._sink, self._temporary = _reserve(self.path)
-        self._sink.at, self._sink.inset = fitted.at, fitted.inset
         try:
+            fitted = carry.fitted(metadata, major, self.subtype, channels, sample_rate)
+            self.notes, self._finish = fitted.notes, fitted.finish
+            self._sink.at, self._sink.inset = fitted.at, fitted.inset
             self._file = soundfile.SoundFile(self._sink, "w", sample_rate, channels, self.subtype, format=fitted.major)
             _set_strings(self._file, fitted.strings)
         except BaseException as error:
