@@ -106,6 +106,30 @@ def foreign(head: bytes) -> Foreign | None:
     return next((kind for offset, magic, kind in _MAGIC if head[offset:].startswith(magic)), None)
 
 
+# What is found under the names of recordings and is none.
+_NO_AUDIO = (
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"MThd", "MIDI: notes"),
+    (b"SQLite format 3", "an SQLite database"),
+)
+
+
+def what_else(head: bytes) -> str | None:
+    """What a file is that is no recording, from its first 64 bytes; None if that cannot be told."""
+    if is_text(head):
+        return "text"
+    if not head.strip(b"\0"):
+        return "zeros"
+    return next((kind for magic, kind in _NO_AUDIO if head.startswith(magic)), None)
+
+
 def is_text(head: bytes) -> bool:
     """Whether the first bytes are printable text (HTML, JSON, a playlist, a log)."""
     return bool(head) and all(byte >= 0x80 or 32 <= byte < 127 or byte in b"\t\r\n\f" for byte in head)
@@ -248,5 +272,7 @@ def _unclaimed(file: FileIO, offset: int, size: int, order: str) -> int:
 
 def _at(file: FileIO, offset: int, count: int) -> bytes:
     """`count` bytes at `offset`, zeros beyond the end of the file."""
+    if offset >= os.fstat(file.fileno()).st_size:  # a claim may lie where no file can be sought
+        return bytes(count)
     file.seek(offset)
     return file.read(count).ljust(count, b"\0")

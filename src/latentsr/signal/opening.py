@@ -156,8 +156,8 @@ def check_shape(path: Path, channels: int, rate_hz: int) -> None:
 
 
 def _why_not_audio(path: Path, head: bytes, error: soundfile.LibsndfileError) -> str:
-    if containers.is_text(head):
-        return f"{path} holds text, not audio; check what was saved under this name"
+    if (kind := containers.what_else(head)) is not None:
+        return f"{path} holds {kind}, not audio; check what was saved under this name"
     return f"{path} is not a recording that can be read ({_reason(error)}); check that it is audio and whole"
 
 
