@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from latentsr.apps.restore import Options, restore_file
 from latentsr.output import RestorationOutput
-from latentsr.signal import audio, carry, id3, riff, writing, xiph
+from latentsr.signal import audio, carry, id3, riff, xiph
 from latentsr.signal.audio import AudioError, Writer, probe, read, write
 from latentsr.signal.metadata import MAX_ITEM_BYTES, Chunk, Metadata, Picture
+from latentsr.signal.sink import Sink
 from tiny import tiny_pipeline
 
 RATE_HZ = 48_000
@@ -125,14 +126,14 @@ def test_fifteen_mebibytes_of_cover_are_carried(tmp_path, format):
 
 @pytest.mark.parametrize("format", FULL)
 def test_a_disk_that_fills_while_the_tags_are_written_leaves_nothing(tmp_path, format, monkeypatch):
-    write_whole = writing._Sink._write_whole
+    write_whole = Sink._write_whole
 
     def until_full(sink, view):
         if io.FileIO.tell(sink) + len(view) > 200_000:
             raise OSError(errno.ENOSPC, "No space left on device")
         write_whole(sink, view)
 
-    monkeypatch.setattr(writing._Sink, "_write_whole", until_full)
+    monkeypatch.setattr(Sink, "_write_whole", until_full)
     with pytest.raises(AudioError, match="free some space"):
         write(tmp_path / "a", noise(1, 5_000), RATE_HZ, format=format, metadata=Metadata(pictures=(cover(300_000),)))
     assert list(tmp_path.iterdir()) == []

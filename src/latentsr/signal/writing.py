@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import secrets
 import stat
@@ -22,6 +21,7 @@ import soundfile
 from latentsr.signal import carry, xiph
 from latentsr.signal.containers import AudioError
 from latentsr.signal.metadata import Metadata
+from latentsr.signal.sink import Sink, cannot_write
 
 # extension: (libsndfile container, subtypes from the shallowest up)
 _PCM = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -246,7 +246,7 @@ class Writer:
         except BaseException as failure:
             self._discard()
             if isinstance(failure, OSError):
-                raise _cannot_write(self.path, failure) from None
+                raise cannot_write(self.path, failure) from None
             if isinstance(failure, soundfile.SoundFileError):
                 raise AudioError(f"cannot write {self.path}: {_text(failure)}") from None
             raise
@@ -289,63 +289,6 @@ class Writer:
         self._temporary.unlink(missing_ok=True)
 
 
-class _Sink(io.FileIO):
-    """The temporary file as libsndfile sees it; keeps the first error, which cannot cross its C code.
-
-    `inset` is written into the file at the offset `at` when libsndfile gets there, and hidden from it: its own
-    offsets go on as if nothing were there, and so nothing has to be moved when a file is complete.
-    """
-
-    error: BaseException | None = None
-    mute = False
-    at = 0
-    inset = b""
-    _gap = 0  # bytes of the inset, once it is written
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to where libsndfile thinks that it goes."""
-        if whence == os.SEEK_CUR:
-            offset += self.tell()
-        elif whence == os.SEEK_END:
-            offset += super().seek(0, os.SEEK_END) - self._gap
-        super().seek(offset + (self._gap if offset >= self.at else 0))
-        return offset
-
-    def tell(self) -> int:
-        """Where libsndfile thinks that it is."""
-        offset = super().tell()
-        return offset - self._gap if offset > self.at else offset
-
-    def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]
-        if self.mute or self.error is not None:
-            return len(view)
-        before = max(self.at - self.tell(), 0)  # bytes of the view up to the inset
-        try:
-            self._write_whole(view[:before])
-            if before < len(view) and self._gap == 0:
-                self._write_whole(memoryview(self.inset))
-                self._gap, self.inset = len(self.inset), b""
-            elif before < len(view):
-                self.seek(self.tell())  # over the inset
-            self._write_whole(view[before:])
-        except BaseException as error:  # KeyboardInterrupt too: raised again by `reraise`
-            self.error = error
-        return len(view)
-
-    def _write_whole(self, view: memoryview) -> None:
-        done = 0
-        while done < len(view):
-            done += super().write(view[done:])
-
-    def reraise(self, path: Path) -> None:
-        """Raise what went wrong since, if anything did."""
-        if isinstance(self.error, OSError):
-            raise _cannot_write(path, self.error) from None
-        if self.error is not None:
-            raise self.error
-
-
 def _depth(subtype: str) -> int:
     """Bits of resolution of a subtype; those of a lossless codec of FFmpeg's stand in its name ('WAVPACK_32')."""
     last = subtype.rpartition("_")[2]
@@ -361,7 +304,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
             raise AudioError(f"cannot write {path}: it is a link to nowhere; remove it or name another file") from None
         return
     except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
     if stat.S_ISDIR(mode):
         raise AudioError(f"cannot write {path}: it is a directory; name a file in it")
     if not stat.S_ISREG(mode):
@@ -372,16 +315,16 @@ def _check_target(path: Path, overwrite: bool) -> None:
         )
 
 
-def _reserve(path: Path) -> tuple[_Sink, Path]:
+def _reserve(path: Path) -> tuple[Sink, Path]:
     """A new hidden file beside `path`; its name is short, so that any name that fits a folder can be written."""
     temporary = path.with_name(f".latentsr-{secrets.token_hex(6)}.part")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return _Sink(os.open(temporary, flags, 0o666), "r+"), temporary
+        return Sink(os.open(temporary, flags, 0o666), "r+"), temporary
     except FileNotFoundError:
         raise AudioError(f"cannot write {path}: the folder {path.parent} does not exist; make it first") from None
     except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
@@ -414,17 +357,6 @@ def _set_strings(file: soundfile.SoundFile, strings: dict[str, str]) -> None:
     for key, text in strings.items():
         with contextlib.suppress(soundfile.LibsndfileError):  # a container without this tag
             setattr(file, key, text)
-
-
-def _cannot_write(path: Path, error: Exception) -> AudioError:
-    reason = getattr(error, "strerror", None) or str(error)
-    remedy = {
-        errno.ENOSPC: "free some space or choose another disk",
-        errno.EDQUOT: "free some space or choose another disk",
-        errno.EFBIG: "raise the limit on file sizes or choose another disk",
-        errno.ENAMETOOLONG: "choose a shorter name",
-    }.get(getattr(error, "errno", None) or 0, "choose another folder or change its access rights")
-    return AudioError(f"cannot write {path}: {reason.lower()}; {remedy}")
 
 
 def _text(error: BaseException) -> str:
