@@ -122,11 +122,12 @@ def restore_file(
     gain = audio.full_scale_gain(ceiling, subtype)
     frames = audio.output_length(source.frames, info.sample_rate, rate)
     with audio.Writer(
-        target, heard.channels, rate, frames, subtype=subtype, format=name, overwrite=overwrite, tags=info.tags
+        target, heard.channels, rate, frames, subtype=subtype, format=name, overwrite=overwrite, metadata=info.metadata
     ) as writer:
         for piece in mixed(source.native(), info.sample_rate, restorer, rate, ceiling):
             writer.write(piece if gain == 1.0 else np.clip(piece * np.float32(gain), -1.0, 1.0))
-    notes = (note_on_cutoff(heard.cutoff_hz), *source.notes, *(restorer.notes if restorer else ()))
+    lost = (audio.depth_note(name, subtype, info.subtype), *writer.notes)
+    notes = (note_on_cutoff(heard.cutoff_hz), *source.notes, *(restorer.notes if restorer else ()), *lost)
     return RestoredFile(
         path=Path(target),
         sample_rate=rate,

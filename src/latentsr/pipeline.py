@@ -134,7 +134,7 @@ class Pipeline(DiffusionPipeline):
             heard = listen(lambda: [wave], denoise, cutoff_hz)
             seconds = wave.shape[-1] / AUDIO.sample_rate
             result = RestorationOutput(
-                wave.numpy(), AUDIO.sample_rate, heard.cutoff_hz, seconds, recording.subtype, recording.tags
+                wave.numpy(), AUDIO.sample_rate, heard.cutoff_hz, seconds, recording.subtype, recording.metadata
             )
             result.notes = recording.notes
             if heard.leaves_alone(denoise):
@@ -329,7 +329,9 @@ class Pipeline(DiffusionPipeline):
             samples = int(seconds * AUDIO.sample_rate)
             bar.update(samples, samples)
         made = stages.audio[0, :, : stages.samples].numpy()
-        return RestorationOutput(made, AUDIO.sample_rate, stages.cutoff_hz, seconds, recording.subtype, recording.tags)
+        return RestorationOutput(
+            made, AUDIO.sample_rate, stages.cutoff_hz, seconds, recording.subtype, recording.metadata
+        )
 
     @classmethod
     def from_pretrained(

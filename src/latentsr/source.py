@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentsr.config import AUDIO
 from latentsr.signal import audio
+from latentsr.signal.metadata import Metadata
 
 Samples: TypeAlias = np.ndarray | Tensor
 Source: TypeAlias = str | os.PathLike[str] | Samples
@@ -21,12 +22,12 @@ Source: TypeAlias = str | os.PathLike[str] | Samples
 
 @dataclass
 class Recording:
-    """Samples (C, T) float32 at their own rate, and the subtype and tags of a file."""
+    """Samples (C, T) float32 at their own rate, and the subtype and metadata of a file."""
 
     samples: np.ndarray
     sample_rate: int
     subtype: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()  # what was salvaged or repaired
 
 
@@ -47,9 +48,8 @@ def read(
         raise ValueError(
             f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files"
         )
-    return Recording(
-        recording.samples, recording.sample_rate, recording.subtype, recording.tags, tuple(recording.notes)
-    )
+    about = recording.subtype, recording.metadata, tuple(recording.notes)
+    return Recording(recording.samples, recording.sample_rate, *about)
 
 
 def at_our_rate(recording: Recording) -> Tensor:

@@ -20,6 +20,7 @@ from latentsr.files import SourceFile
 from latentsr.files import restore_file as write_file
 from latentsr.listening import listen
 from latentsr.signal import audio
+from latentsr.signal.metadata import Metadata
 
 SRC = Path(cli.__file__).parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
@@ -172,7 +173,7 @@ def test_sample_rate_resamples_the_result(latentsr, wav):
 
 def test_tags_are_kept(latentsr, tmp_path, wav):
     path = tmp_path / "tagged.flac"
-    audio.write(path, audio.read(wav).samples, 16_000, tags={"title": "Süß", "artist": "Nobody"})
+    audio.write(path, audio.read(wav).samples, 16_000, metadata=Metadata({"title": "Süß", "artist": "Nobody"}))
     assert latentsr("restore", path).code == 0
     assert audio.probe(tmp_path / "tagged.48k.flac").tags == {"title": "Süß", "artist": "Nobody"}
 
