@@ -17,10 +17,11 @@ from latentsr.config import AUDIO
 from latentsr.heads import Head
 from latentsr.models.unet import DenoisingUNet, frame_multiple, predict_v
 from latentsr.models.vae import mode, strides
-from latentsr.sampling import absolute_noise, guided, sample
+from latentsr.sampling import absolute_noise, guided, noises, sample
 from latentsr.signal.chunks import Window, take, trapezoid, window_at
 from latentsr.signal.denoise import filter_by_mel
 from latentsr.signal.floor import subtract_floors
+from latentsr.signal.image import Image, noise_mix, polarities
 from latentsr.signal.level import network_gain, turn_down
 from latentsr.signal.lines import remove_lines
 from latentsr.signal.lowband import cut_sharply, merge
@@ -46,6 +47,7 @@ class Setting:
     steps: int | None = None  # of a head that samples the wave itself
     lines_hz: tuple[float, ...] = ()  # steady lines that are taken out
     floor: float = 0.0  # standard deviation of steady hiss, where it is to be taken out
+    image: Image | None = None  # how alike the channels are, and so their noises; None: they share one
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,23 @@ class Diffusion:
         self.multiple = frame_multiple(unet)
         self.shape = (vae.config.latent_channels, AUDIO.n_mels // mel_stride)
 
-    def __call__(self, low: list[Tensor], group: list[Window], setting: Setting) -> list[Tensor]:
-        """Latents (C, Z, l, m) of the low bands (C, 1, T) of windows of one length, on the CPU."""
+    def __call__(
+        self, low: list[Tensor], group: list[Window], setting: Setting, mix: Tensor | None = None
+    ) -> list[Tensor]:
+        """Latents (C, Z, l, m) of the low bands (C, 1, T) of windows of one length, on the CPU.
+
+        `mix` (C, K) says how alike the noises of the channels are; None: they share one.
+        """
         channels = low[0].shape[0]
-        noise = [absolute_noise(setting.seed, w.first, w.last - w.first, *self.shape) for w in group]
-        shared = torch.stack(noise).repeat_interleave(channels, dim=0)  # the same for every channel
-        z = self.denoise(self.encode(torch.cat(low)), shared, setting.cutoff_hz)
+
+        def drawn(window: Window) -> list[Tensor]:
+            def draw(source: int) -> Tensor:
+                return absolute_noise(setting.seed, window.first, window.last - window.first, *self.shape, source)
+
+            return list(noises(mix, channels, draw))
+
+        noise = torch.stack([one for window in group for one in drawn(window)])
+        z = self.denoise(self.encode(torch.cat(low)), noise, setting.cutoff_hz)
         return list(z.float().cpu().split(channels))
 
     def encode(self, wave: Tensor) -> Tensor:
@@ -137,6 +150,8 @@ class Restorer:
         self.on_progress = on_progress  # called with (samples diffused, samples decoded)
         self.gain = network_gain(setting.peak)
         self.mel = MelSpectrogram(AUDIO)
+        self.signs = torch.ones(1) if setting.image is None else polarities(setting.image)
+        self.mix = None if setting.image is None else noise_mix(setting.image, self.signs)
         self.stride = WAVE_STRIDE if diffusion is None else diffusion.stride
         self.hop = self.stride * AUDIO.hop_length  # samples per position
         self.margin = -(-head.context_frames // self.stride) + 1  # positions on each side of a decoded window
@@ -203,7 +218,7 @@ class Restorer:
         return group
 
     def _diffuse(self, diffusion: Diffusion, group: list[Window]) -> None:
-        parts = diffusion([self._low(window) for window in group], group, self.setting)
+        parts = diffusion([self._low(window) for window in group], group, self.setting, self.mix)
         for window, part in zip(group, parts, strict=True):
             first, last = max(window.first, 0), min(window.last, self.total)
             inside = slice(first - window.first, last - window.first)
@@ -228,16 +243,18 @@ class Restorer:
     def _decode(self, window: Window) -> Tensor:
         """Restored wave (C, n) of a window: the head's band above the cutoff, the recording itself below."""
         head, setting = self.head, self.setting
-        low = self._low(window).to(head.device)  # in fp32: the rounding of bf16 would drown the quiet bands of its mel
+        signs = self.signs[:, None, None]
+        # In fp32: the rounding of bf16 would drown the quiet bands of its mel.
+        low = (signs * self._low(window)).to(head.device)
         ends = torch.full((low.shape[0],), setting.cutoff_hz)
         latents = None if self.latents is None else self._take_latents(self.latents, window).to(head.device, head.dtype)
         generator = torch.Generator().manual_seed(setting.seed)
         ignored = (window.start - window.first) * self.stride, (window.last - window.stop) * self.stride
         wide, clean = head.decode(
             low, ends.to(low.device), latents, steps=setting.steps, generator=generator,
-            keep_known=not setting.denoise, ignored=ignored, first_frame=window.first * self.stride,
+            keep_known=not setting.denoise, ignored=ignored, first_frame=window.first * self.stride, noise_mix=self.mix,
         )  # fmt: skip
-        wide = wide.float().cpu() / self.gain
+        wide = signs * wide.float().cpu() / self.gain
         source = self._take(window.first * self.hop, window.last * self.hop)
         kept = source[:, None]
         if setting.denoise:
