@@ -1,10 +1,10 @@
 """What restoration makes of the image of a recording, as a Markdown table per head.
 
-Stereo recordings, and images built of mono ones, are cut as `latentsr eval` cuts them and restored with every scheme. In
-the band that was made, from the cutoff to the recording's own end, against the truth: error of the correlation and of the
-coherence between channels and of their level difference, in third octaves, and LSD of mid and of side.
+Stereo recordings, and images built of mono ones, are cut as `latentsr eval` cuts them and restored with every scheme.
+In the band that was made, from the cutoff to the recording's own end, against the truth: correlation of the channels,
+its error and that of their coherence and level difference, in third octaves, and LSD of mid and of side.
 
-    python benchmarks/stereo.py MANIFEST.csv ... [--heads mamba-gan,...] [--cutoffs 4000,8000] [--limit N]
+    python benchmarks/stereo.py MANIFEST.csv ... [--heads mamba-gan,...] [--cutoffs 4000,8000] [--limit N] [--built N]
 """
 
 from __future__ import annotations
@@ -40,32 +40,26 @@ Restore = Callable[[Tensor, Setting], Tensor]  # (C, T) -> (C, T)
 # --- the images -------------------------------------------------------------------------------------------------------
 
 
-def recordings(manifests: list[Path], limit: int | None) -> Iterator[tuple[str, Tensor, float]]:
-    """Group, wave (C, T) and the end of its band: of each manifest its stereo, then what is built of its mono."""
+def recordings(manifests: list[Path], limit: int | None, built_of: int) -> Iterator[tuple[str, Tensor, float]]:
+    """Group, wave (C, T) and the end of its band: the stereo of all manifests, then what is built of the last."""
     for manifest in manifests:
         rows = [row for row in csv.DictReader(manifest.open()) if float(row["seconds"]) >= SHORTEST_S]
         stereo = [row for row in rows if row["channels"] == "2"]
         for row in stereo[:: -(-len(stereo) // limit) if limit else 1]:
             yield f"stereo, {manifest.parent.name}", wave_of(manifest, row), float(row["bandwidth_hz"])
-    mono = [row for row in rows if float(row["bandwidth_hz"]) >= 16_000]
-    for row in range(0, min(limit or 12, 12, len(mono) - 5)):
-        few = mono[row :: len(mono) // 6][:6]
-        waves = torch.stack([wave_of(manifest, one).mean(dim=0) for one in few])
+    wide = [row for row in rows if float(row["bandwidth_hz"]) >= 16_000]
+    for row in range(built_of):
+        few = wide[row :: len(wide) // 6][:6]
+        waves = torch.stack([wave_of(manifest, one).mean(dim=0)[: int(SHORTEST_S * RATE)] for one in few])
         for name, wave in built(waves, seed=row).items():
             yield name, wave, min(float(one["bandwidth_hz"]) for one in few)
 
 
 def wave_of(manifest: Path, row: dict[str, str]) -> Tensor:
-    """The first seconds at 48 kHz, (C, T), repeated where they are fewer."""
+    """The first seconds at 48 kHz, (C, T)."""
     recording = read(manifest.parent / row["file"])
     samples = recording.samples[:, : int(SECONDS * recording.sample_rate)]
-    wave = resample(samples, recording.sample_rate, RATE)
-    return torch.from_numpy(np.resize(wave, (len(wave), int(SECONDS * RATE))) if wave.shape[1] == 0 else fitted(wave))
-
-
-def fitted(wave: np.ndarray) -> np.ndarray:
-    length = int(SECONDS * RATE)
-    return np.tile(wave, -(-length // wave.shape[1]))[:, :length]
+    return torch.from_numpy(resample(samples, recording.sample_rate, RATE))
 
 
 def built(mono: Tensor, seed: int) -> dict[str, Tensor]:
@@ -120,6 +114,11 @@ def schemes(low: Tensor, truth: Tensor, setting: Setting, restore: Restore) -> d
 # --- the figures ------------------------------------------------------------------------------------------------------
 
 
+def mean(values: np.ndarray) -> float:
+    """Of what is a number; NaN where nothing is."""
+    return float(np.mean(values[~np.isnan(values)])) if not np.isnan(values).all() else float("nan")
+
+
 def figures(truth: Tensor, made: Tensor, low_hz: float, high_hz: float) -> dict[str, float]:
     """Means over the pairs of channels and the third octaves from `low_hz` to `high_hz`."""
     pairs = list(combinations(range(len(truth)), 2))
@@ -128,10 +127,10 @@ def figures(truth: Tensor, made: Tensor, low_hz: float, high_hz: float) -> dict[
     first = [(wave[0] + wave[1]) / 2 for wave in (truth, made)], [(wave[0] - wave[1]) / 2 for wave in (truth, made)]
     distances = [float(lsd(*(w[None].double() for w in waves), low_hz=low_hz, high_hz=high_hz)) for waves in first]
     return {
-        "correlation": float(np.nanmean(got)),
-        "error": float(np.nanmean(np.abs(got - true))),
-        "coherence error": float(np.nanmean(np.abs(coherence - true_coherence))),
-        "level dB": float(np.nanmean(np.abs(db - true_db))),
+        "correlation": mean(got),
+        "error": mean(np.abs(got - true)),
+        "coherence error": mean(np.abs(coherence - true_coherence)),
+        "level dB": mean(np.abs(db - true_db)),
         "LSD mid": distances[0],
         "LSD side": distances[1],
     }
@@ -173,6 +172,7 @@ def main() -> None:
     parser.add_argument("--heads", default="mamba-gan,vocoder,diffwave-mamba")
     parser.add_argument("--cutoffs", default="4000,8000", help="Hz, separated by commas")
     parser.add_argument("--limit", type=int, help="recordings of each group")
+    parser.add_argument("--built", type=int, default=3, help="recordings of each built image")
     args = parser.parse_args()
     pipe = Pipeline.from_pretrained(args.model, heads=[])
     for head in args.heads.split(","):
@@ -184,7 +184,7 @@ def main() -> None:
             return torch.cat(list(chain(restorer.push(wave), restorer.finish())), dim=-1)
 
         rows: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-        for group, truth, end_hz in recordings(args.manifests, args.limit):
+        for group, truth, end_hz in recordings(args.manifests, args.limit, args.built):
             for cutoff_hz in map(float, args.cutoffs.split(",")):
                 low = degraded(truth, cutoff_hz)
                 setting = Setting(estimate(low), peak_of(low))
@@ -197,8 +197,8 @@ def main() -> None:
 def print_table(head: str, rows: dict[tuple[str, str], list[dict[str, float]]]) -> None:
     print(f"\n`{head}`\n\n| image (cuts) | scheme | {' | '.join(FIGURES)} |\n|---|---|{'---|' * len(FIGURES)}")
     for (group, scheme), made in rows.items():
-        means = [np.array([one[name] for one in made]) for name in FIGURES]
-        entries = [f"{mean[~np.isnan(mean)].mean():.2f}" if not np.isnan(mean).all() else "-" for mean in means]
+        means = [mean(np.array([one[name] for one in made])) for name in FIGURES]
+        entries = ["-" if np.isnan(value) else f"{value:.2f}" for value in means]
         print(f"| {group} ({len(made)}) | {scheme} | {' | '.join(entries)} |", flush=True)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from diffusers.utils import BaseOutput
 
 from latentsr.signal import audio
+from latentsr.signal.image import Image
 
 TRAINED_FROM_HZ = 2_000.0  # no head was trained on a cutoff below
 
@@ -18,7 +19,8 @@ class RestorationOutput(BaseOutput):
     """A restored recording.
 
     `audio` (C, T) float32 at `sample_rate` Hz, full scale 1.0; `cutoff_hz`, where the source's pass band ended (half
-    the rate: full band, nothing to do); `seconds`, its duration; `lines_hz`, the steady tones that `denoise` took out.
+    the rate: full band, nothing to do); `seconds`, its duration; `lines_hz`, the steady tones that `denoise` took out;
+    `image`, how alike the channels were below the cutoff (None: one channel, or nothing was made).
     """
 
     audio: np.ndarray
@@ -28,6 +30,7 @@ class RestorationOutput(BaseOutput):
     subtype: str | None = None  # of the source file
     tags: dict[str, str] = field(default_factory=dict)  # of the source file
     lines_hz: tuple[float, ...] = ()
+    image: Image | None = None
 
     @property
     def note(self) -> str | None:

@@ -24,6 +24,7 @@ from latentsr.heads import DEFAULT_HEAD, HEADS, Head
 from latentsr.models.fastconv import speed_up
 from latentsr.output import RestorationOutput
 from latentsr.signal.chunks import take
+from latentsr.signal.image import Image
 from latentsr.signal.level import network_gain
 from latentsr.signal.lines import find_lines
 from latentsr.source import Samples, Source
@@ -140,8 +141,8 @@ class Pipeline(DiffusionPipeline):
             peak = sources.peak_of(wave)
             if (end_hz >= AUDIO.sample_rate / 2 and not denoise) or peak == 0:
                 return result
-            result.lines_hz = lines_hz
-            setting = Setting(end_hz, peak, seed, denoise, decoder_steps, lines_hz, floor)
+            result.lines_hz, result.image = lines_hz, sources.image_of(wave, end_hz)
+            setting = Setting(end_hz, peak, seed, denoise, decoder_steps, lines_hz, floor, result.image)
             with _Bar(self, seconds, progress) as bar:
                 restorer = Restorer(decoder, diffusion, setting, bar.update)
                 restored, at = np.empty_like(result.audio), 0
@@ -170,11 +171,13 @@ class Pipeline(DiffusionPipeline):
         cutoff_hz: float | None = None,
         peak: float | None = None,
         use_latents: bool = False,
+        image: Image | None = None,
     ) -> Iterator[np.ndarray]:
         """Restore a recording that comes in blocks; the blocks may have any length.
 
-        What is not known of it yet, its cutoff and its largest absolute sample, is taken from the first
-        `stream_latency_s` seconds unless given. With both given the result is that of a call on the whole.
+        What is not known of it yet, its cutoff, its largest absolute sample and how alike its channels are, is taken
+        from the first `stream_latency_s` seconds unless given. With all three given the result is that of a call on the
+        whole.
 
         Args:
             blocks: samples (T,) or (C, T), full scale 1.0, all with as many channels.
@@ -188,6 +191,7 @@ class Pipeline(DiffusionPipeline):
             cutoff_hz: where the known band ends.
             peak: largest absolute sample to come.
             use_latents: let a head that can do without them decode the diffusion's latents.
+            image: correlations of the channels, as a call's output has them.
 
         Yields:
             (C, n) float32 at 48 kHz, in order and without gaps, as long in all as what came in.
@@ -196,7 +200,7 @@ class Pipeline(DiffusionPipeline):
         end_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
         _check_denoise(head, denoise)
         low, own_steps = sources.resampled(blocks, sample_rate), _own_steps(head, steps)
-        yield from stream(low, decoder, diffusion, end_hz, peak, seed, denoise, own_steps)
+        yield from stream(low, decoder, diffusion, end_hz, peak, seed, denoise, own_steps, image)
         self.maybe_free_model_hooks()
 
     def stream_latency_s(self, head: str = DEFAULT_HEAD, use_latents: bool = False) -> float:

@@ -16,6 +16,7 @@ from latentsr.config import AUDIO
 from latentsr.signal import audio
 from latentsr.signal.bandwidth import CutoffEstimator
 from latentsr.signal.floor import OVER_TO_SEE, find_floors, subtract_floors
+from latentsr.signal.image import Image, ImageEstimator
 from latentsr.signal.lines import remove_lines
 from latentsr.signal.mel import MelSpectrogram
 
@@ -85,6 +86,14 @@ def estimate(wave: Tensor, floor: float = 0.0, lines_hz: Sequence[float] = ()) -
 def floor_of(wave: Tensor) -> float:
     """Standard deviation of the steady hiss in a recording (C, T), of the channel with most; 0 where there is none."""
     return float(find_floors(wave, MelSpectrogram(AUDIO)).max())
+
+
+def image_of(wave: Tensor, cutoff_hz: float) -> Image | None:
+    """How alike the channels of a recording (C, T) are just below its cutoff; None for a single channel."""
+    estimator = ImageEstimator(AUDIO.sample_rate)
+    for block in wave.split(BLOCK_SAMPLES, dim=-1):
+        estimator.update(block)
+    return estimator.result(cutoff_hz)
 
 
 def peak_of(wave: Tensor) -> float:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from latentsr.config import AUDIO
 from latentsr.heads import Head
+from latentsr.signal.image import Image
 from latentsr.signal.lines import find_lines
-from latentsr.source import estimate, floor_of, peak_of
+from latentsr.source import estimate, floor_of, image_of, peak_of
 from latentsr.windowed import Diffusion, Restorer, Setting
 
 
@@ -24,11 +25,12 @@ def stream(
     seed: int,
     denoise: bool,
     steps: int | None,
+    image: Image | None = None,
 ) -> Iterator[np.ndarray]:
     """Blocks (C, n) at 48 kHz in, restored blocks out.
 
-    Cutoff and peak, unless given, are those of the first blocks, as many as the restorer waits for anyway; so are the
-    steady lines and hiss that `denoise` takes out.
+    Cutoff, peak and image, unless given, are those of the first blocks, as many as the restorer waits for anyway; so
+    are the steady lines and hiss that `denoise` takes out.
     """
     latency = Restorer(head, diffusion, Setting(0.0, 0.0)).latency_samples
     first: list[Tensor] = []
@@ -47,7 +49,8 @@ def stream(
         for block in blocks:
             yield block.numpy()
         return
-    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps, lines_hz, floor)
+    image = image_of(heard, end_hz) if image is None else image
+    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps, lines_hz, floor, image)
     restorer = Restorer(head, diffusion, setting)
     yield from _run(restorer, heard)
     for block in blocks:

@@ -17,7 +17,7 @@ from latentsr.config import AUDIO
 from latentsr.heads import Head
 from latentsr.models.unet import DenoisingUNet, frame_multiple, predict_v
 from latentsr.models.vae import mode, strides
-from latentsr.sampling import absolute_noise, guided, noises, sample
+from latentsr.sampling import absolute_noise, guided, sample
 from latentsr.signal.chunks import Window, take, trapezoid, window_at
 from latentsr.signal.denoise import filter_by_mel
 from latentsr.signal.floor import subtract_floors
@@ -88,23 +88,13 @@ class Diffusion:
         self.multiple = frame_multiple(unet)
         self.shape = (vae.config.latent_channels, AUDIO.n_mels // mel_stride)
 
-    def __call__(
-        self, low: list[Tensor], group: list[Window], setting: Setting, mix: Tensor | None = None
-    ) -> list[Tensor]:
-        """Latents (C, Z, l, m) of the low bands (C, 1, T) of windows of one length, on the CPU.
-
-        `mix` (C, K) says how alike the noises of the channels are; None: they share one.
-        """
+    def __call__(self, low: list[Tensor], group: list[Window], setting: Setting) -> list[Tensor]:
+        """Latents (C, Z, l, m) of the low bands (C, 1, T) of windows of one length, on the CPU."""
         channels = low[0].shape[0]
-
-        def drawn(window: Window) -> list[Tensor]:
-            def draw(source: int) -> Tensor:
-                return absolute_noise(setting.seed, window.first, window.last - window.first, *self.shape, source)
-
-            return list(noises(mix, channels, draw))
-
-        noise = torch.stack([one for window in group for one in drawn(window)])
-        z = self.denoise(self.encode(torch.cat(low)), noise, setting.cutoff_hz)
+        noise = [absolute_noise(setting.seed, w.first, w.last - w.first, *self.shape) for w in group]
+        # The same for every channel, however alike they are: with others their levels drift apart.
+        shared = torch.stack(noise).repeat_interleave(channels, dim=0)
+        z = self.denoise(self.encode(torch.cat(low)), shared, setting.cutoff_hz)
         return list(z.float().cpu().split(channels))
 
     def encode(self, wave: Tensor) -> Tensor:
@@ -218,7 +208,7 @@ class Restorer:
         return group
 
     def _diffuse(self, diffusion: Diffusion, group: list[Window]) -> None:
-        parts = diffusion([self._low(window) for window in group], group, self.setting, self.mix)
+        parts = diffusion([self._low(window) for window in group], group, self.setting)
         for window, part in zip(group, parts, strict=True):
             first, last = max(window.first, 0), min(window.last, self.total)
             inside = slice(first - window.first, last - window.first)

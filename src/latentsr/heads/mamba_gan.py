@@ -61,8 +61,8 @@ class MambaGanHead:
             return absolute_noise(seed, first_frame, mel.shape[1], 1, self.audio.hop_length, source).view(1, 1, -1)
 
         noise = noises(noise_mix, len(low), draw)
-        # On a CPU a batch saves no time, but holds all its channels in memory.
-        count = 1 if self.device.type == "cpu" else max(len(low), 1)
+        # On a CPU a batch saves no time, but holds all its channels in memory: only two run together.
+        count = 1 if self.device.type == "cpu" and len(low) > 2 else max(len(low), 1)
         given = repeat(None) if latents is None else latents.split(count)
         parts = zip(mel.split(count), cutoff_hz.split(count), given, strict=False)
         made = [self._made(*part, list(islice(noise, count))) for part in parts]

@@ -13,15 +13,20 @@ from latentsr.config import AUDIO, AudioConfig
 from latentsr.models.hifigan import context_frames, vocode
 from latentsr.models.vae import mode, strides, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
+from latentsr.signal.texture import spread
 
 # Latent frames on each side that the VAE's decoder is given. More changes little: with 4 the small VAE's mel differs by
 # 0.015 nats from the whole one, with 13 by 0.012, which is the group normalisation's doing (AudioSR's architecture with
 # random weights: 0.04 and 0.03).
 VAE_CONTEXT = 5
+SPREAD_CONTEXT = 3  # mel frames; windows have more to spare than they ask for
 
 
 class VocoderHead:
-    """Decode the diffusion's latents with the VAE and the vocoder."""
+    """Decode the diffusion's latents with the VAE and the vocoder.
+
+    There is no noise in its waves: by `noise_mix` their phases are turned apart.
+    """
 
     components: ClassVar[tuple[str, ...]] = ("vae", "vocoder")
     needs_latents: ClassVar[bool] = True
@@ -62,11 +67,16 @@ class VocoderHead:
     ) -> tuple[Tensor, Tensor | None]:
         if latents is None:
             raise ValueError("the vocoder head decodes latents; call it through the pipeline, which samples them")
+        apart = noise_mix is not None and not bool((noise_mix == noise_mix[0]).all())
+        if apart:
+            ignored = max(ignored[0] - SPREAD_CONTEXT, 0), max(ignored[1] - SPREAD_CONTEXT, 0)
         if self.device.type == "cpu":  # where a batch saves no time, but holds all its channels in memory
             parts = zip(low.split(1), cutoff_hz.split(1), latents.split(1), strict=True)
             waves, mels = zip(*(self._decode(*part, keep_known, ignored) for part in parts), strict=True)
-            return torch.cat(waves), torch.cat(mels)
-        return self._decode(low, cutoff_hz, latents, keep_known, ignored)
+            wave, clean = torch.cat(waves), torch.cat(mels)
+        else:
+            wave, clean = self._decode(low, cutoff_hz, latents, keep_known, ignored)
+        return spread(wave, noise_mix) if apart and noise_mix is not None else wave, clean
 
     def _decode(
         self, low: Tensor, cutoff_hz: Tensor, latents: Tensor, keep_known: bool, ignored: tuple[int, int]

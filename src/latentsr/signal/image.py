@@ -8,6 +8,7 @@ matrix for each moment does (`docs/stereo.md`): one matrix serves the whole reco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -59,7 +60,8 @@ class ImageEstimator:
 
     def _with(self, samples: Tensor) -> Tensor:
         """The sums so far and those of the frames of (C, n)."""
-        frames = samples.double().unfold(-1, N_FFT, HOP) * torch.hann_window(N_FFT, dtype=torch.float64)
+        window = torch.hann_window(N_FFT + 2, periodic=False, dtype=torch.float64)[1:-1]  # nowhere 0
+        frames = samples.double().unfold(-1, N_FFT, HOP) * window
         bins = torch.view_as_real(torch.fft.rfft(frames)[..., 1:])  # (C, frames, bins, 2)
         bands = bins.unflatten(2, (-1, BAND_BINS)).permute(2, 0, 1, 3, 4).flatten(2)  # (bands, C, values)
         products = bands @ bands.mT
@@ -91,7 +93,7 @@ def polarities(image: Image) -> Tensor:
     return torch.from_numpy(signs * signs[0]).float()
 
 
-def noise_mix(image: Image, signs: Tensor) -> Tensor:
+def noise_mix(image: Sequence[Sequence[float]], signs: Tensor) -> Tensor:
     """Rows (C, C) by which independent noises become noises as alike as the channels, each of unit variance.
 
     Channels that are the same get the same row, bit for bit, and the first channel takes the first noise as it is. It
