@@ -18,7 +18,9 @@ N_FFT, HOP = 256, 64  # samples: 5.3 ms, half of a mel frame, so that onsets sta
 SMOOTHED = (3, 9)  # bins x frames over which the envelope is averaged: 560 Hz, 12 ms, more than one mel frame
 SILENT = 1e-20
 SPREAD, SPREAD_TAPS = 480, 2048  # samples: 10 ms over which `spread` smears a click, and all of its filter
-OWN_LIKENESS = 0.5  # correlation of what a vocoder makes of unrelated channels: its phases repeat (docs/stereo.md)
+# How alike a vocoder's waves are by themselves, at channels that are not and at ones that are: its phases repeat. From
+# half alike on they are let be (docs/stereo.md).
+OWN_LIKENESS = (0.4, 0.2)
 
 
 def as_noise(wave: Tensor, noise: Tensor, share: float = 1.0) -> Tensor:
@@ -74,7 +76,7 @@ def spread(wave: Tensor, mix: Tensor) -> Tensor:
 def _spreading_taps(mix: Tensor) -> list[Tensor | None]:
     """A filter (SPREAD_TAPS,) for each row, its middle at time 0; None: as it is."""
     likeness = (mix @ mix.T).double()
-    wanted = likeness / (OWN_LIKENESS + (1 - OWN_LIKENESS) * likeness.abs())
+    wanted = (likeness / (OWN_LIKENESS[0] + OWN_LIKENESS[1] * likeness.abs())).clamp(-1, 1)
     values, vectors = torch.linalg.eigh(wanted)  # the division may have left it with negative ones
     near = (vectors * values.clamp(min=0)) @ vectors.T
     scale = near.diagonal().rsqrt()
