@@ -18,6 +18,7 @@ from latentsr.signal import lines
 from latentsr.signal.audio import AudioError, EmptyAudio
 from latentsr.signal.bandwidth import CutoffEstimator
 from latentsr.signal.floor import OVER_TO_SEE, floors_in, segment_samples, segment_starts, subtract_floors
+from latentsr.signal.image import Image, ImageEstimator
 from latentsr.signal.lines import line_starts, lines_in, remove_lines
 from latentsr.signal.mel import MelSpectrogram
 
@@ -37,6 +38,7 @@ class Heard:
     cutoff_hz: float  # half the rate: full band
     lines_hz: tuple[float, ...] = ()  # steady tones, looked for where they are to be taken out
     floor: float = 0.0  # standard deviation of steady hiss in the channel with most, likewise
+    image: Image | None = None  # how alike the channels are; None: a single one
 
     @property
     def full_band(self) -> bool:
@@ -64,7 +66,7 @@ def listen(
     Raises:
         AudioError: there is nothing to hear, or it is louder than any audio.
     """
-    estimator = CutoffEstimator(AUDIO.sample_rate)
+    estimator, image = CutoffEstimator(AUDIO.sample_rate), ImageEstimator(AUDIO.sample_rate)
     samples = channels = 0
     peak = 0.0
     for block in reblocked(blocks(), BLOCK_SAMPLES):
@@ -72,6 +74,8 @@ def listen(
         peak = max(peak, peak_of(block))
         if not denoise and cutoff_hz is None:
             estimator.update(block[:, None])
+        if channels > 1:
+            image.update(block)
         if on_progress is not None:
             on_progress(samples)
     _check(samples, peak)
@@ -80,7 +84,7 @@ def listen(
         for block in reblocked(blocks(), BLOCK_SAMPLES):
             estimator.update(_cleaned(block, lines_hz, floor)[:, None])
     end_hz = estimator.result_together() if cutoff_hz is None else cutoff_hz
-    return Heard(samples, channels, peak, end_hz, lines_hz, floor)
+    return Heard(samples, channels, peak, end_hz, lines_hz, floor, image.result(end_hz))
 
 
 def _check(samples: int, peak: float) -> None:

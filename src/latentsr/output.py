@@ -10,6 +10,7 @@ import numpy as np
 from diffusers.utils import BaseOutput
 
 from latentsr.signal import audio
+from latentsr.signal.image import Image
 from latentsr.signal.metadata import Metadata
 
 TRAINED_FROM_HZ = 2_000.0  # no head was trained on a cutoff below
@@ -20,7 +21,8 @@ class RestorationOutput(BaseOutput):
     """A restored recording.
 
     `audio` (C, T) float32 at `sample_rate` Hz, full scale 1.0; `cutoff_hz`, where the source's pass band ended (half
-    the rate: full band, nothing to do); `seconds`, its duration; `lines_hz`, the steady tones that `denoise` took out.
+    the rate: full band, nothing to do); `seconds`, its duration; `lines_hz`, the steady tones that `denoise` took out;
+    `image`, how alike the channels were below the cutoff (None: one channel, or nothing was made).
     """
 
     audio: np.ndarray
@@ -31,6 +33,7 @@ class RestorationOutput(BaseOutput):
     metadata: Metadata = field(default_factory=Metadata)  # of the source file: tags, pictures, chunks
     lines_hz: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()  # what happened on the way, and what could not be saved of the source
+    image: Image | None = None
 
     @property
     def tags(self) -> Mapping[str, str]:

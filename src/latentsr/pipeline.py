@@ -27,6 +27,7 @@ from latentsr.models.fastconv import speed_up
 from latentsr.output import RestorationOutput
 from latentsr.progress import LISTENING_SHARE, Bar, Progress
 from latentsr.signal.chunks import take
+from latentsr.signal.image import Image
 from latentsr.signal.level import network_gain
 from latentsr.source import Samples, Source
 from latentsr.streaming import MakeRestorer, latency_samples, stream
@@ -139,7 +140,7 @@ class Pipeline(DiffusionPipeline):
             result.notes = recording.notes
             if heard.leaves_alone(denoise):
                 return result
-            result.lines_hz = heard.lines_hz
+            result.lines_hz, result.image = heard.lines_hz, heard.image
             with Bar(self.progress_bar, seconds, progress) as bar:
                 restorer = make(heard, bar.update)
                 restored, at = np.empty_like(result.audio), 0
@@ -234,11 +235,13 @@ class Pipeline(DiffusionPipeline):
         cutoff_hz: float | None = None,
         peak: float | None = None,
         use_latents: bool = False,
+        image: Image | None = None,
     ) -> Iterator[np.ndarray]:
         """Restore a recording that comes in blocks; the blocks may have any length.
 
-        What is not known of it yet, its cutoff and its largest absolute sample, is taken from the first
-        `stream_latency_s` seconds unless given. With both given the result is that of a call on the whole.
+        What is not known of it yet, its cutoff, its largest absolute sample and how alike its channels are, is taken
+        from the first `stream_latency_s` seconds unless given. With all three given the result is that of a call on the
+        whole.
 
         Args:
             blocks: samples (T,) or (C, T), full scale 1.0, all with as many channels.
@@ -252,13 +255,14 @@ class Pipeline(DiffusionPipeline):
             cutoff_hz: where the known band ends.
             peak: largest absolute sample to come.
             use_latents: let a head that can do without them decode the diffusion's latents.
+            image: correlations of the channels, as a call's output has them.
 
         Yields:
             (C, n) float32 at 48 kHz, in order and without gaps, as long in all as what came in.
         """
         make = self._restorers(head, use_latents, steps, guidance_scale, temperature, seed, denoise)
         end_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
-        yield from stream(sources.resampled(blocks, sample_rate), make, end_hz, peak, denoise)
+        yield from stream(sources.resampled(blocks, sample_rate), make, end_hz, peak, denoise, image)
         self.maybe_free_model_hooks()
 
     def stream_latency_s(self, head: str = DEFAULT_HEAD, use_latents: bool = False) -> float:
@@ -465,7 +469,9 @@ class Pipeline(DiffusionPipeline):
         _check_denoise(head, denoise)
 
         def make(heard: Heard, on_progress: OnProgress | None = None) -> Restorer:
-            setting = Setting(heard.cutoff_hz, heard.peak, seed, denoise, own_steps, heard.lines_hz, heard.floor)
+            setting = Setting(
+                heard.cutoff_hz, heard.peak, seed, denoise, own_steps, heard.lines_hz, heard.floor, heard.image
+            )
             return Restorer(decoder, diffusion, setting, on_progress)
 
         return make

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentsr.listening import Heard, listen
+from latentsr.signal.image import Image
 from latentsr.windowed import OnProgress, Restorer
 
 
@@ -26,12 +27,17 @@ def latency_samples(make: MakeRestorer) -> int:
 
 
 def stream(
-    blocks: Iterator[Tensor], make: MakeRestorer, cutoff_hz: float | None, peak: float | None, denoise: bool
+    blocks: Iterator[Tensor],
+    make: MakeRestorer,
+    cutoff_hz: float | None,
+    peak: float | None,
+    denoise: bool,
+    image: Image | None = None,
 ) -> Iterator[np.ndarray]:
     """Blocks (C, n) at 48 kHz in, restored blocks out.
 
-    Cutoff and peak, unless given, are those of the first blocks, as many as the restorer waits for anyway; so are the
-    steady lines and hiss that `denoise` takes out.
+    Cutoff, peak and image, unless given, are those of the first blocks, as many as the restorer waits for anyway; so
+    are the steady lines and hiss that `denoise` takes out.
     """
     latency = latency_samples(make)
     first: list[Tensor] = []
@@ -43,7 +49,7 @@ def stream(
         return
     beginning = torch.cat(first, dim=-1)
     heard = listen(lambda: [beginning], denoise, cutoff_hz)
-    heard = heard if peak is None else replace(heard, peak=peak)
+    heard = replace(heard, peak=heard.peak if peak is None else peak, image=image or heard.image)
     if heard.full_band and not denoise:
         yield beginning.numpy()
         for block in blocks:

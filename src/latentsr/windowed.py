@@ -24,6 +24,7 @@ from latentsr.sampling import absolute_noise, guided, sample
 from latentsr.signal.chunks import Window, take, trapezoid, window_at
 from latentsr.signal.denoise import filter_by_mel
 from latentsr.signal.floor import subtract_floors
+from latentsr.signal.image import Image, noise_mix, polarities
 from latentsr.signal.level import network_gain, turn_down
 from latentsr.signal.lines import remove_lines
 from latentsr.signal.lowband import cut_sharply, merge
@@ -40,6 +41,7 @@ MARGIN = 8  # looked at on each side; the outer half is thrown away, the inner h
 FADE = 8
 SEAM_SAMPLES = 480  # of cross-fade between decoded windows: normalisation layers see each window as a whole
 EDGE_SAMPLES = 9600  # 0.2 s of wave around every window, for the filters and the STFT
+GROUPED_CHANNELS = 4
 WAVE_STRIDE = 8  # mel frames per position where there are no latents
 ENDLESS = 2**62  # latent frames of a stream that has not ended
 
@@ -57,6 +59,7 @@ class Setting:
     steps: int | None = None  # of a head that samples the wave itself
     lines_hz: tuple[float, ...] = ()  # steady lines that are taken out
     floor: float = 0.0  # standard deviation of steady hiss, where it is to be taken out
+    image: Image | None = None  # how alike the channels are, and so their noises; None: they share one
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ class Diffusion:
         """Latents (C, Z, l, m) of the low bands (C, 1, T) of windows of one length, on the CPU."""
         channels = low[0].shape[0]
         noise = [absolute_noise(setting.seed, w.first, w.last - w.first, *self.shape) for w in group]
-        shared = torch.stack(noise).repeat_interleave(channels, dim=0)  # the same for every channel
+        # The same for every channel, however alike they are: with others their levels drift apart.
+        shared = torch.stack(noise).repeat_interleave(channels, dim=0)
         z = self.denoise(self.encode(torch.cat(low)), shared, setting.cutoff_hz)
         return list(z.float().cpu().split(channels))
 
@@ -163,6 +167,8 @@ class Restorer:
         self.shortage = ""  # the last error for want of memory
         self.gain = network_gain(setting.peak)
         self.mel = MelSpectrogram(AUDIO)
+        self.signs = torch.ones(1) if setting.image is None else polarities(setting.image)
+        self.mix = None if setting.image is None else noise_mix(setting.image, self.signs)
         self.stride = WAVE_STRIDE if diffusion is None else diffusion.stride
         self.hop = self.stride * AUDIO.hop_length  # samples per position
         self.margin = -(-head.context_frames // self.stride) + 1  # positions on each side of a decoded window
@@ -295,22 +301,24 @@ class Restorer:
     def _decode(self, window: Window) -> Tensor:
         """Restored wave (C, n) of a window: the head's band above the cutoff, the recording itself below."""
         head, setting = self.head, self.setting
-        low = self._low(window).to(head.device)  # in fp32: the rounding of bf16 would drown the quiet bands of its mel
+        signs = self.signs[:, None, None]
+        # In fp32: the rounding of bf16 would drown the quiet bands of its mel.
+        low = (signs * self._low(window)).to(head.device)
         ends = torch.full((low.shape[0],), setting.cutoff_hz)
         latents = None if self.latents is None else self._take_latents(self.latents, window).to(head.device, head.dtype)
         generator = torch.Generator().manual_seed(setting.seed)
         ignored = (window.start - window.first) * self.stride, (window.last - window.stop) * self.stride
         wide, clean = head.decode(
             low, ends.to(low.device), latents, steps=setting.steps, generator=generator,
-            keep_known=not setting.denoise, ignored=ignored, first_frame=window.first * self.stride,
+            keep_known=not setting.denoise, ignored=ignored, first_frame=window.first * self.stride, noise_mix=self.mix,
         )  # fmt: skip
-        wide = wide.float().cpu() / self.gain
+        wide = signs * wide.float().cpu() / self.gain
         source = self._take(window.first * self.hop, window.last * self.hop)
         kept = source[:, None]
         if setting.denoise:
             assert clean is not None, "heads that cannot denoise are refused before"
             kept = filter_by_mel(kept * self.gain, clean.float().cpu(), self.mel) / self.gain
-        merged = merge(kept, wide, ends, AUDIO.sample_rate)[:, 0]
+        merged = _in_groups(partial(merge, sample_rate=AUDIO.sample_rate), kept, wide, ends)[:, 0]
         merged = turn_down(source, merged, ceiling=max(1.0, setting.peak))
         first, start, stop = (at * self.hop for at in (window.first, window.start, window.stop))
         made = merged[:, start - first :]
@@ -338,7 +346,8 @@ class Restorer:
         """Low band of a window as the networks get it. (C, 1, T)"""
         wave = self._take(window.first * self.hop - EDGE_SAMPLES, window.last * self.hop + EDGE_SAMPLES)
         ends = torch.full((wave.shape[0],), self.setting.cutoff_hz)
-        return cut_sharply(wave[:, None] * self.gain, ends, AUDIO.sample_rate)[..., EDGE_SAMPLES:-EDGE_SAMPLES]
+        cut = partial(cut_sharply, sample_rate=AUDIO.sample_rate)
+        return _in_groups(cut, wave[:, None] * self.gain, ends)[..., EDGE_SAMPLES:-EDGE_SAMPLES]
 
     def _take_latents(self, latents: Tensor, window: Window) -> Tensor:
         """Latents of a window, mirrored beyond the ends as the wave is. (C, Z, l, m)"""
@@ -355,3 +364,9 @@ class Restorer:
         looked_at = [self.decoded - self.margin] + ([self.diffused - MARGIN] if self.diffusion is not None else [])
         gone = max(min(looked_at) * self.hop - EDGE_SAMPLES - self.offset, 0)
         self.wave, self.offset = self.wave[:, gone:], self.offset + gone
+
+
+def _in_groups(work: Callable[..., Tensor], *of_channels: Tensor) -> Tensor:
+    """Work on a few channels at a time, where they do not meet: their spectra are larger than they are."""
+    parts = zip(*(each.split(GROUPED_CHANNELS) for each in of_channels), strict=True)
+    return torch.cat([work(*part) for part in parts])

@@ -20,7 +20,8 @@ class Head(Protocol):
     to itself if it can do without them; `can_denoise`, whether it knows the clean band below the cutoff too, by which
     `denoise` filters: `decode` gives its log-mel (B, L, M) beside the wave, and None where it does not. What a head
     draws comes from `generator` and from where the window begins in the recording, `first_frame`, so that neighbouring
-    windows draw the same.
+    windows draw the same. `noise_mix` (B, K) says how alike the noises of the waves are (see `signal.image`); without
+    it all get the same.
 
     It runs on `device`, which is not where its networks lie while they are offloaded; it expects `low` there in fp32,
     and `latents` in `dtype`.
@@ -45,6 +46,7 @@ class Head(Protocol):
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
         first_frame: int = 0,
+        noise_mix: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]: ...
 
     def __call__(self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, **options: Any) -> Tensor: ...

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentsr.config import AUDIO, AudioConfig
 from latentsr.models.diffwave_mamba import LATENT_FRAMES, DiffWaveMamba
 from latentsr.models.mdct import MDCT
-from latentsr.sampling import absolute_noise, sample, training_scheduler
+from latentsr.sampling import absolute_noise, noises, sample, training_scheduler
 
 STEPS = 5  # a divisor of the 1000 of training: six leave 2 % of noise, as diffusers rounds times and strides apart
 MIN_STEPS, MAX_STEPS = 2, 1000  # in one step from pure noise comes the mean of all waves, which is silence
@@ -56,6 +56,7 @@ class DiffWaveMambaHead:
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
         first_frame: int = 0,
+        noise_mix: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         steps = STEPS if steps is None else steps
         if not MIN_STEPS <= steps <= MAX_STEPS:
@@ -69,12 +70,16 @@ class DiffWaveMambaHead:
         seed = 0 if generator is None else int(torch.randint(2**62, (), generator=generator))
         bands = self.mdct.bands
         first, frames = first_frame * self.audio.hop_length // bands, low.shape[-1] // bands + 1
-        noise = absolute_noise(seed, first, frames, 1, bands).to(low.device)  # the same for every channel
+
+        def draw(source: int) -> Tensor:
+            return absolute_noise(seed, first, frames, 1, bands, source)
+
+        noise = noises(noise_mix, len(low), draw)
         if self.device.type == "cpu":  # where a batch saves no time, but holds all its channels in memory
             given = [None] * len(low) if latents is None else latents.split(1)
-            parts = zip(low.split(1), cutoff_hz.split(1), given, strict=True)
-            return torch.cat([self._restore(*part, noise, steps) for part in parts]), None
-        return self._restore(low, cutoff_hz, latents, noise.expand(len(low), -1, -1), steps), None
+            parts = zip(low.split(1), cutoff_hz.split(1), given, noise, strict=True)
+            return torch.cat([self._restore(*part, steps) for part in parts]), None
+        return self._restore(low, cutoff_hz, latents, torch.cat(list(noise)).to(low.device), steps), None
 
     def _restore(self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None, noise: Tensor, steps: int) -> Tensor:
         coefficients = self.mdct(low.float())

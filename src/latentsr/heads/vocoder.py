@@ -21,7 +21,7 @@ VAE_CONTEXT = 5
 
 
 class VocoderHead:
-    """Decode the diffusion's latents with the VAE and the vocoder."""
+    """Decode the diffusion's latents with the VAE and the vocoder, which draws no noise."""
 
     components: ClassVar[tuple[str, ...]] = ("vae", "vocoder")
     needs_latents: ClassVar[bool] = True
@@ -58,6 +58,7 @@ class VocoderHead:
         keep_known: bool = True,
         ignored: tuple[int, int] = (0, 0),
         first_frame: int = 0,
+        noise_mix: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         if latents is None:
             raise ValueError("the vocoder head decodes latents; call it through the pipeline, which samples them")
