@@ -126,9 +126,9 @@ def _wave64(file: FileIO, size: int) -> Claim | None:
     """Sony Wave64: 16-byte identifiers, and sizes that include the 24-byte chunk header."""
     offset = 40
     for _ in range(MAX_CHUNKS):
-        head = _at(file, offset, 24)
-        if not head.strip(b"\0"):
+        if offset + 24 > size:  # a length of nearly 2^64 leads where no file can be read
             return None
+        head = _at(file, offset, 24)
         length = struct.unpack("<Q", head[16:])[0]
         if head[:4] == b"data":
             return Claim(length - 24, size - offset - 24)
