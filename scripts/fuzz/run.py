@@ -51,9 +51,10 @@ def _run(name: str, seconds: float, out: Path, log) -> tuple[int, float, int, in
     crashes = out / "crashes"
     crashes.mkdir(exist_ok=True)
     before = set(crashes.iterdir())
-    words = [sys.executable, str(HERE / "one.py"), name, str(out / "corpus" / name), f"-max_total_time={round(seconds)}",
-             f"-timeout={ONE_INPUT_S}", f"-rss_limit_mb={MEMORY_MB}", f"-artifact_prefix={crashes}/{name}-",
-             "-print_final_stats=1", "-max_len=65536"]  # fmt: skip
+    options = {"max_total_time": round(seconds), "timeout": ONE_INPUT_S, "rss_limit_mb": MEMORY_MB, "max_len": 65_536,
+               "artifact_prefix": f"{crashes}/{name}-", "print_final_stats": 1}  # fmt: skip
+    words = [sys.executable, str(HERE / "one.py"), name, str(out / "corpus" / name)]
+    words += [f"-{key}={value}" for key, value in options.items()]
     began = time.monotonic()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:

@@ -36,7 +36,7 @@ HASHES = "sha256.json"
 HASHED = (".safetensors", ".json")
 EMBEDDED = Path(__file__).parent / "weights"
 MAX_SHARD_BYTES = 15 * 2**20
-DOWNLOADED = ("*.json", "*.safetensors", "*.md")  # of a Hub repository: no pickles, no code
+DOWNLOADED = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: no pickles, no code
 # Keys and files by which the libraries would fetch or run something else.
 REFUSED_KEYS = ("auto_map", "quantization_config")
 REFUSED_FILE = "adapter_config.json"

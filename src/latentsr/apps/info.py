@@ -11,6 +11,8 @@ from typing import Any
 import latentsr
 from latentsr.tensorfiles import ModelError, StoredTensor, header, inside, read_json
 
+__all__ = ["ModelError", "describe", "describe_model", "lines"]
+
 HEADS = {"vocoder": "vocoder", "mamba_gan": "mamba-gan", "diffwave_mamba": "diffwave-mamba"}  # component: head
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,10 @@ def _asked(file: Any, request: str) -> dict[str, Any]:
         finally:
             timer.cancel()
             child.kill()  # it has said all, or too much
-    try:
-        found = json.loads(answer)
-    except ValueError:
-        raise UnreadableError("the process that reads it failed") from None
+    found = None
+    if len(answer) <= MAX_ANSWER_BYTES:
+        with suppress(ValueError, RecursionError):
+            found = json.loads(answer)
     if not isinstance(found, dict):
         raise UnreadableError("the process that reads it failed")
     return found

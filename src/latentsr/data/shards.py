@@ -85,6 +85,8 @@ def open_shards(data: str | Path, *, on_bad: str = "error") -> list[Recording]:
             if on_bad == "error":
                 raise DataError(f"{error}; or set on_bad=skip") from None
             bad.append(str(error))
+    if not recordings and not bad:
+        raise DataError(f"the shards of {data} hold no recordings; {ANEW}")
     if not recordings:
         raise DataError(f"none of the shards of {data} can be used; the first: {bad[0]}")
     if bad:

@@ -75,6 +75,8 @@ class Decoder:
         resampler = self._av.AudioResampler(format="fltp")
         try:
             for frame in self._container.decode(stream):
+                if len(frame.layout.channels) != self.channels:
+                    raise AudioError(f"{self._path} changes its number of channels midway; convert it to WAV first")
                 for planar in resampler.resample(frame):
                     yield planar.to_ndarray().T.astype(np.float32, copy=False)
         except self._av.FFmpegError as error:
