@@ -20,9 +20,9 @@ from latentsr import Pipeline
 from latentsr.evaluation import benchmark, report
 from latentsr.evaluation.conditions import Conditions
 from latentsr.heads import MambaGanHead
+from latentsr.listening import estimate, peak_of
 from latentsr.models.hifigan import context_frames, vocode
 from latentsr.signal.mel import bands_below
-from latentsr.source import estimate, peak_of
 from latentsr.windowed import Restorer, Setting
 
 

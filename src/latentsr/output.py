@@ -28,16 +28,12 @@ class RestorationOutput(BaseOutput):
     subtype: str | None = None  # of the source file
     tags: dict[str, str] = field(default_factory=dict)  # of the source file
     lines_hz: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()  # what happened on the way
 
     @property
     def note(self) -> str | None:
         """What should be known of this result, in one line."""
-        if self.cutoff_hz >= TRAINED_FROM_HZ:
-            return None
-        return (
-            f"the recording ends at {self.cutoff_hz:.0f} Hz, and nothing was trained below {TRAINED_FROM_HZ:.0f}: "
-            "listen to what was made; if that end is wrong, give the true one (cutoff_hz, --cutoff)"
-        )
+        return "; ".join(filter(None, (note_on_cutoff(self.cutoff_hz), *self.notes))) or None
 
     def save(
         self,
@@ -62,3 +58,13 @@ class RestorationOutput(BaseOutput):
             samples = samples * np.float32(gain)
         audio.write(path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, tags=self.tags)
         return gain
+
+
+def note_on_cutoff(cutoff_hz: float) -> str | None:
+    """What should be known of a restoration from this cutoff, in one line."""
+    if cutoff_hz >= TRAINED_FROM_HZ:
+        return None
+    return (
+        f"the recording ends at {cutoff_hz:.0f} Hz, and nothing was trained below {TRAINED_FROM_HZ:.0f}: "
+        "listen to what was made; if that end is wrong, give the true one (cutoff_hz, --cutoff)"
+    )

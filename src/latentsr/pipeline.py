@@ -15,30 +15,29 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import Tensor, nn
 from transformers import SpeechT5HifiGan
 
+from latentsr import files
 from latentsr import folder as folders
 from latentsr import source as sources
 from latentsr.config import AUDIO
 from latentsr.convert import audiosr, audiosr_compat, audiosr_hub
 from latentsr.convert.audiosr import AudioSRConfig
 from latentsr.heads import DEFAULT_HEAD, HEADS, Head
+from latentsr.listening import Heard, listen, peak_of
 from latentsr.models.fastconv import speed_up
 from latentsr.output import RestorationOutput
+from latentsr.progress import Bar, Progress
 from latentsr.signal.chunks import take
 from latentsr.signal.level import network_gain
-from latentsr.signal.lines import find_lines
 from latentsr.source import Samples, Source
-from latentsr.streaming import stream
-from latentsr.windowed import EDGE_SAMPLES, Diffusion, Restorer, Sampling, Setting
+from latentsr.streaming import MakeRestorer, latency_samples, stream
+from latentsr.windowed import EDGE_SAMPLES, Diffusion, OnProgress, Restorer, Sampling, Setting
 
 __all__ = ["Pipeline", "RestorationOutput"]
-
-Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
 DIFFUSION = ("vae", "unet", "scheduler")  # the components that make latents
 MODEL_VALUES = (
     "default_steps", "default_guidance_scale", "default_temperature", "unconditional_latent", "default_head"
 )  # fmt: skip
-DIFFUSION_SHARE = 0.8  # of the progress bar
 
 
 class Pipeline(DiffusionPipeline):
@@ -122,39 +121,93 @@ class Pipeline(DiffusionPipeline):
             AudioError: the recording cannot be read or is not one.
             ValueError: an argument is out of its range.
         """
-        decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size)
-        decoder_steps = _own_steps(head, steps)
-        _check_denoise(head, denoise)
+        make = self._restorers(head, use_latents, steps, guidance_scale, temperature, seed, denoise, batch_size)
         cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
 
         def restore(one: Source) -> RestorationOutput:
             recording = sources.read(one, sample_rate)
             wave = sources.at_our_rate(recording)
-            lines_hz = find_lines(wave, AUDIO.sample_rate) if denoise else ()
-            floor = sources.floor_of(wave) if denoise else 0.0
-            end_hz = sources.estimate(wave, floor, lines_hz) if cutoff_hz is None else cutoff_hz
+            heard = listen(lambda: [wave], denoise, cutoff_hz)
             seconds = wave.shape[-1] / AUDIO.sample_rate
             result = RestorationOutput(
-                wave.numpy(), AUDIO.sample_rate, end_hz, seconds, recording.subtype, recording.tags
+                wave.numpy(), AUDIO.sample_rate, heard.cutoff_hz, seconds, recording.subtype, recording.tags
             )
-            peak = sources.peak_of(wave)
-            if (end_hz >= AUDIO.sample_rate / 2 and not denoise) or peak == 0:
+            if heard.leaves_alone(denoise):
                 return result
-            result.lines_hz = lines_hz
-            setting = Setting(end_hz, peak, seed, denoise, decoder_steps, lines_hz, floor)
-            with _Bar(self, seconds, progress) as bar:
-                restorer = Restorer(decoder, diffusion, setting, bar.update)
+            result.lines_hz = heard.lines_hz
+            with Bar(self.progress_bar, seconds, progress) as bar:
+                restorer = make(heard, bar.update)
                 restored, at = np.empty_like(result.audio), 0
                 for piece in chain(restorer.push(wave), restorer.finish()):
                     restored[:, at : at + piece.shape[-1]] = piece.numpy()
                     at += piece.shape[-1]
-            result.audio = restored
+            result.audio, result.notes = restored, tuple(restorer.notes)
             return result
 
         one = not isinstance(source, (list, tuple))
         made = [restore(each) for each in cast(Sequence[Source], [source] if one else source)]
         self.maybe_free_model_hooks()
         return made[0] if one else made
+
+    @torch.inference_mode()
+    def restore_file(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        head: str = DEFAULT_HEAD,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        seed: int = 0,
+        denoise: bool = False,
+        cutoff_hz: float | None = None,
+        use_latents: bool = False,
+        batch_size: int = 1,
+        sample_rate: files.Rate = None,
+        format: str | None = None,
+        subtype: str | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> files.RestoredFile:
+        """Restore a file into a file, in bounded memory whatever its length: what a call and `save` do, in blocks.
+
+        Args:
+            source: the recording; it is read twice, and with denoise more often.
+            target: where; its extension says the format unless `format` does. It appears when it is whole.
+            head: as in a call; so are steps, guidance_scale, temperature, seed, denoise, cutoff_hz, use_latents,
+                batch_size and progress.
+            steps: evaluations of the denoiser.
+            guidance_scale: how hard to follow the condition.
+            temperature: of the initial noise.
+            seed: same seed, same result.
+            denoise: filter the known band too.
+            cutoff_hz: where the known band ends.
+            use_latents: let a head that can do without them decode the diffusion's latents.
+            batch_size: windows in one batch.
+            sample_rate: of the target, Hz; "source": the recording's own; None: 48000. What the recording has above
+                24 kHz is kept where the rate has room for it.
+            format: 'wav', 'flac', 'mp3', 'ogg', 'opus', ...
+            subtype: libsndfile's, 'PCM_24'; None takes the shallowest that is as deep as the recording.
+            overwrite: replace an existing file.
+            progress: called with (seconds done, seconds in all).
+
+        Raises:
+            AudioError: the recording cannot be read, or the target not written; no target is left then.
+            ValueError: an argument is out of its range.
+        """
+        make = self._restorers(head, use_latents, steps, guidance_scale, temperature, seed, denoise, batch_size)
+        cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
+        recording = files.SourceFile(source)
+        heard = listen(recording.blocks, denoise, cutoff_hz)
+        with Bar(self.progress_bar, heard.samples / AUDIO.sample_rate, progress) as bar:
+            restorer = None if heard.leaves_alone(denoise) else make(heard, bar.update)
+            written = files.restore_file(
+                recording, target, heard, restorer,
+                sample_rate=sample_rate, format=format, subtype=subtype, overwrite=overwrite,
+            )  # fmt: skip
+        self.maybe_free_model_hooks()
+        return written
 
     def stream(
         self,
@@ -192,17 +245,14 @@ class Pipeline(DiffusionPipeline):
         Yields:
             (C, n) float32 at 48 kHz, in order and without gaps, as long in all as what came in.
         """
-        decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size=1)
+        make = self._restorers(head, use_latents, steps, guidance_scale, temperature, seed, denoise)
         end_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
-        _check_denoise(head, denoise)
-        low, own_steps = sources.resampled(blocks, sample_rate), _own_steps(head, steps)
-        yield from stream(low, decoder, diffusion, end_hz, peak, seed, denoise, own_steps)
+        yield from stream(sources.resampled(blocks, sample_rate), make, end_hz, peak, denoise)
         self.maybe_free_model_hooks()
 
     def stream_latency_s(self, head: str = DEFAULT_HEAD, use_latents: bool = False) -> float:
         """A sample that goes into `stream` comes out when so many more seconds have gone in, at the latest."""
-        decoder, diffusion = self._parts(head, use_latents, None, None, None, batch_size=1)
-        return Restorer(decoder, diffusion, Setting(0.0, 0.0)).latency_samples / AUDIO.sample_rate
+        return latency_samples(self._restorers(head, use_latents)) / AUDIO.sample_rate
 
     @torch.inference_mode()
     def reconstruct(self, wave: Tensor) -> Tensor:
@@ -212,7 +262,7 @@ class Pipeline(DiffusionPipeline):
         hop, samples = diffusion.stride * AUDIO.hop_length, wave.shape[-1]
         made = []
         for one in wave:
-            gain = network_gain(sources.peak_of(one))
+            gain = network_gain(peak_of(one))
             whole = take(one, -EDGE_SAMPLES, -(-(samples + EDGE_SAMPLES) // hop) * hop)[:, None] * gain
             latents = diffusion.encode(whole)
             wide = decoder(whole.to(latents.device), torch.zeros(1).to(latents), latents, keep_known=False)
@@ -255,7 +305,7 @@ class Pipeline(DiffusionPipeline):
         recording = sources.read(source, sample_rate)
         seconds = recording.samples.shape[-1] / recording.sample_rate
         times = audiosr_compat.step_times(steps)
-        with _Bar(self, seconds, progress) as bar:
+        with Bar(self.progress_bar, seconds, progress) as bar:
 
             def on_step(t: int, latents: Tensor) -> None:
                 done = (times.index(t) + 1) / len(times) * seconds * AUDIO.sample_rate
@@ -385,6 +435,28 @@ class Pipeline(DiffusionPipeline):
         super().remove_all_hooks()
         self._offload = None
 
+    def _restorers(
+        self,
+        head: str,
+        use_latents: bool = False,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        seed: int = 0,
+        denoise: bool = False,
+        batch_size: int = 1,
+    ) -> MakeRestorer:
+        """Check what was asked for, load its networks, and say how a restorer is made of what was heard."""
+        decoder, diffusion = self._parts(head, use_latents, steps, guidance_scale, temperature, batch_size)
+        own_steps = _own_steps(head, steps)
+        _check_denoise(head, denoise)
+
+        def make(heard: Heard, on_progress: OnProgress | None = None) -> Restorer:
+            setting = Setting(heard.cutoff_hz, heard.peak, seed, denoise, own_steps, heard.lines_hz, heard.floor)
+            return Restorer(decoder, diffusion, setting, on_progress)
+
+        return make
+
     def _parts(
         self,
         head: str,
@@ -479,28 +551,3 @@ def _prepared(name: str, component: Any) -> Any:
         for tensor in chain(component.parameters(), component.buffers()):
             tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
     return component
-
-
-class _Bar:
-    """Progress in seconds of audio: the pipeline's own bar, or the caller's function."""
-
-    def __init__(self, pipe: Pipeline, seconds: float, progress: Progress | None) -> None:
-        self.pipe, self.seconds, self.progress, self.done = pipe, seconds, progress, 0.0
-
-    def __enter__(self) -> _Bar:
-        self.bar = self.pipe.progress_bar(total=self.seconds) if self.progress is None else None
-        self.update(0, 0)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def update(self, diffused: int, decoded: int) -> None:
-        """Take over what the restorer has done, in samples."""
-        share = DIFFUSION_SHARE * diffused + (1 - DIFFUSION_SHARE) * decoded if diffused else decoded
-        before, self.done = self.done, min(share / AUDIO.sample_rate, self.seconds)
-        if self.bar is not None:
-            self.bar.update(self.done - before)
-        elif self.progress is not None:
-            self.progress(self.done, self.seconds)

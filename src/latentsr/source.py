@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -14,15 +14,9 @@ from torch import Tensor
 
 from latentsr.config import AUDIO
 from latentsr.signal import audio
-from latentsr.signal.bandwidth import CutoffEstimator
-from latentsr.signal.floor import OVER_TO_SEE, find_floors, subtract_floors
-from latentsr.signal.lines import remove_lines
-from latentsr.signal.mel import MelSpectrogram
 
 Samples: TypeAlias = np.ndarray | Tensor
 Source: TypeAlias = str | os.PathLike[str] | Samples
-
-BLOCK_SAMPLES = 480_000  # 10 s at a time for the cutoff estimate
 
 
 @dataclass
@@ -71,53 +65,52 @@ def checked_samples(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-def estimate(wave: Tensor, floor: float = 0.0, lines_hz: Sequence[float] = ()) -> float:
-    """Cutoff of a recording (C, T) in Hz, one for all channels: less its lines, and of what rises above its floor."""
-    estimator = CutoffEstimator(AUDIO.sample_rate)
-    mel = MelSpectrogram(AUDIO)
-    for block in wave.split(BLOCK_SAMPLES, dim=-1):
-        floors = torch.full((len(block),), floor)
-        block = remove_lines(block, lines_hz, AUDIO.sample_rate) if lines_hz else block
-        estimator.update(subtract_floors(block[:, None], floors, mel, OVER_TO_SEE, power=1.0))
-    return estimator.result_together()
-
-
-def floor_of(wave: Tensor) -> float:
-    """Standard deviation of the steady hiss in a recording (C, T), of the channel with most; 0 where there is none."""
-    return float(find_floors(wave, MelSpectrogram(AUDIO)).max())
-
-
-def peak_of(wave: Tensor) -> float:
-    return max(float(wave.max()), -float(wave.min()))  # abs() would copy a long recording
-
-
 def checked_cutoff(cutoff_hz: float) -> float:
     if not 500 <= cutoff_hz <= AUDIO.sample_rate / 2:
         raise ValueError(f"cutoff_hz must be 500 to {AUDIO.sample_rate // 2}, got {cutoff_hz}")
     return float(cutoff_hz)
 
 
-def resampled(blocks: Iterable[Samples], sample_rate: int) -> Iterator[Tensor]:
-    """Blocks (C, n) at 48 kHz, in all as long as a recording resampled at once."""
-    resampler, channels, taken, given = None, None, 0, 0
+class Resampler:
+    """soxr VHQ on blocks: what comes out is as long in all as a recording resampled at once, and the same."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self.from_hz, self.to_hz = from_hz, to_hz
+        self._soxr: soxr.ResampleStream | None = None
+        self._channels = self._taken = self._given = 0
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """(C, n) -> (C, m)"""
+        if self._channels not in (0, samples.shape[0]):
+            raise audio.AudioError(f"a block has {samples.shape[0]} channels, those before it {self._channels}")
+        self._channels, self._taken = samples.shape[0], self._taken + samples.shape[1]
+        if self.from_hz == self.to_hz:
+            return samples
+        if self._soxr is None:
+            self._soxr = soxr.ResampleStream(self.from_hz, self.to_hz, self._channels, dtype="float32", quality="VHQ")
+        made = self._soxr.resample_chunk(np.ascontiguousarray(samples.T)).reshape(-1, self._channels)
+        self._given += len(made)
+        return np.ascontiguousarray(made.T)
+
+    def finish(self) -> np.ndarray:
+        """The rest. (C, m)"""
+        if self._soxr is None:
+            return np.zeros((self._channels, 0), np.float32)
+        rest = self._soxr.resample_chunk(np.zeros((0, self._channels), np.float32), last=True)
+        rest = rest.reshape(-1, self._channels)
+        missing = max(audio.output_length(self._taken, self.from_hz, self.to_hz) - self._given, 0)
+        rest = np.pad(rest, ((0, max(missing - len(rest), 0)), (0, 0)))[:missing]
+        return np.ascontiguousarray(rest.T)
+
+
+def resampled(blocks: Iterable[Samples], sample_rate: int, to_hz: int = AUDIO.sample_rate) -> Iterator[Tensor]:
+    """Blocks (C, n) of any lengths at another rate, checked."""
+    resampler = Resampler(sample_rate, to_hz)
     for block in blocks:
-        samples = checked_samples(_array(block))
-        if channels not in (None, samples.shape[0]):
-            raise audio.AudioError(f"a block has {samples.shape[0]} channels, those before it {channels}")
-        channels, taken = samples.shape[0], taken + samples.shape[1]
-        if sample_rate == AUDIO.sample_rate:
-            yield torch.from_numpy(samples)
-            continue
-        if resampler is None:
-            resampler = soxr.ResampleStream(sample_rate, AUDIO.sample_rate, channels, dtype="float32", quality="VHQ")
-        made = resampler.resample_chunk(np.ascontiguousarray(samples.T)).reshape(-1, channels)
-        given += len(made)
-        yield torch.from_numpy(made.T.copy())
-    if resampler is not None and channels is not None:
-        rest = resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True).reshape(-1, channels)
-        missing = audio.output_length(taken, sample_rate, AUDIO.sample_rate) - given
-        rest = np.pad(rest, ((0, max(missing - len(rest), 0)), (0, 0)))[: max(missing, 0)]
-        yield torch.from_numpy(rest.T.copy())
+        yield torch.from_numpy(resampler.push(checked_samples(_array(block))))
+    rest = torch.from_numpy(resampler.finish())
+    if rest.shape[-1]:
+        yield rest
 
 
 def _array(samples: Samples) -> np.ndarray:

@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.config import AUDIO
-from latentsr.heads import Head
-from latentsr.signal.lines import find_lines
-from latentsr.source import estimate, floor_of, peak_of
-from latentsr.windowed import Diffusion, Restorer, Setting
+from latentsr.listening import Heard, listen
+from latentsr.windowed import OnProgress, Restorer
+
+
+class MakeRestorer(Protocol):
+    """Makes a restorer of what was heard of a recording."""
+
+    def __call__(self, heard: Heard, on_progress: OnProgress | None = None) -> Restorer: ...
+
+
+def latency_samples(make: MakeRestorer) -> int:
+    """A sample that goes into `stream` comes out when so many more have gone in, at the latest."""
+    return make(Heard(0, 1, 0.0, 0.0)).latency_samples
 
 
 def stream(
-    blocks: Iterator[Tensor],
-    head: Head,
-    diffusion: Diffusion | None,
-    cutoff_hz: float | None,
-    peak: float | None,
-    seed: int,
-    denoise: bool,
-    steps: int | None,
+    blocks: Iterator[Tensor], make: MakeRestorer, cutoff_hz: float | None, peak: float | None, denoise: bool
 ) -> Iterator[np.ndarray]:
     """Blocks (C, n) at 48 kHz in, restored blocks out.
 
     Cutoff and peak, unless given, are those of the first blocks, as many as the restorer waits for anyway; so are the
     steady lines and hiss that `denoise` takes out.
     """
-    latency = Restorer(head, diffusion, Setting(0.0, 0.0)).latency_samples
+    latency = latency_samples(make)
     first: list[Tensor] = []
     for block in blocks:
         first.append(block)
@@ -38,18 +41,16 @@ def stream(
             break
     if not first:
         return
-    heard = torch.cat(first, dim=-1)
-    lines_hz = find_lines(heard, AUDIO.sample_rate) if denoise else ()
-    floor = floor_of(heard) if denoise else 0.0
-    end_hz = estimate(heard, floor, lines_hz) if cutoff_hz is None else cutoff_hz
-    if end_hz >= AUDIO.sample_rate / 2 and not denoise:
-        yield heard.numpy()
+    beginning = torch.cat(first, dim=-1)
+    heard = listen(lambda: [beginning], denoise, cutoff_hz)
+    heard = heard if peak is None else replace(heard, peak=peak)
+    if heard.full_band and not denoise:
+        yield beginning.numpy()
         for block in blocks:
             yield block.numpy()
         return
-    setting = Setting(end_hz, peak_of(heard) if peak is None else peak, seed, denoise, steps, lines_hz, floor)
-    restorer = Restorer(head, diffusion, setting)
-    yield from _run(restorer, heard)
+    restorer = make(heard)
+    yield from _run(restorer, beginning)
     for block in blocks:
         yield from _run(restorer, block)
     yield from _run(restorer, None)

@@ -6,8 +6,11 @@ the low band back. Both run as soon as their context is there, so that a whole f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKL, SchedulerMixin
@@ -26,13 +29,21 @@ from latentsr.signal.lines import remove_lines
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.signal.mel import MelSpectrogram
 
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
 CORE = 64  # latent frames that one window answers for: 5.12 s at 8 mel frames each
+# The last is oneDNN's, which has the same words for whatever stops it.
+SHORTAGES = ("out of memory", "can't allocate memory", "not enough memory", "could not create a primitive")
+SMALLEST_CORE = 8  # what is left of it where memory runs out
 MARGIN = 8  # looked at on each side; the outer half is thrown away, the inner half cross-faded
 FADE = 8
 SEAM_SAMPLES = 480  # of cross-fade between decoded windows: normalisation layers see each window as a whole
 EDGE_SAMPLES = 9600  # 0.2 s of wave around every window, for the filters and the STFT
 WAVE_STRIDE = 8  # mel frames per position where there are no latents
 ENDLESS = 2**62  # latent frames of a stream that has not ended
+
+OnProgress = Callable[[int, int], None]  # (samples diffused, samples decoded)
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,17 @@ class Sampling:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
+
+
+class TooLittleMemoryError(MemoryError):
+    """Even the smallest windows do not fit."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: of a GPU, for which torch has a class, or of the machine, for which it has words."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error).lower() for words in SHORTAGES)
 
 
 class Diffusion:
@@ -131,10 +153,14 @@ class Restorer:
         head: Head,
         diffusion: Diffusion | None,
         setting: Setting,
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self.head, self.diffusion, self.setting = head, diffusion, setting
-        self.on_progress = on_progress  # called with (samples diffused, samples decoded)
+        self.on_progress = on_progress
+        self.batch_size = 1 if diffusion is None else diffusion.batch_size
+        self.cores = {"diffusion": CORE, "decoding": CORE}  # positions that a window answers for
+        self.notes: list[str] = []  # what should be known of the result
+        self.shortage = ""  # the last error for want of memory
         self.gain = network_gain(setting.peak)
         self.mel = MelSpectrogram(AUDIO)
         self.stride = WAVE_STRIDE if diffusion is None else diffusion.stride
@@ -176,15 +202,55 @@ class Restorer:
         """Run every window whose context is there."""
         while True:
             if (window := self._decoding_window()) is not None:
-                yield self._decode(window)
+                if (made := self._within_memory(partial(self._decode, window))) is None:
+                    self._take_shorter_windows("decoding")
+                    continue
+                yield made
                 self._forget()
             elif self.diffusion is not None and (group := self._diffusion_windows(self.diffusion)):
-                self._diffuse(self.diffusion, group)
+                if self._within_memory(partial(self._diffuse, self.diffusion, group)) is None:
+                    self._take_fewer_windows()
+                    continue
             else:
                 return
             if self.on_progress is not None:
                 samples = [min(done * self.hop, self._samples) for done in (self.diffused, self.decoded)]
                 self.on_progress(*samples)
+
+    # --- when memory runs out -----------------------------------------------------------------------------------------
+
+    def _within_memory(self, work: Callable[[], T]) -> T | None:
+        """What `work` returns; None where memory did not suffice, with all that it held let go of."""
+        try:
+            return work()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.shortage = " ".join(str(error).split()) or type(error).__name__
+        if self.head.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _take_fewer_windows(self) -> None:
+        if self.batch_size == 1:
+            self._take_shorter_windows("diffusion")
+            return
+        self.batch_size //= 2
+        self._say_less(f"diffusion goes on with {self.batch_size} windows at once")
+
+    def _take_shorter_windows(self, what: str) -> None:
+        core = self.cores[what] = self.cores[what] // 2
+        seconds = core * self.hop / AUDIO.sample_rate
+        if core < SMALLEST_CORE:
+            raise TooLittleMemoryError(
+                f"memory does not even suffice for windows of {2 * seconds:.2f} s; close other programs, or take a "
+                f"smaller head (mamba-gan): {self.shortage}"
+            )
+        self._say_less(f"{what} goes on with windows of {seconds:.2f} s")
+
+    def _say_less(self, text: str) -> None:
+        self.notes.append(f"out of memory: {text}")
+        logger.warning(self.notes[-1])
 
     # --- recording -> latents ---------------------------------------------------------------------------------------
 
@@ -192,8 +258,8 @@ class Restorer:
         """The next windows of one length, as many as a batch takes, as far as the recording is there for them."""
         group: list[Window] = []
         start = self.diffused
-        while len(group) < diffusion.batch_size and start < self.total:
-            window = window_at(start, self.total, CORE, MARGIN, diffusion.multiple)
+        while len(group) < self.batch_size and start < self.total:
+            window = window_at(start, self.total, self.cores["diffusion"], MARGIN, diffusion.multiple)
             needed = window.last * self.hop + EDGE_SAMPLES
             other_length = bool(group) and window.last - window.first != group[0].last - group[0].first
             if (self.total == ENDLESS and needed > self._samples) or other_length:
@@ -202,7 +268,7 @@ class Restorer:
             start = window.stop
         return group
 
-    def _diffuse(self, diffusion: Diffusion, group: list[Window]) -> None:
+    def _diffuse(self, diffusion: Diffusion, group: list[Window]) -> bool:
         parts = diffusion([self._low(window) for window in group], group, self.setting)
         for window, part in zip(group, parts, strict=True):
             first, last = max(window.first, 0), min(window.last, self.total)
@@ -213,6 +279,7 @@ class Restorer:
             grown[:, :, : latents.shape[2]] = latents
             grown[:, :, first - self.first_latent :] += faded
             self.latents, self.diffused = grown, window.stop
+        return True
 
     # --- latents -> recording ---------------------------------------------------------------------------------------
 
@@ -220,7 +287,7 @@ class Restorer:
         """The next window, if latents and recording are there for it."""
         if self.decoded >= self.total:
             return None
-        window = window_at(self.decoded, self.total, CORE, self.margin)
+        window = window_at(self.decoded, self.total, self.cores["decoding"], self.margin)
         heard = self.total != ENDLESS or window.last * self.hop + EDGE_SAMPLES <= self._samples
         drawn = self.diffusion is None or self.diffused >= self.total or window.last <= self.diffused - FADE // 2
         return window if heard and drawn else None
@@ -245,13 +312,13 @@ class Restorer:
             kept = filter_by_mel(kept * self.gain, clean.float().cpu(), self.mel) / self.gain
         merged = merge(kept, wide, ends, AUDIO.sample_rate)[:, 0]
         merged = turn_down(source, merged, ceiling=max(1.0, setting.peak))
-        self.decoded = window.stop
         first, start, stop = (at * self.hop for at in (window.first, window.start, window.stop))
         made = merged[:, start - first :]
         if self.tail is not None:
             rise = torch.linspace(0, 1, SEAM_SAMPLES)
             made[:, :SEAM_SAMPLES] = torch.lerp(self.tail, made[:, :SEAM_SAMPLES], rise)
         self.tail = made[:, stop - start : stop - start + SEAM_SAMPLES] if window.stop < self.total else None
+        self.decoded = window.stop
         return made[:, : min(stop, self._samples) - start]
 
     # --- what is kept of the recording --------------------------------------------------------------------------------

@@ -16,17 +16,18 @@ import torch
 
 from latentsr.apps import cli
 from latentsr.apps.restore import UsageError
-from latentsr.output import RestorationOutput
+from latentsr.files import SourceFile
+from latentsr.files import restore_file as write_file
+from latentsr.listening import listen
 from latentsr.signal import audio
 
 SRC = Path(cli.__file__).parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
-def model(call):
-    """A function as a pipeline."""
-    call.config = SimpleNamespace(default_head="vocoder")
-    return call
+def model(restore_file):
+    """A pipeline that has this method."""
+    return SimpleNamespace(config=SimpleNamespace(default_head="vocoder"), restore_file=restore_file)
 
 
 class Echo:
@@ -37,15 +38,14 @@ class Echo:
     def __init__(self) -> None:
         self.calls: list[dict] = []
 
-    def __call__(self, path, *, progress=None, **options):
+    def restore_file(self, path, target, *, progress=None, format=None, overwrite=False, sample_rate=None, **options):
         self.calls.append(options)
-        source = audio.read(path)
+        source = SourceFile(path)
+        heard = listen(source.blocks, cutoff_hz=options["cutoff_hz"] or 4_000.0)
         if progress:
-            progress(source.seconds / 2, source.seconds)
-            progress(source.seconds, source.seconds)
-        wave = audio.resample(source.samples, source.sample_rate, 48_000)
-        cutoff_hz = options["cutoff_hz"] or 4_000.0
-        return RestorationOutput(wave, 48_000, cutoff_hz, source.seconds, source.subtype, source.tags)
+            progress(heard.samples / 96_000, heard.samples / 48_000)
+            progress(heard.samples / 48_000, heard.samples / 48_000)
+        return write_file(source, target, heard, None, sample_rate=sample_rate, format=format, overwrite=overwrite)
 
 
 class Run(SimpleNamespace):
@@ -436,8 +436,8 @@ def test_a_model_that_does_not_load_is_one_line(latentsr, wav, monkeypatch):
 
 
 def test_a_result_that_is_not_finite_is_never_written(latentsr, wav, monkeypatch):
-    def broken(path, **_):
-        return RestorationOutput(np.full((1, 9), np.nan, np.float32), 48_000, 1.0, 9 / 48_000)
+    def broken(path, target, **_):
+        audio.write(target, np.full((1, 9), np.nan, np.float32), 48_000)
 
     monkeypatch.setattr(cli, "_load_pipeline", lambda *_: model(broken))
     done = latentsr("restore", wav, "--json")
@@ -461,13 +461,10 @@ import latentsr
 from latentsr.apps import cli
 from latentsr.apps.restore import UsageError
 from latentsr.signal import audio
-def save(path, *, overwrite, format, sample_rate):
-    audio.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, (1, 480_000)), 48_000)
-    return 1.0
-def pipe(path, **_):
+def restore_file(path, target, **_):
     {body}
-    return types.SimpleNamespace(audio=np.zeros((1, 480_000)), sample_rate=48_000, cutoff_hz=4000.0, save=save)
-pipe.config = types.SimpleNamespace(default_head="vocoder")
+    audio.write(target, np.random.default_rng(0).uniform(-0.1, 0.1, (1, 480_000)), 48_000)
+pipe = types.SimpleNamespace(config=types.SimpleNamespace(default_head="vocoder"), restore_file=restore_file)
 cli._load_pipeline = lambda *_: pipe
 from latentsr.apps.cli import main
 """

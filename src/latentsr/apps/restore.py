@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from latentsr.config import AUDIO
 from latentsr.signal import audio
 from latentsr.signal.audio import AudioError
+
+if TYPE_CHECKING:  # it imports torch
+    from latentsr.files import RestoredFile
 
 COMPAT_FILTER, COMPAT_SEED = "ellip", 42  # audiosr's own: what it draws for its seed
 
@@ -121,7 +124,7 @@ def preflight(job: Job, options: Options) -> None:
     """Raise `AudioError` for what can be known before a model is loaded: no such file, no room to write."""
     info = audio.probe(job.source)
     name = audio.container(job.target, options.format)
-    rate_hz = options.sample_rate or AUDIO.sample_rate
+    rate_hz = _output_rate(options, info.sample_rate)
     audio.check_format(job.target, name, audio.choose_subtype(name, info.subtype), info.channels, rate_hz)
     audio.check_writable(job.target, overwrite=options.overwrite)
 
@@ -166,42 +169,38 @@ def one_line(error: BaseException, path: Path | None = None) -> str:
 def _restore(
     pipe: Any, source: Path, target: Path, options: Options, progress: Callable[[float, float], None] | None
 ) -> Record:
-    info = audio.probe(source)
     started = time.perf_counter()
-    out = _run(pipe, source, options, progress)
-    rate_hz = options.sample_rate or out.sample_rate
-    name = audio.container(target, options.format)
-    gain = out.save(target, overwrite=options.overwrite, format=name, sample_rate=rate_hz)
-    channels, samples = out.audio.shape
-    seconds, duration_s = time.perf_counter() - started, samples / out.sample_rate
+    if options.compat_filter is not None:
+        written = _compat(pipe, source, target, options, progress)
+    else:
+        written = _restore_in_blocks(pipe, source, target, options, progress)
+    seconds = time.perf_counter() - started
     return Record(
         input=str(source),
         output=str(target),
-        cutoff_hz=round(float(out.cutoff_hz), 1),
-        duration_s=round(duration_s, 6),
+        cutoff_hz=round(float(written.cutoff_hz), 1),
+        duration_s=round(written.seconds, 6),
         seconds=round(seconds, 3),
-        real_time_factor=round(seconds / duration_s, 4),
-        sample_rate=rate_hz,
-        channels=channels,
-        samples=audio.output_length(samples, out.sample_rate, rate_hz),
-        subtype=audio.choose_subtype(name, info.subtype),
-        gain=gain,
-        note=getattr(out, "note", None),
-        lines_hz=[round(hz, 2) for hz in getattr(out, "lines_hz", ())] or None,
+        real_time_factor=round(seconds / written.seconds, 4),
+        sample_rate=written.sample_rate,
+        channels=written.channels,
+        samples=written.samples,
+        subtype=written.subtype,
+        gain=written.gain,
+        note="; ".join(written.notes) or None,
+        lines_hz=[round(hz, 2) for hz in written.lines_hz] or None,
         head=_head(pipe, options),
         seed=options.seed,
         compat_filter=options.compat_filter,
     )
 
 
-def _run(pipe: Any, source: Path, options: Options, progress: Callable[[float, float], None] | None) -> Any:
-    """The pipeline, or its compat preset, which has defaults of its own for what is None."""
-    if options.compat_filter is not None:
-        given = {"steps": options.steps, "guidance_scale": options.guidance_scale}
-        settings = {name: value for name, value in given.items() if value is not None}
-        return pipe.compat(source, filter=options.compat_filter, seed=options.seed, progress=progress, **settings)
-    return pipe(
+def _restore_in_blocks(
+    pipe: Any, source: Path, target: Path, options: Options, progress: Callable[[float, float], None] | None
+) -> RestoredFile:
+    return pipe.restore_file(
         source,
+        target,
         head=_head(pipe, options),
         steps=options.steps,
         guidance_scale=options.guidance_scale,
@@ -210,8 +209,41 @@ def _run(pipe: Any, source: Path, options: Options, progress: Callable[[float, f
         denoise=options.denoise,
         cutoff_hz=options.cutoff_hz,
         use_latents=options.use_latents,
+        sample_rate=options.sample_rate,
+        format=options.format,
+        overwrite=options.overwrite,
         progress=progress,
     )
+
+
+def _compat(
+    pipe: Any, source: Path, target: Path, options: Options, progress: Callable[[float, float], None] | None
+) -> RestoredFile:
+    """The compat preset, which has defaults of its own for what is None, and holds the whole recording in memory."""
+    from latentsr.files import RestoredFile
+
+    info = audio.probe(source)
+    given = {"steps": options.steps, "guidance_scale": options.guidance_scale}
+    settings = {name: value for name, value in given.items() if value is not None}
+    out = pipe.compat(source, filter=options.compat_filter, seed=options.seed, progress=progress, **settings)
+    rate_hz, name = _output_rate(options, info.sample_rate), audio.container(target, options.format)
+    gain = out.save(target, overwrite=options.overwrite, format=name, sample_rate=rate_hz)
+    channels, samples = out.audio.shape
+    return RestoredFile(
+        path=target,
+        sample_rate=rate_hz,
+        channels=channels,
+        samples=audio.output_length(samples, out.sample_rate, rate_hz),
+        subtype=audio.choose_subtype(name, info.subtype),
+        cutoff_hz=out.cutoff_hz,
+        seconds=samples / out.sample_rate,
+        gain=gain,
+        notes=(out.note,) if out.note else (),
+    )
+
+
+def _output_rate(options: Options, source_hz: int) -> int:
+    return source_hz if options.sample_rate == "source" else options.sample_rate or AUDIO.sample_rate
 
 
 def _head(pipe: Any, options: Options) -> str:

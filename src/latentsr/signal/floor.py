@@ -6,6 +6,8 @@ moments, show it. What the low-pass took away is where it is seen best.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,15 +33,29 @@ def find_floors(wave: Tensor, mel: MelSpectrogram) -> Tensor:
 
     About 0 where there is none, and where the recording is shorter than 1.3 s.
     """
-    length, total = SEGMENT * mel.config.hop_length, wave.shape[-1]
-    if total < length:
-        return wave.new_zeros(wave.shape[0])
-    count = min(total // length, MOST_SEGMENTS)
-    starts = torch.linspace(0, total - length, count).long().tolist()
+    length = segment_samples(mel)
+    segments = [wave[:, start : start + length] for start in segment_starts(wave.shape[-1], mel)]
+    return floors_in(segments, mel) if segments else wave.new_zeros(wave.shape[0])
+
+
+def segment_samples(mel: MelSpectrogram) -> int:
+    return SEGMENT * mel.config.hop_length
+
+
+def segment_starts(samples: int, mel: MelSpectrogram) -> list[int]:
+    """Where in a recording of so many samples the segments begin that `floors_in` wants to hear."""
+    length = segment_samples(mel)
+    if samples < length:
+        return []
+    return torch.linspace(0, samples - length, min(samples // length, MOST_SEGMENTS)).long().tolist()
+
+
+def floors_in(segments: Iterable[Tensor], mel: MelSpectrogram) -> Tensor:
+    """`find_floors` of a recording of which only the segments (C, n) at `segment_starts` are heard."""
     bands = mel_edges_hz(mel.config)[1:-1] > FROM_HZ
     heard = []
-    for start in starts:
-        power = band_power(mel.complex(wave[:, None, start : start + length]), mel)[..., bands]
+    for segment in segments:
+        power = band_power(mel.complex(segment[:, None]), mel)[..., bands]
         heard.append(F.avg_pool1d(power.transpose(1, 2), CALM_FRAMES, CALM_FRAMES // 2))  # (C, bands, moments)
     quiet = torch.cat(heard, dim=-1).quantile(QUIET_SHARE, dim=-1)
     floors = (quiet.quantile(LOWEST_SHARE, dim=-1) / BIAS).sqrt()

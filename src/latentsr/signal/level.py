@@ -34,3 +34,34 @@ def turn_down(source: Tensor, restored: Tensor, ceiling: float) -> Tensor:
     padded = F.pad(lowest, (reach, reach), mode="replicate")
     smooth = F.conv1d(padded, (window / window.sum())[None, None])[0, 0]
     return (source + torch.minimum(smooth, gain) * added).clamp(-ceiling, ceiling)
+
+
+class StreamTurnDown:
+    """`turn_down` of a recording that comes in blocks: the same to the last bits, and late by `CONTEXT` samples."""
+
+    CONTEXT = 2 * LIMITER_SAMPLES  # on each side of a sample that its gain depends on
+
+    def __init__(self, ceiling: float) -> None:
+        self.ceiling = ceiling
+        self._held: Tensor | None = None  # (2, C, n) source and restored
+        self._given = 0  # samples of what is held that are context alone
+
+    def push(self, source: Tensor, restored: Tensor) -> Tensor:
+        """(C, n), (C, n) -> (C, m)"""
+        block = torch.stack([source, restored])
+        self._held = block if self._held is None else torch.cat([self._held, block], dim=-1)
+        return self._ready(self._held, self._held.shape[-1] - self.CONTEXT)
+
+    def finish(self) -> Tensor:
+        """The rest. (C, m)"""
+        if self._held is None:
+            return torch.zeros(0, 0)
+        return self._ready(self._held, self._held.shape[-1])
+
+    def _ready(self, held: Tensor, stop: int) -> Tensor:
+        if stop <= self._given:
+            return held[0, :, :0]
+        made = turn_down(held[0], held[1], self.ceiling)[:, self._given : stop]
+        gone = max(stop - self.CONTEXT, 0)
+        self._held, self._given = held[..., gone:], stop - gone
+        return made

@@ -7,7 +7,7 @@ taken out by a notch as narrow as it is: its slowly varying amplitude and phase 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from scipy.ndimage import median_filter
@@ -38,14 +38,31 @@ def find_lines(wave: Tensor, sample_rate: int = 48_000) -> tuple[float, ...]:
     >>> round(find_lines(0.1 * torch.sin(2 * math.pi * 1000 * seconds)[None])[0])
     1000
     """
-    blocks = (wave.shape[-1] - BLOCK) // HOP + 1
+    blocks = [wave[:, start : start + BLOCK] for start in line_starts(wave.shape[-1])]
+    return lines_in(blocks, wave[:, : REFINED_S * sample_rate], sample_rate)
+
+
+def line_starts(samples: int) -> list[int]:
+    """Where in a recording of so many samples the blocks of `BLOCK` samples begin that `lines_in` wants to hear."""
+    blocks = (samples - BLOCK) // HOP + 1
     if blocks < FEWEST_BLOCKS:
-        return ()
-    places = torch.linspace(0, blocks - 1, min(blocks, MOST_BLOCKS)).round().long() * HOP
+        return []
+    return (torch.linspace(0, blocks - 1, min(blocks, MOST_BLOCKS)).round().long() * HOP).tolist()
+
+
+def lines_in(blocks: Iterable[Tensor], beginning: Tensor, sample_rate: int = 48_000) -> tuple[float, ...]:
+    """`find_lines` of a recording that is not in memory.
+
+    Args:
+        blocks: those (C, BLOCK) at `line_starts`.
+        beginning: (C, T) the first `REFINED_S` seconds of the recording.
+        sample_rate: Hz.
+    """
     window = torch.hann_window(BLOCK, periodic=False)
-    power = torch.stack(
-        [torch.fft.rfft(wave[:, i : i + BLOCK] * window).abs().square().sum(dim=0) for i in places.tolist()]
-    ).double()
+    powers = [torch.fft.rfft(block * window).abs().square().sum(dim=0) for block in blocks]
+    if not powers:
+        return ()
+    power = torch.stack(powers).double()
     typical = power.clamp(min=SMALL).log10().median(dim=0).values * 10  # dB
     around = torch.from_numpy(median_filter(typical.numpy(), 2 * AROUND_BINS + 1, mode="nearest"))
     peak = (typical >= typical.roll(1)) & (typical > typical.roll(-1)) & (typical - around > ABOVE_DB)
@@ -53,8 +70,7 @@ def find_lines(wave: Tensor, sample_rate: int = 48_000) -> tuple[float, ...]:
     bin_hz = sample_rate / BLOCK
     inside = range(math.ceil(LOWEST_HZ / bin_hz), len(typical) - LOBE_BINS - 1)
     found = (_steady_bin(power, k) for k in peak.nonzero()[:, 0].tolist() if k in inside)
-    heard = wave[:, : REFINED_S * sample_rate]
-    return tuple(_refined(heard, k * bin_hz, sample_rate) for k in found if k is not None)
+    return tuple(_refined(beginning, k * bin_hz, sample_rate) for k in found if k is not None)
 
 
 def _refined(wave: Tensor, hz: float, sample_rate: int) -> float:
