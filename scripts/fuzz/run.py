@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from targets import SCRATCH, TARGETS
@@ -22,7 +22,7 @@ ONE_INPUT_S, MEMORY_MB = 20, 3000
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of fuzzing in all, without start-up")
+    parser.add_argument("--minutes", type=float, default=10.0, help="in all, without start-up")
     parser.add_argument("--slice", type=float, default=30.0, help="seconds of a target at a time")
     parser.add_argument("--out", type=Path, default=Path("out/fuzz"), help="corpora, crashes and the log")
     parser.add_argument("--targets", default=",".join(TARGETS), help="which, separated by commas")
@@ -55,7 +55,7 @@ def _run(name: str, seconds: float, out: Path, log) -> tuple[int, float, int, in
                "artifact_prefix": f"{crashes}/{name}-", "print_final_stats": 1}  # fmt: skip
     words = [sys.executable, str(HERE / "one.py"), name, str(out / "corpus" / name)]
     words += [f"-{key}={value}" for key, value in options.items()]
-    began = time.monotonic()
+    began = _cpu_seconds()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
         done = subprocess.run(words, env=environment, capture_output=True, timeout=seconds + 180)
@@ -66,13 +66,17 @@ def _run(name: str, seconds: float, out: Path, log) -> tuple[int, float, int, in
     executions = max(map(int, counts), default=0)
     covered = max(map(int, re.findall(r"cov: (\d+)", text)), default=0)
     kept = sorted(str(path) for path in set(crashes.iterdir()) - before)
-    log.write(
-        f"{name}: {executions} executions in {time.monotonic() - began:.0f} s, {covered} edges, crashes: {kept}\n"
-    )
+    log.write(f"{name}: {executions} executions in {_cpu_seconds() - began:.0f} s, {covered} edges, crashes: {kept}\n")
     if failed:
         log.write(text[max(text.find("=== Uncaught"), 0) :][-4000:] + "\n")
     log.flush()
-    return executions, time.monotonic() - began, covered, int(failed)
+    return executions, _cpu_seconds() - began, covered, int(failed)
+
+
+def _cpu_seconds() -> float:
+    """Of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _add(total: list, found: tuple[int, float, int, int]) -> None:
