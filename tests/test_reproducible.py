@@ -11,9 +11,9 @@ from huggingface_hub import constants
 
 from latentsr import Pipeline
 from latentsr.folder import ModelError, find
-from tiny import RATE, programme, tiny_pipeline
+from tiny import RATE, programme
 
-# What a computer without any network would do; every way into one goes through these.
+# Every way into a network goes through these; urllib3 makes a socket of its own at import, to see what IPv6 it has.
 ALONE = """
 import os, socket, sys
 
@@ -21,7 +21,9 @@ def refuse(*args, **kwargs):
     os.write(2, b"the network was used")
     os._exit(99)
 
-socket.socket.__init__ = socket.getaddrinfo = socket.gethostbyname = refuse
+for name in ("connect", "connect_ex", "sendto", "listen", "accept"):
+    setattr(socket.socket, name, refuse)
+socket.getaddrinfo = socket.gethostbyname = refuse
 from latentsr.apps.cli import main
 sys.argv = ["latentsr", *sys.argv[1:]]
 main()
@@ -40,38 +42,26 @@ def latentsr(*words, **environment):
 @pytest.fixture(scope="module")
 def wav(tmp_path_factory):
     path = tmp_path_factory.mktemp("recordings") / "dull.wav"
-    soundfile.write(path, programme(1.5, 2).T, RATE, subtype="PCM_16")
+    soundfile.write(path, programme(1.0).T, RATE, subtype="PCM_16")
     return path
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    tiny_pipeline().save_pretrained(folder)
-    return folder
-
-
-def test_same_seed_same_bytes_whatever_the_process(wav, model, tmp_path):
-    """Hash seeds, locale, time zone and folder of the process differ; threads do not."""
+def test_same_seed_same_bytes_whatever_the_process(wav, tmp_path):
+    """Hash seeds, locale, time zone and folder of the process differ; threads do not. The network is never asked."""
     digests = {}
     for name, environment in {
         "one": {"PYTHONHASHSEED": "1", "LC_ALL": "C", "TZ": "Asia/Kathmandu"},
         "other": {"PYTHONHASHSEED": "4294967295", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
     }.items():
         out = tmp_path / name / "out.flac"
-        words = ["restore", wav, "-o", out, "--model", model, "--head", "vocoder", "--steps", 2, "--seed", 7]
+        words = ["restore", wav, "-o", out, "--head", "vocoder", "--steps", 1, "--seed", 7]
         out.parent.mkdir()
         done = latentsr(*words, HF_HOME=str(out.parent / "hf"), **environment)
         assert done.returncode == 0, done.stderr
         assert sorted(path.name for path in out.parent.iterdir()) == ["out.flac"]  # not even a cache folder
         digests[name] = hashlib.sha256(out.read_bytes()).hexdigest()
     assert digests["one"] == digests["other"]
-
-
-def test_the_embedded_model_restores_without_network(wav, tmp_path):
-    done = latentsr("restore", wav, "-o", tmp_path / "out.wav", HF_HOME=str(tmp_path / "hf"))
-    assert done.returncode == 0, done.stderr
-    assert soundfile.info(tmp_path / "out.wav").frames == round(1.5 * RATE)
+    assert soundfile.info(out).frames == RATE
 
 
 def test_a_hub_id_that_is_not_there_is_one_line(wav, tmp_path):

@@ -24,13 +24,14 @@ HOSTILE = (0, -1, 1, 2**20, 2**31, 10**12, 2**63, 1e308, float("nan"), "", "../.
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     with atheris.instrument_imports(include=["latentsr"]):
+        import targets
+
         import latentsr.apps.info
         import latentsr.convert.audiosr_file
         import latentsr.data.sources
         import latentsr.pipeline
         import latentsr.training.checkpoint
         import latentsr.training.recipe  # noqa: F401
-    import targets
 
     target, corpus = targets.TARGETS[sys.argv[1]], Path(sys.argv[2])
     corpus.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import tags
+
 SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -380,3 +382,7 @@ TARGETS: dict[str, Target] = {
     "pickle": Target("convert/unpickle_child.py, in this process", _foreign_checkpoints, _pickle),
     "audiosr": Target("convert/audiosr_file.py: foreign checkpoints", _foreign_checkpoints, _audiosr),
 }  # fmt: skip
+if tags.PRESENT:
+    TARGETS["tags"] = Target(
+        "signal/carry.py: RIFF chunks, ID3, Vorbis comments, read and fitted", tags.seeds, tags.run
+    )
