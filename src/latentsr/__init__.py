@@ -14,9 +14,20 @@ from latentsr._torchaudio import repair
 
 if TYPE_CHECKING:
     from latentsr.pipeline import Pipeline, RestorationOutput
+    from latentsr.signal.containers import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline", "RestorationOutput", "__version__"]
+_ERRORS = ("AudioError", "EmptyAudio", "InvalidAudio", "TruncatedAudio", "UnsupportedAudio")
+__all__ = [
+    "AudioError",
+    "EmptyAudio",
+    "InvalidAudio",
+    "Pipeline",
+    "RestorationOutput",
+    "TruncatedAudio",
+    "UnsupportedAudio",
+    "__version__",
+]
 
 repair()  # here, since every module of ours that imports diffusers imports this one first
 
@@ -24,6 +35,8 @@ repair()  # here, since every module of ours that imports diffusers imports this
 def __getattr__(name: str) -> Any:
     if name in ("Pipeline", "RestorationOutput"):
         return getattr(import_module("latentsr.pipeline"), name)
+    if name in _ERRORS:
+        return getattr(import_module("latentsr.signal.containers"), name)
     raise AttributeError(f"module 'latentsr' has no attribute {name!r}")
 
 

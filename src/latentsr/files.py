@@ -58,6 +58,11 @@ class SourceFile:
         self.peak = 0.0  # their largest absolute sample
         self._stamp = _stamp(self.path)
 
+    @property
+    def declared_s(self) -> float | None:
+        """Its duration by its own account."""
+        return None if self.info.frames is None else self.info.frames / self.info.sample_rate
+
     def native(self) -> Iterator[np.ndarray]:
         """Blocks (C, n) float32 at its own rate."""
         with audio.Reader(self.path, block_frames=self._block_frames) as reader:

@@ -45,13 +45,19 @@ class Heard:
         return (self.full_band and not denoise) or self.peak == 0
 
 
-def listen(blocks: Blocks, denoise: bool = False, cutoff_hz: float | None = None) -> Heard:
+def listen(
+    blocks: Blocks,
+    denoise: bool = False,
+    cutoff_hz: float | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Heard:
     """Hear a recording.
 
     Args:
         blocks: called once per pass.
         denoise: look for steady lines and hiss too.
         cutoff_hz: where the recording ends, if that is known.
+        on_progress: called with the samples heard so far, in the first pass.
     """
     estimator = CutoffEstimator(AUDIO.sample_rate)
     samples = channels = 0
@@ -61,6 +67,8 @@ def listen(blocks: Blocks, denoise: bool = False, cutoff_hz: float | None = None
         peak = max(peak, peak_of(block))
         if not denoise and cutoff_hz is None:
             estimator.update(block[:, None])
+        if on_progress is not None:
+            on_progress(samples)
     lines_hz, floor = _noises(blocks, samples) if denoise else ((), 0.0)
     if denoise and cutoff_hz is None:
         for block in reblocked(blocks(), BLOCK_SAMPLES):

@@ -25,7 +25,7 @@ from latentsr.heads import DEFAULT_HEAD, HEADS, Head
 from latentsr.listening import Heard, listen, peak_of
 from latentsr.models.fastconv import speed_up
 from latentsr.output import RestorationOutput
-from latentsr.progress import Bar, Progress
+from latentsr.progress import LISTENING_SHARE, Bar, Progress
 from latentsr.signal.chunks import take
 from latentsr.signal.level import network_gain
 from latentsr.source import Samples, Source
@@ -199,13 +199,15 @@ class Pipeline(DiffusionPipeline):
         make = self._restorers(head, use_latents, steps, guidance_scale, temperature, seed, denoise, batch_size)
         cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
         recording = files.SourceFile(source)
-        heard = listen(recording.blocks, denoise, cutoff_hz)
-        with Bar(self.progress_bar, heard.samples / AUDIO.sample_rate, progress) as bar:
+        with Bar(self.progress_bar, recording.declared_s, progress, LISTENING_SHARE) as bar:
+            heard = listen(recording.blocks, denoise, cutoff_hz, bar.heard)
+            bar.seconds = heard.samples / AUDIO.sample_rate
             restorer = None if heard.leaves_alone(denoise) else make(heard, bar.update)
             written = files.restore_file(
                 recording, target, heard, restorer,
                 sample_rate=sample_rate, format=format, subtype=subtype, overwrite=overwrite,
             )  # fmt: skip
+            bar.finish()
         self.maybe_free_model_hooks()
         return written
 

@@ -7,22 +7,20 @@ declares is an error, not a shorter recording. What libsndfile cannot read goes 
 
 from __future__ import annotations
 
-import mmap
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Literal
 
 import numpy as np
-import soundfile
 import soxr
 
-from latentsr.signal import containers, foreign
-from latentsr.signal.containers import AudioError
+from latentsr.signal import containers, foreign, mpeg, opening
+from latentsr.signal.containers import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
+from latentsr.signal.nonfinite import NonFinite, zeroed
+from latentsr.signal.opening import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
 from latentsr.signal.writing import (
     Writer,
     check_format,
@@ -36,8 +34,15 @@ from latentsr.signal.writing import (
 __all__ = [
     "Audio",
     "AudioError",
+    "EmptyAudio",
     "Info",
+    "HIGHEST_RATE_HZ",
+    "InvalidAudio",
+    "LOWEST_RATE_HZ",
+    "MAX_CHANNELS",
     "Reader",
+    "TruncatedAudio",
+    "UnsupportedAudio",
     "Writer",
     "check_format",
     "check_writable",
@@ -51,13 +56,12 @@ __all__ = [
     "write",
 ]
 
-MAX_CHANNELS = 64
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
 BLOCK_FRAMES = 65_536
 # Above this libsndfile means "length unknown" (a FLAC that was streamed, or whose writer was killed).
 UNKNOWN_FRAMES = 2**62
-_REPAIR = "fetch a whole copy, or save what is left under a new name in an audio editor"
-MPEG_SLACK = 3 * 1152  # samples: encoder delay and padding make declared lengths of MP3 inexact by up to 2.7 frames
+# What may lie behind the samples of a FLAC or Ogg file: tags at the end, and what was read ahead.
+BEHIND_BYTES = 65_536
+_REPAIR = "fetch a whole copy, or restore what is left with --salvage (salvage=True)"
 
 
 @dataclass(frozen=True)
@@ -83,53 +87,69 @@ class Audio:
     format: str
     path: Path
     tags: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # what was lost or repaired, a line each
 
     @property
     def seconds(self) -> float:
         return self.samples.shape[-1] / self.sample_rate
 
 
-def probe(path: str | os.PathLike[str]) -> Info:
-    """Open a recording and say what it claims to be, without decoding it; raise `AudioError` if it is none."""
-    with Reader(path) as reader:
+def probe(path: str | os.PathLike[str], *, salvage: bool = False) -> Info:
+    """Open a recording and say what it claims to be, without decoding it; raise `AudioError` if it is none.
+
+    With `salvage`, a header that claims more than there is is no error.
+    """
+    with Reader(path, salvage=salvage) as reader:
         return reader.info
 
 
-def read(path: str | os.PathLike[str], *, max_seconds: float | None = None) -> Audio:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    max_seconds: float | None = None,
+    salvage: bool = False,
+    on_nonfinite: Literal["error", "zero"] = "error",
+) -> Audio:
     """Decode a whole recording.
 
     Args:
         path: any file that libsndfile reads; with the extra `av` also m4a, wma, video, ...
-        max_seconds: refuse anything longer, counted while decoding and not taken from the header.
+        max_seconds: refuse anything longer, counted while decoding, whatever the header says.
+        salvage: give what can be decoded of a recording that is cut short or damaged, up to there.
+        on_nonfinite: what to do about samples that are NaN or infinite: raise, or put zeros in their place.
 
     Returns:
-        The samples, (C, T) float32, with what is needed to write them back alike.
+        The samples, (C, T) float32, with what is needed to write them back alike, and notes of what was lost.
 
     Raises:
-        AudioError: not audio, damaged, cut short, empty, NaN or infinite samples, or too long.
+        AudioError: not audio, or too long; as one of its kinds `TruncatedAudio`, `InvalidAudio` (samples
+            that are NaN or infinite), `EmptyAudio`, `UnsupportedAudio`.
     """
-    with Reader(path, max_seconds=max_seconds) as reader:
+    with Reader(path, max_seconds=max_seconds, salvage=salvage, on_nonfinite=on_nonfinite) as reader:
         blocks = list(reader)
-        info = reader.info
+        info, notes = reader.info, reader.notes
     samples = np.empty((info.channels, sum(block.shape[1] for block in blocks)), dtype=np.float32)
     end = samples.shape[1]
     while blocks:  # from the back, so that each block is freed as soon as it is copied
         block = blocks.pop()
         samples[:, end - block.shape[1] : end] = block
         end -= block.shape[1]
-    return Audio(samples, info.sample_rate, info.subtype, info.format, info.path, info.tags)
+    return Audio(samples, info.sample_rate, info.subtype, info.format, info.path, info.tags, notes)
 
 
 class Reader:
-    """A recording as blocks of samples, (C, n) float32 each, in bounded memory.
+    """A recording as blocks of samples, (C, n) float32 each, in bounded memory; to be iterated over once.
 
-    Iterating raises `AudioError` before a block with NaN or infinity is handed out, and at the end
-    if less came than was declared.
+    Iterating raises `InvalidAudio` before a block with NaN or infinity is handed out, and `TruncatedAudio`
+    at the end if less came than was declared. The options change that; `notes` then says, once the last
+    block was handed out, what was lost or repaired.
 
     Args:
         path: the recording.
         block_frames: samples per channel in a block; the last one may be shorter.
-        max_seconds: refuse anything longer.
+        max_seconds: refuse anything longer, whatever the header says.
+        salvage: stop without an error where a recording is cut short or damaged.
+        on_nonfinite: "zero" puts zeros in the place of samples that are NaN or infinite.
     """
 
     def __init__(
@@ -138,15 +158,25 @@ class Reader:
         *,
         block_frames: int = BLOCK_FRAMES,
         max_seconds: float | None = None,
+        salvage: bool = False,
+        on_nonfinite: Literal["error", "zero"] = "error",
     ) -> None:
+        if on_nonfinite not in ("error", "zero"):
+            raise ValueError(f"on_nonfinite must be 'error' or 'zero', got {on_nonfinite!r}")
         self.path = Path(path)
-        self._block_frames = block_frames
-        self._max_seconds = max_seconds
-        self._file = _open_regular(self.path)
-        self._decoder: Any = None
+        self.notes: list[str] = []
+        self._block_frames, self._max_seconds = block_frames, max_seconds
+        self._salvage, self._zero = salvage, on_nonfinite == "zero"
+        self._cut: tuple[str, float | None] | None = None  # why, and seconds declared, where the header shows it
+        self._unfinished = False  # nothing is missing but the length in the header
+        self._bad = NonFinite()
+        self._decoder: opening.Decoder | foreign.Decoder | None = None
+        self._file = opening.open_regular(self.path)
         try:
             self.info, self._decoder = self._open()
-            _check_shape(self.info)
+            opening.check_shape(self.path, self.info.channels, self.info.sample_rate)
+            if not salvage and (self.info.frames or 0) > self._most:
+                raise self._too_long()
         except BaseException:
             self.close()
             raise
@@ -169,36 +199,50 @@ class Reader:
         done = 0
         blocks = self._blocks()
         for block in blocks:
-            if self._max_seconds is not None and done + block.shape[1] > self._max_seconds * self.info.sample_rate:
-                raise AudioError(f"{self.path} is longer than {self._max_seconds:g} s; cut it into shorter pieces")
-            if not np.isfinite(block).all():
-                raise self._not_finite(done, block, blocks)
+            if done + block.shape[1] > self._most:
+                raise self._too_long()
+            if self._bad.look(done, block):
+                if not self._zero:
+                    raise self._not_finite(done + block.shape[1], blocks)
+                block = zeroed(block)
             done += block.shape[1]
             yield block
-        self._check_length(done)
+        self._finish(done)
 
-    def _open(self) -> tuple[Info, Any]:
+    @property
+    def _most(self) -> float:
+        """Samples per channel that are not too many."""
+        return float("inf") if self._max_seconds is None else self._max_seconds * self.info.sample_rate
+
+    # --- opening ----------------------------------------------------------------------------------
+
+    def _open(self) -> tuple[Info, opening.Decoder | foreign.Decoder]:
         head = self._file.read(64)
         if not head:
             raise AudioError(f"{self.path} is empty (0 bytes); fetch it again from its source")
         if (kind := containers.foreign(head)) is not None:
             return self._open_foreign(kind)
-        _check_claim(self.path, containers.claim(self._file))
-        self._file.seek(0)
-        try:
-            decoder = _Decoder(os.dup(self._file.fileno()), closefd=True)
-        except soundfile.LibsndfileError as error:
-            raise AudioError(_why_not_audio(self.path, head, error)) from None
-        if decoder.format == "MP3" and self._longer_than(decoder.frames):
+        claim = containers.claim(self._file)
+        opening.check_claim(self.path, claim)
+        lies = claim is not None and (claim.cut or claim.unfinished)
+        ogg_end = containers.ogg_end(self._file)
+        survey = mpeg.survey(self._file) if head[:3] == b"ID3" or head[0] == 0xFF else None
+        mend = survey.mend if survey is not None else None
+        if claim is not None and (lies or claim.data_bytes is None):
+            mend = claim.mend
+        cut = lies or ogg_end == containers.OGG_CUT
+        decoder = opening.open_sound(self.path, self._file, head, mend, cut=cut)
+        if survey is not None and survey.longer_than(decoder.frames):
             decoder.close()
-            return self._open_foreign(containers.Foreign("MP3 without a length in its header", "mp3"))
+            return self._open_foreign(containers.Foreign("MP3 without a true length in its header", "mp3"))
+        self._decoder = decoder  # to be closed if what follows raises
+        self._compare(decoder, claim if lies else None, survey, ogg_end)
         frames = decoder.frames if decoder.frames < UNKNOWN_FRAMES else None
         tags = {key: text for key, text in decoder.copy_metadata().items() if key != "software"}
         info = Info(self.path, decoder.samplerate, decoder.channels, frames, decoder.format, decoder.subtype, tags)
         return info, decoder
 
-    def _open_foreign(self, kind: containers.Foreign) -> tuple[Info, Any]:
-        self._file.seek(0)
+    def _open_foreign(self, kind: containers.Foreign) -> tuple[Info, foreign.Decoder]:
         decoder = foreign.Decoder(self.path, self._file, kind)
         info = Info(
             self.path,
@@ -211,48 +255,101 @@ class Reader:
         )
         return info, decoder
 
-    def _longer_than(self, frames: int) -> bool:
-        """Whether an MP3 without a Xing header goes on behind the length that libsndfile estimates."""
-        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            samples = containers.mpeg_samples(data)
-        return samples is not None and samples > frames + MPEG_SLACK
+    def _compare(
+        self,
+        decoder: opening.Decoder,
+        claim: containers.Claim | None,
+        survey: mpeg.Survey | None,
+        ogg_end: str | None,
+    ) -> None:
+        """Notice what is cut short before it is decoded. `claim`: only one that the file does not keep."""
+        rate, there = decoder.samplerate, decoder.frames / decoder.samplerate
+        if claim is not None and claim.unfinished:
+            why = f"its header declares 0 bytes of audio, though {claim.present_bytes} bytes follow"
+            self._cut_at_once(f"{self.path} was never finished: {why}", why, there, None)
+            self._unfinished = True
+        elif claim is not None and claim.data_bytes is not None:
+            why = f"its header declares {claim.data_bytes} bytes of audio, {claim.present_bytes} are there"
+            declared_s = there * claim.data_bytes / max(claim.present_bytes, 1)
+            if decoder.subtype.startswith("ALAC"):  # its length is in a table of packets, which is whole
+                there, declared_s = there * claim.present_bytes / claim.data_bytes, there
+            self._cut_at_once(f"{self.path} is cut short: {why}", why, there, declared_s)
+        elif survey is not None and survey.cut:
+            there, declared_s = survey.counted / rate, decoder.frames / rate
+            why = "the file ends before its last frame"
+            text = f"{self.path} is cut short: {there:.3f} s of {declared_s:.3f} s are there"
+            self._cut_at_once(text, why, there, declared_s)
+        elif ogg_end == containers.OGG_CUT:
+            self._cut_at_once(f"{self.path} is cut short: {there:.3f} s are there, and {ogg_end}", ogg_end, there, None)
+        elif ogg_end is not None:
+            self.notes.append(f"{ogg_end}: {there:.3f} s are there, more may be missing")
+
+    def _cut_at_once(self, text: str, why: str, there_s: float, declared_s: float | None) -> None:
+        if not self._salvage:
+            raise TruncatedAudio(f"{text}; {_REPAIR}", there_s, declared_s)
+        self._cut = why, declared_s
+
+    # --- reading ----------------------------------------------------------------------------------
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        done = 0
-        while True:
-            try:
-                block = self._decoder.read(self._block_frames, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise self._cut_short(done, str(error).removeprefix("Error : ")) from None
-            if not len(block):
-                return
-            done += len(block)
+        assert self._decoder is not None
+        while len(block := self._decoder.read_block(self._block_frames)):
             yield block.T
 
-    def _check_length(self, done: int) -> None:
-        if done == 0:
-            raise AudioError(f"{self.path} holds no samples; there is nothing to restore")
-        slack = MPEG_SLACK if self.info.subtype.startswith("MPEG") else foreign.slack(self._decoder)
-        if self.info.frames is not None and done + slack < self.info.frames:
-            raise self._cut_short(done, "the file ends")
+    def _finish(self, done: int) -> None:
+        """Compare what came with what was declared; complete the notes."""
+        assert self._decoder is not None
+        rate, declared, damage = self.info.sample_rate, self.info.frames, self._decoder.damage
+        slack = mpeg.SLACK if self.info.subtype.startswith("MPEG") else self._decoder.slack
+        why, declared_s = self._cut or (damage, None if declared is None else declared / rate)
+        if why is None and declared is not None and done + slack < declared:
+            why = "the file ends"
+        if why is not None:
+            self._lose(done / rate, declared_s, why)
+        elif done == 0:
+            raise EmptyAudio(f"{self.path} holds no samples; there is nothing to restore")
+        if self._bad.count:
+            self.notes.append(f"{self._bad.counted()}, replaced by zeros, the first {self._bad.where(rate)}")
+        if self._decoder.overrun:
+            self.notes.append(f"its header declares {(declared or 0) / rate:.3f} s; there was more, and it was read")
+        elif self.info.format in ("FLAC", "OGG") and why is None:
+            self._note_what_is_behind()
 
-    def _cut_short(self, done: int, reason: str) -> AudioError:
-        rate, declared = self.info.sample_rate, self.info.frames
-        claimed = "" if declared is None else f" of {declared / rate:.3f} s"
-        return AudioError(
-            f"{self.path} is damaged or cut short: {done / rate:.3f} s{claimed} could be decoded "
-            f"({reason.rstrip('. ')}); {_REPAIR}"
+    def _lose(self, done_s: float, declared_s: float | None, why: str) -> None:
+        claimed = "" if declared_s is None else f" of {declared_s:.3f}"
+        if self._salvage and done_s:
+            kind, rest = ("never finished", "") if self._unfinished else ("cut short", "; the rest is missing")
+            self.notes.append(f"{kind}: {done_s:.3f}{claimed} s could be decoded ({why}){rest}")
+            return
+        remedy = _REPAIR if done_s else "fetch a whole copy"
+        raise TruncatedAudio(
+            f"{self.path} is damaged or cut short: {done_s:.3f}{claimed and ' s' + claimed} s could be decoded "
+            f"({why}); {remedy}",
+            done_s,
+            declared_s,
         )
 
-    def _not_finite(self, start: int, block: np.ndarray, rest: Iterator[np.ndarray]) -> AudioError:
-        bad = ~np.isfinite(block)
-        first = int(np.flatnonzero(bad.any(axis=0))[0])
-        channel = int(np.flatnonzero(bad[:, first])[0])
-        count = int(bad.sum()) + sum(int((~np.isfinite(later)).sum()) for later in rest)
-        at = (start + first) / self.info.sample_rate
-        return AudioError(
-            f"{self.path} has {count} samples that are NaN or infinite, the first at {at:.6f} s "
-            f"(sample {start + first}, channel {channel + 1}); export it again, or replace them by zeros"
+    def _note_what_is_behind(self) -> None:
+        """libsndfile stops at the declared length: say so where the file goes on."""
+        behind = os.fstat(self._file.fileno()).st_size - self._file.tell()
+        if behind > BEHIND_BYTES:
+            self.notes.append(f"{behind} bytes lie behind the length that its header declares, and were not read")
+
+    def _too_long(self) -> AudioError:
+        return AudioError(f"{self.path} is longer than {self._max_seconds:g} s; cut it into shorter pieces")
+
+    def _not_finite(self, done: int, rest: Iterator[np.ndarray]) -> InvalidAudio:
+        """The error, with all such samples counted: what is in `rest`, from sample `done` on, is decoded for it."""
+        for block in rest:
+            if done + block.shape[1] > self._most:
+                break
+            self._bad.look(done, block)
+            done += block.shape[1]
+        return InvalidAudio(
+            f"{self.path} has {self._bad.counted()}, the first {self._bad.where(self.info.sample_rate)}; "
+            'export it again, or put zeros in their place with --on-nonfinite zero (on_nonfinite="zero")',
+            self._bad.count,
+            self._bad.first,
         )
 
 
@@ -286,71 +383,3 @@ def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     for row, target in zip(rows, out, strict=True):
         target[:] = soxr.resample(np.concatenate([row, tail]), from_hz, to_hz, quality="VHQ")[:length]
     return out.reshape(*samples.shape[:-1], length)
-
-
-class _Decoder(soundfile.SoundFile):
-    """soundfile seeks behind every block it reads, which fails at the end of a FLAC of unknown length."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _open_regular(path: Path) -> FileIO:
-    try:
-        # O_NONBLOCK: opening a named pipe must not wait for someone to write to it.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        raise AudioError(f"{path} does not exist; check the name") from None
-    except PermissionError:
-        raise AudioError(f"{path} may not be read (permission denied); change its access rights") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise AudioError(f"{path} cannot be opened ({getattr(error, 'strerror', error)}); check the name") from None
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise AudioError(f"{path} is a directory; name the files in it")
-        raise AudioError(f"{path} is not a regular file; copy its content into one first")
-    return os.fdopen(descriptor, "rb", buffering=0)  # libsndfile shares the descriptor, and with it the position
-
-
-def _check_claim(path: Path, claim: containers.Claim | None) -> None:
-    if claim is None:
-        return
-    remedy = "its header is damaged; fetch it again or repair the header"
-    if claim.sample_rate == 0:
-        raise AudioError(f"{path} declares a sampling rate of 0 Hz; {remedy}")
-    if claim.channels == 0:
-        raise AudioError(f"{path} declares no channels; {remedy}")
-    if claim.channels is not None and claim.channels > MAX_CHANNELS:
-        raise AudioError(f"{path} declares {claim.channels} channels, at most {MAX_CHANNELS} can be restored; split it")
-    if claim.data_bytes == 0:
-        follow = f", though {claim.present_bytes} bytes follow" if claim.present_bytes else ""
-        raise AudioError(
-            f"{path} holds no samples: its header declares 0 bytes of audio{follow}; record or copy it again"
-        )
-    # One byte less is a missing pad byte, which some writers forget.
-    if claim.data_bytes is not None and claim.present_bytes < claim.data_bytes - 1:
-        raise AudioError(
-            f"{path} is cut short: its header declares {claim.data_bytes} bytes of audio, "
-            f"{claim.present_bytes} are there; {_REPAIR}"
-        )
-
-
-def _check_shape(info: Info) -> None:
-    if not 1 <= info.channels <= MAX_CHANNELS:
-        raise AudioError(
-            f"{info.path} has {info.channels} channels, at most {MAX_CHANNELS} can be restored; split it into groups"
-        )
-    if not LOWEST_RATE_HZ <= info.sample_rate <= HIGHEST_RATE_HZ:
-        raise AudioError(
-            f"{info.path} declares {info.sample_rate} Hz; rates from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz can be "
-            "restored: correct the header or resample the file"
-        )
-
-
-def _why_not_audio(path: Path, head: bytes, error: soundfile.LibsndfileError) -> str:
-    if containers.is_text(head):
-        return f"{path} holds text, not audio; check what was saved under this name"
-    reason = str(error.error_string).removeprefix("Error : ").rstrip(". ")
-    return f"{path} is not a recording that can be read ({reason}); check that it is audio and whole"

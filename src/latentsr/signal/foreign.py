@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from latentsr.signal.containers import AudioError, Foreign
+from latentsr.signal import mp4
+from latentsr.signal.containers import AudioError, Foreign, TruncatedAudio, UnsupportedAudio
 
 EXACT = ("mov", "wv", "ape", "dsf")  # demuxers whose length is written in the file, not guessed from a bit rate
+NEARLY = ("matroska", "asf")  # those whose length is of the container, right to a codec's frame
 SLACK_S = 0.1  # seconds by which a container's declared length may exceed what its codec delivers
 
 _TAGS = {"track": "tracknumber"} | {
@@ -20,7 +22,7 @@ _TAGS = {"track": "tracknumber"} | {
 
 
 class Decoder:
-    """The first audio stream of a file, read block by block with soundfile's `read` and `close`.
+    """The first audio stream of a file, read block by block up to the first damage, which `damage` then names.
 
     Args:
         path: named in errors only.
@@ -32,37 +34,61 @@ class Decoder:
         try:
             import av
         except ImportError:
-            raise AudioError(f"{path} is {kind.label}, which needs an extra: pip install 'latentsr[av]'") from None
+            text = f"{path} is {kind.label}, which needs an extra: pip install 'latentsr[av]'"
+            raise UnsupportedAudio(text, extra="av") from None
         self._path, self._av = path, av
+        if kind.demuxer == "mov":
+            _check_mp4(path, file)
+        file.seek(0)
         try:
             self._container = av.open(file, mode="r", format=kind.demuxer, metadata_errors="replace")
-        except (av.FFmpegError, ValueError) as error:
+        except (av.FFmpegError, ValueError, MemoryError) as error:
             raise AudioError(f"{path} is {kind.label} that cannot be read ({_reason(error)}); fetch it again") from None
+        try:
+            self._start(kind)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, kind: Foreign) -> None:
         if not self._container.streams.audio:
-            self._container.close()
-            raise AudioError(f"{path} has no audio track; choose a file that holds sound")
+            raise AudioError(f"{self._path} has no audio track; choose a file that holds sound")
         stream = self._container.streams.audio[0]
+        if stream.codec_context is None:
+            raise UnsupportedAudio(
+                f"{self._path} is {kind.label} in a coding that cannot be decoded here; convert it to WAV or FLAC first"
+            )
+        self.damage: str | None = None
+        self.overrun = False  # more came than the header declares
         self._frames = self._decoded(stream)
-        self._rest = np.empty((0, stream.channels), dtype=np.float32)
+        # The rate in the header of an AAC stream can be half of what its decoder delivers: the first frame knows.
+        self.sample_rate, self.channels = stream.rate or 0, stream.channels
+        first = next(self._frames, None)
+        self._rest = np.empty((0, self.channels), dtype=np.float32) if first is None else first
         self._done = 0
-        self.sample_rate: int = stream.rate or 0
-        self.channels: int = stream.channels
-        self.frames = _declared_frames(stream, kind.demuxer)
+        self.frames = _declared_frames(self._container, stream, kind.demuxer, self.sample_rate)
+        self._limit = self.frames if kind.demuxer in EXACT else None
+        self.slack = round(SLACK_S * self.sample_rate)  # samples by which `frames` may be too many
         self.format = kind.label
         self.subtype: str = stream.codec_context.name.upper()
         known = {**self._container.metadata, **stream.metadata}
         self.tags = {_TAGS[key.lower()]: text for key, text in known.items() if key.lower() in _TAGS}
 
-    def read(self, frames: int, dtype: str = "float32", always_2d: bool = True) -> np.ndarray:
-        """The next (n, C) samples, n <= `frames`; n = 0 at the end."""
-        del dtype, always_2d  # always float32 and two-dimensional; named to match soundfile
+    def read_block(self, frames: int) -> np.ndarray:
+        """The next (n, C) samples, n <= `frames`; n = 0 at the end or where nothing more can be decoded."""
+        left = frames if self._limit is None else self._limit - self._done
+        # Near the declared end a look ahead: a codec's last frame is padded beyond it, but a header may also lie.
+        wanted = frames if left > frames else left + self.slack + 1 if self._limit is not None else frames
         blocks, have = [self._rest], len(self._rest)
-        while have < frames and (block := next(self._frames, None)) is not None:
+        while have < wanted and (block := next(self._frames, None)) is not None:
             blocks.append(block)
             have += len(block)
         joined = np.concatenate(blocks)
-        if self.frames is not None:  # a codec's last frame is padded beyond the length in the file
-            joined = joined[: self.frames - self._done]
+        if self._limit is not None and len(joined) > left:
+            if len(joined) > left + self.slack:
+                self._limit, self.overrun = None, True
+            else:
+                joined = joined[:left]
         self._rest = joined[frames:]
         self._done += min(frames, len(joined))
         return joined[:frames]
@@ -73,27 +99,37 @@ class Decoder:
 
     def _decoded(self, stream: Any) -> Iterator[np.ndarray]:
         resampler = self._av.AudioResampler(format="fltp")
+        shape = None
         try:
             for frame in self._container.decode(stream):
-                if len(frame.layout.channels) != self.channels:
-                    raise AudioError(f"{self._path} changes its number of channels midway; convert it to WAV first")
+                now = frame.sample_rate, len(frame.layout.channels)
+                if shape is None:
+                    shape = self.sample_rate, self.channels = now
+                elif now != shape:
+                    self.damage = f"it goes on with {now[1]} channels at {now[0]} Hz"
+                    return
                 for planar in resampler.resample(frame):
                     yield planar.to_ndarray().T.astype(np.float32, copy=False)
-        except self._av.FFmpegError as error:
-            raise AudioError(
-                f"{self._path} is damaged or cut short ({_reason(error)}); fetch a whole copy of it"
-            ) from None
+        except (self._av.FFmpegError, ValueError, MemoryError) as error:
+            self.damage = _reason(error)
 
 
-def slack(decoder: Any) -> int:
-    """Samples by which this decoder's declared length may be too long: 0 for libsndfile's."""
-    return round(SLACK_S * decoder.sample_rate) if isinstance(decoder, Decoder) else 0
+def _check_mp4(path: Path, file: FileIO) -> None:
+    if mp4.index_is_lost(file):
+        raise TruncatedAudio(
+            f"{path} is cut short: its index (moov) is missing, and nothing can be decoded without; fetch a whole copy"
+        )
+    if (lie := mp4.lie(file)) is not None:
+        raise AudioError(f"{path} is damaged: {lie}; fetch it again")
 
 
-def _declared_frames(stream: Any, demuxer: str) -> int | None:
-    if demuxer not in EXACT or stream.duration is None:
-        return None
-    return int(stream.duration * stream.time_base * stream.rate)
+def _declared_frames(container: Any, stream: Any, demuxer: str, rate_hz: int) -> int | None:
+    if demuxer in EXACT and stream.duration is not None and stream.time_base:
+        return int(stream.duration * stream.time_base * rate_hz)
+    if demuxer in NEARLY and container.duration is not None and len(container.streams) == 1:
+        late_s = float((stream.start_time or 0) * (stream.time_base or 0))
+        return int((container.duration / 1e6 - late_s) * rate_hz)
+    return None
 
 
 def _reason(error: Exception) -> str:
