@@ -8,7 +8,7 @@ import torch
 from latentsr.listening import gathered, listen, reblocked
 from latentsr.mixing import mixed
 from latentsr.signal import audio
-from latentsr.signal.audio import AudioError, output_length, resample
+from latentsr.signal.audio import AudioError, InvalidAudio, TruncatedAudio, output_length, resample
 from latentsr.signal.level import StreamTurnDown, turn_down
 from tiny import RATE, programme, tiny_pipeline
 
@@ -151,3 +151,26 @@ def test_without_a_restorer_a_recording_is_resampled():
     wave = programme(1.0, 2)
     made = np.concatenate(list(mixed(iter(np.split(wave, 10, axis=1)), RATE, None, 44_100, 1.0)), axis=1)
     assert error_db(made, resample(wave, RATE, 44_100)) < -100
+
+
+def test_what_was_salvaged_and_repaired_is_noted(pipe, tmp_path):
+    source = write(tmp_path / "a.wav", subtype="FLOAT", channels=1)
+    data = bytearray(source.read_bytes())
+    data[-4_004:-4_000] = np.float32(np.nan).tobytes()
+    source.write_bytes(bytes(data[:-2_000]))
+    with pytest.raises(TruncatedAudio):
+        pipe.restore_file(source, tmp_path / "b.wav")
+    with pytest.raises(InvalidAudio):
+        pipe.restore_file(source, tmp_path / "b.wav", salvage=True)
+    done = pipe.restore_file(source, tmp_path / "b.wav", salvage=True, on_nonfinite="zero", cutoff_hz=4000.0, steps=1)
+    out = pipe(source, salvage=True, on_nonfinite="zero", cutoff_hz=4000.0, steps=1)
+    for note in (" ".join(done.notes), out.note):
+        assert "cut short" in note and "NaN" in note
+    assert done.samples == out.audio.shape[1] == output_length(7 * 44_100 - 500, 44_100, RATE)
+
+
+@pytest.mark.parametrize(("samples", "message"), [(1, "shorter than a sample"), (9_600, "times full scale")])
+def test_what_is_no_recording_at_48_khz(pipe, tmp_path, samples, message):
+    soundfile.write(tmp_path / "a.wav", np.full(samples, 1e9), 384_000, "FLOAT")
+    with pytest.raises(AudioError, match=message):
+        pipe.restore_file(tmp_path / "a.wav", tmp_path / "b.wav")

@@ -47,13 +47,25 @@ class RestoredFile:
 class SourceFile:
     """A recording on disk that is gone through more than once, block by block.
 
+    Args:
+        path: the recording.
+        salvage: take what can be decoded of one that is cut short.
+        on_nonfinite: "zero" replaces samples that are NaN or infinite.
+
     Raises:
         AudioError: it cannot be read, or is another file than at first.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, block_frames: int = audio.BLOCK_FRAMES) -> None:
-        self.path, self._block_frames = Path(path), block_frames
-        self.info = audio.probe(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        salvage: bool = False,
+        on_nonfinite: Literal["error", "zero"] = "error",
+    ) -> None:
+        self.path, self._salvage, self._on_nonfinite = Path(path), salvage, on_nonfinite
+        self.info = audio.probe(path, salvage=salvage)
+        self.notes: tuple[str, ...] = ()  # what was salvaged or repaired; known behind the first pass
         self.frames = 0  # that were decoded, per channel; known behind the first pass, as is
         self.peak = 0.0  # their largest absolute sample
         self._stamp = _stamp(self.path)
@@ -65,14 +77,14 @@ class SourceFile:
 
     def native(self) -> Iterator[np.ndarray]:
         """Blocks (C, n) float32 at its own rate."""
-        with audio.Reader(self.path, block_frames=self._block_frames) as reader:
+        with audio.Reader(self.path, salvage=self._salvage, on_nonfinite=self._on_nonfinite) as reader:
             if _stamp(self.path) != self._stamp:
                 raise AudioError(f"{self.path} was changed while it was being read; restore it again when it is whole")
             frames, peak = 0, 0.0
             for block in reader:
                 frames, peak = frames + block.shape[1], max(peak, float(block.max()), -float(block.min()))
                 yield block
-        self.frames, self.peak = frames, peak
+        self.frames, self.peak, self.notes = frames, peak, tuple(reader.notes)
 
     def blocks(self) -> Iterator[torch.Tensor]:
         """Blocks (C, n) at 48 kHz."""
@@ -110,11 +122,12 @@ def restore_file(
     gain = audio.full_scale_gain(ceiling, subtype)
     frames = audio.output_length(source.frames, info.sample_rate, rate)
     with audio.Writer(
-        target, heard.channels, rate, frames, subtype=subtype, format=name, overwrite=overwrite, tags=info.tags
+        target, heard.channels, rate, frames, subtype=subtype, format=name, overwrite=overwrite, metadata=info.metadata
     ) as writer:
         for piece in mixed(source.native(), info.sample_rate, restorer, rate, ceiling):
             writer.write(piece if gain == 1.0 else np.clip(piece * np.float32(gain), -1.0, 1.0))
-    notes = (note_on_cutoff(heard.cutoff_hz), *(restorer.notes if restorer else ()))
+    lost = (audio.depth_note(name, subtype, info.subtype), *writer.notes)
+    notes = (note_on_cutoff(heard.cutoff_hz), *source.notes, *(restorer.notes if restorer else ()), *lost)
     return RestoredFile(
         path=Path(target),
         sample_rate=rate,

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from latentsr.config import AUDIO
 from latentsr.signal import lines
+from latentsr.signal.audio import AudioError, EmptyAudio
 from latentsr.signal.bandwidth import CutoffEstimator
 from latentsr.signal.floor import OVER_TO_SEE, floors_in, segment_samples, segment_starts, subtract_floors
 from latentsr.signal.lines import line_starts, lines_in, remove_lines
 from latentsr.signal.mel import MelSpectrogram
 
 BLOCK_SAMPLES = 480_000  # 10 s at a time
+LOUDEST = 1e6  # times full scale: squares of squares of more do not fit into single precision
 
 Blocks = Callable[[], Iterable[Tensor]]  # each call begins anew: (C, n) at 48 kHz, of any lengths
 
@@ -58,6 +60,9 @@ def listen(
         denoise: look for steady lines and hiss too.
         cutoff_hz: where the recording ends, if that is known.
         on_progress: called with the samples heard so far, in the first pass.
+
+    Raises:
+        AudioError: there is nothing to hear, or it is louder than any audio.
     """
     estimator = CutoffEstimator(AUDIO.sample_rate)
     samples = channels = 0
@@ -69,12 +74,22 @@ def listen(
             estimator.update(block[:, None])
         if on_progress is not None:
             on_progress(samples)
+    _check(samples, peak)
     lines_hz, floor = _noises(blocks, samples) if denoise else ((), 0.0)
     if denoise and cutoff_hz is None:
         for block in reblocked(blocks(), BLOCK_SAMPLES):
             estimator.update(_cleaned(block, lines_hz, floor)[:, None])
     end_hz = estimator.result_together() if cutoff_hz is None else cutoff_hz
     return Heard(samples, channels, peak, end_hz, lines_hz, floor)
+
+
+def _check(samples: int, peak: float) -> None:
+    if samples == 0:
+        raise EmptyAudio("the recording is shorter than a sample at 48 kHz; there is nothing to restore")
+    if peak > LOUDEST:
+        raise AudioError(
+            f"the peak is {peak:.3g} times full scale; are these integers stored as floats? Scale them to within 1.0"
+        )
 
 
 def estimate(wave: Tensor) -> float:

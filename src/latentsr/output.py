@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from diffusers.utils import BaseOutput
 
 from latentsr.signal import audio
+from latentsr.signal.metadata import Metadata
 
 TRAINED_FROM_HZ = 2_000.0  # no head was trained on a cutoff below
 
@@ -26,9 +28,14 @@ class RestorationOutput(BaseOutput):
     cutoff_hz: float
     seconds: float
     subtype: str | None = None  # of the source file
-    tags: dict[str, str] = field(default_factory=dict)  # of the source file
+    metadata: Metadata = field(default_factory=Metadata)  # of the source file: tags, pictures, chunks
     lines_hz: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()  # what happened on the way
+    notes: tuple[str, ...] = ()  # what happened on the way, and what could not be saved of the source
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Title, artist, ... of the source file."""
+        return self.metadata.tags
 
     @property
     def note(self) -> str | None:
@@ -56,7 +63,11 @@ class RestorationOutput(BaseOutput):
         gain = audio.full_scale_gain(peak, subtype)
         if gain != 1.0:
             samples = samples * np.float32(gain)
-        audio.write(path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, tags=self.tags)
+        lost = audio.write(
+            path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, metadata=self.metadata
+        )
+        shallow = audio.depth_note(audio.container(path, format), subtype, self.subtype)
+        self.notes = tuple(dict.fromkeys((*self.notes, *((shallow,) if shallow else ()), *lost)))
         return gain
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -95,6 +95,8 @@ class Pipeline(DiffusionPipeline):
         cutoff_hz: float | None = None,
         use_latents: bool = False,
         batch_size: int = 1,
+        salvage: bool = False,
+        on_nonfinite: Literal["error", "zero"] = "error",
         progress: Progress | None = None,
     ) -> RestorationOutput | list[RestorationOutput]:
         """Restore a recording, or a list of them.
@@ -112,6 +114,8 @@ class Pipeline(DiffusionPipeline):
             cutoff_hz: where the known band ends; None estimates it.
             use_latents: let a head that can do without them decode the diffusion's latents.
             batch_size: windows in one batch.
+            salvage: restore what can be decoded of a file that is cut short, and note it.
+            on_nonfinite: "zero" replaces samples of a file that are NaN or infinite, and notes it.
             progress: called with (seconds done, seconds in all) instead of the progress bar.
 
         Returns:
@@ -125,13 +129,14 @@ class Pipeline(DiffusionPipeline):
         cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
 
         def restore(one: Source) -> RestorationOutput:
-            recording = sources.read(one, sample_rate)
+            recording = sources.read(one, sample_rate, salvage=salvage, on_nonfinite=on_nonfinite)
             wave = sources.at_our_rate(recording)
             heard = listen(lambda: [wave], denoise, cutoff_hz)
             seconds = wave.shape[-1] / AUDIO.sample_rate
             result = RestorationOutput(
-                wave.numpy(), AUDIO.sample_rate, heard.cutoff_hz, seconds, recording.subtype, recording.tags
+                wave.numpy(), AUDIO.sample_rate, heard.cutoff_hz, seconds, recording.subtype, recording.metadata
             )
+            result.notes = recording.notes
             if heard.leaves_alone(denoise):
                 return result
             result.lines_hz = heard.lines_hz
@@ -141,7 +146,7 @@ class Pipeline(DiffusionPipeline):
                 for piece in chain(restorer.push(wave), restorer.finish()):
                     restored[:, at : at + piece.shape[-1]] = piece.numpy()
                     at += piece.shape[-1]
-            result.audio, result.notes = restored, tuple(restorer.notes)
+            result.audio, result.notes = restored, (*recording.notes, *restorer.notes)
             return result
 
         one = not isinstance(source, (list, tuple))
@@ -168,6 +173,8 @@ class Pipeline(DiffusionPipeline):
         format: str | None = None,
         subtype: str | None = None,
         overwrite: bool = False,
+        salvage: bool = False,
+        on_nonfinite: Literal["error", "zero"] = "error",
         progress: Progress | None = None,
     ) -> files.RestoredFile:
         """Restore a file into a file, in bounded memory whatever its length: what a call and `save` do, in blocks.
@@ -176,7 +183,7 @@ class Pipeline(DiffusionPipeline):
             source: the recording; it is read twice, and with denoise more often.
             target: where; its extension says the format unless `format` does. It appears when it is whole.
             head: as in a call; so are steps, guidance_scale, temperature, seed, denoise, cutoff_hz, use_latents,
-                batch_size and progress.
+                batch_size, salvage, on_nonfinite and progress.
             steps: evaluations of the denoiser.
             guidance_scale: how hard to follow the condition.
             temperature: of the initial noise.
@@ -190,6 +197,8 @@ class Pipeline(DiffusionPipeline):
             format: 'wav', 'flac', 'mp3', 'ogg', 'opus', ...
             subtype: libsndfile's, 'PCM_24'; None takes the shallowest that is as deep as the recording.
             overwrite: replace an existing file.
+            salvage: restore what can be decoded of a recording that is cut short.
+            on_nonfinite: "zero" replaces samples that are NaN or infinite.
             progress: called with (seconds done, seconds in all).
 
         Raises:
@@ -198,7 +207,7 @@ class Pipeline(DiffusionPipeline):
         """
         make = self._restorers(head, use_latents, steps, guidance_scale, temperature, seed, denoise, batch_size)
         cutoff_hz = None if cutoff_hz is None else sources.checked_cutoff(cutoff_hz)
-        recording = files.SourceFile(source)
+        recording = files.SourceFile(source, salvage=salvage, on_nonfinite=on_nonfinite)
         with Bar(self.progress_bar, recording.declared_s, progress, LISTENING_SHARE) as bar:
             heard = listen(recording.blocks, denoise, cutoff_hz, bar.heard)
             bar.seconds = heard.samples / AUDIO.sample_rate
@@ -320,7 +329,9 @@ class Pipeline(DiffusionPipeline):
             samples = int(seconds * AUDIO.sample_rate)
             bar.update(samples, samples)
         made = stages.audio[0, :, : stages.samples].numpy()
-        return RestorationOutput(made, AUDIO.sample_rate, stages.cutoff_hz, seconds, recording.subtype, recording.tags)
+        return RestorationOutput(
+            made, AUDIO.sample_rate, stages.cutoff_hz, seconds, recording.subtype, recording.metadata
+        )
 
     @classmethod
     def from_pretrained(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import soxr
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from latentsr.config import AUDIO
 from latentsr.signal import audio
+from latentsr.signal.metadata import Metadata
 
 Samples: TypeAlias = np.ndarray | Tensor
 Source: TypeAlias = str | os.PathLike[str] | Samples
@@ -21,26 +22,34 @@ Source: TypeAlias = str | os.PathLike[str] | Samples
 
 @dataclass
 class Recording:
-    """Samples (C, T) float32 at their own rate, and the subtype and tags of a file."""
+    """Samples (C, T) float32 at their own rate, and the subtype and metadata of a file."""
 
     samples: np.ndarray
     sample_rate: int
     subtype: str | None = None
-    tags: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
+    notes: tuple[str, ...] = ()  # what was salvaged or repaired
 
 
-def read(source: Source, sample_rate: int | None) -> Recording:
+def read(
+    source: Source,
+    sample_rate: int | None,
+    *,
+    salvage: bool = False,
+    on_nonfinite: Literal["error", "zero"] = "error",
+) -> Recording:
     """A file, or samples (T,) or (C, T) with their rate, checked."""
     if isinstance(source, (np.ndarray, Tensor)):
         if sample_rate is None:
             raise ValueError("samples need their rate; pass sample_rate=")
         return Recording(checked_samples(_array(source)), sample_rate)
-    recording = audio.read(source)
+    recording = audio.read(source, salvage=salvage, on_nonfinite=on_nonfinite)
     if sample_rate not in (None, recording.sample_rate):
         raise ValueError(
             f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files"
         )
-    return Recording(recording.samples, recording.sample_rate, recording.subtype, recording.tags)
+    about = recording.subtype, recording.metadata, tuple(recording.notes)
+    return Recording(recording.samples, recording.sample_rate, *about)
 
 
 def at_our_rate(recording: Recording) -> Tensor:

@@ -20,6 +20,7 @@ from latentsr.files import SourceFile
 from latentsr.files import restore_file as write_file
 from latentsr.listening import listen
 from latentsr.signal import audio
+from latentsr.signal.metadata import Metadata
 
 SRC = Path(cli.__file__).parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
@@ -172,7 +173,7 @@ def test_sample_rate_resamples_the_result(latentsr, wav):
 
 def test_tags_are_kept(latentsr, tmp_path, wav):
     path = tmp_path / "tagged.flac"
-    audio.write(path, audio.read(wav).samples, 16_000, tags={"title": "Süß", "artist": "Nobody"})
+    audio.write(path, audio.read(wav).samples, 16_000, metadata=Metadata({"title": "Süß", "artist": "Nobody"}))
     assert latentsr("restore", path).code == 0
     assert audio.probe(tmp_path / "tagged.48k.flac").tags == {"title": "Süß", "artist": "Nobody"}
 
@@ -210,6 +211,8 @@ def test_options_reach_the_pipeline(latentsr, pipe, wav):
             denoise=True,
             cutoff_hz=5500.0,
             use_latents=True,
+            salvage=False,
+            on_nonfinite="error",
         )
     ]
 
@@ -317,7 +320,7 @@ BAD = {
     "truncated header": (lambda p: written(p / "bad.wav", b"RIFF\x24\0\0\0WAVEfmt "), "not a recording"),
     "2 GB claimed": (lambda p: lying(p, 40, 2_000_000_000), "cut short"),
     "0 Hz": (lambda p: lying(p, 24, 0), "0 Hz"),
-    "NaN": (with_nan, "1 samples that are NaN or infinite, the first at"),
+    "NaN": (with_nan, "1 sample that is NaN or infinite, the first at"),
     "no samples": (lambda p: recording(p / "bad.wav", seconds=0), "holds no samples"),
     "missing": (lambda p: p / "bad.wav", "does not exist"),
     "directory": (lambda p: p, "is a directory"),

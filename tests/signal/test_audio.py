@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from latentsr.signal import audio, containers, writing
 from latentsr.signal.audio import AudioError, Reader, Writer, probe, read, resample, write
+from latentsr.signal.metadata import Metadata
 
 RATE_HZ = 48_000
 SRC = Path(audio.__file__).parents[2]
@@ -382,9 +383,9 @@ def test_writes_every_format_by_its_extension(tmp_path, format):
 def test_tags_are_carried(tmp_path, format):
     tags = {"title": "Title", "artist": "Some One", "album": "Album", "date": "1928", "genre": "Jazz"}
     source, target = tmp_path / f"a.{format}", tmp_path / f"b.{format}"
-    write(source, noise(), RATE_HZ, tags=tags)
+    write(source, noise(), RATE_HZ, metadata=Metadata(tags))
     first = read(source)
-    write(target, first.samples * 0.9, RATE_HZ, tags=first.tags)
+    write(target, first.samples * 0.9, RATE_HZ, metadata=first.metadata)
     assert tags.items() <= read(target).tags.items()
 
 

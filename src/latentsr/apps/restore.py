@@ -122,7 +122,7 @@ def plan(
 
 def preflight(job: Job, options: Options) -> None:
     """Raise `AudioError` for what can be known before a model is loaded: no such file, no room to write."""
-    info = audio.probe(job.source)
+    info = audio.probe(job.source, salvage=options.salvage)
     name = audio.container(job.target, options.format)
     rate_hz = _output_rate(options, info.sample_rate)
     audio.check_format(job.target, name, audio.choose_subtype(name, info.subtype), info.channels, rate_hz)
@@ -212,6 +212,8 @@ def _restore_in_blocks(
         sample_rate=options.sample_rate,
         format=options.format,
         overwrite=options.overwrite,
+        salvage=options.salvage,
+        on_nonfinite=options.on_nonfinite,
         progress=progress,
     )
 

@@ -8,7 +8,7 @@ declares is an error, not a shorter recording. What libsndfile cannot read goes 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 import soxr
 
-from latentsr.signal import containers, foreign, mpeg, opening
+from latentsr.signal import carry, containers, foreign, mpeg, opening, riff
 from latentsr.signal.containers import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
+from latentsr.signal.metadata import Metadata, collected
 from latentsr.signal.nonfinite import NonFinite, zeroed
 from latentsr.signal.opening import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
 from latentsr.signal.writing import (
@@ -27,6 +28,7 @@ from latentsr.signal.writing import (
     check_writable,
     choose_subtype,
     container,
+    depth_note,
     full_scale_gain,
     write,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "check_writable",
     "choose_subtype",
     "container",
+    "depth_note",
     "full_scale_gain",
     "output_length",
     "probe",
@@ -74,7 +77,11 @@ class Info:
     frames: int | None  # samples per channel, as declared
     format: str  # libsndfile's, 'WAV', or FFmpeg's
     subtype: str  # libsndfile's, 'PCM_16', or the codec
-    tags: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.metadata.tags
 
 
 @dataclass
@@ -86,8 +93,12 @@ class Audio:
     subtype: str
     format: str
     path: Path
-    tags: dict[str, str] = field(default_factory=dict)
+    metadata: Metadata = field(default_factory=Metadata)
     notes: list[str] = field(default_factory=list)  # what was lost or repaired, a line each
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.metadata.tags
 
     @property
     def seconds(self) -> float:
@@ -134,7 +145,7 @@ def read(
         block = blocks.pop()
         samples[:, end - block.shape[1] : end] = block
         end -= block.shape[1]
-    return Audio(samples, info.sample_rate, info.subtype, info.format, info.path, info.tags, notes)
+    return Audio(samples, info.sample_rate, info.subtype, info.format, info.path, info.metadata, notes)
 
 
 class Reader:
@@ -221,7 +232,7 @@ class Reader:
         if not head:
             raise AudioError(f"{self.path} is empty (0 bytes); fetch it again from its source")
         if (kind := containers.foreign(head)) is not None:
-            return self._open_foreign(kind)
+            return self._open_foreign(kind, Metadata())
         claim = containers.claim(self._file)
         opening.check_claim(self.path, claim)
         lies = claim is not None and (claim.cut or claim.unfinished)
@@ -231,18 +242,20 @@ class Reader:
         if claim is not None and (lies or claim.data_bytes is None):
             mend = claim.mend
         cut = lies or ogg_end == containers.OGG_CUT
-        decoder = opening.open_sound(self.path, self._file, head, mend, cut=cut)
+        metadata = carry.found(self._file)
+        mends = [*riff.mends(self._file), *([mend] if mend is not None else [])]
+        decoder = opening.open_sound(self.path, self._file, head, mends, cut=cut)
         if survey is not None and survey.longer_than(decoder.frames):
             decoder.close()
-            return self._open_foreign(containers.Foreign("MP3 without a true length in its header", "mp3"))
+            return self._open_foreign(containers.Foreign("MP3 without a true length in its header", "mp3"), metadata)
         self._decoder = decoder  # to be closed if what follows raises
         self._compare(decoder, claim if lies else None, survey, ogg_end)
         frames = decoder.frames if decoder.frames < UNKNOWN_FRAMES else None
-        tags = {key: text for key, text in decoder.copy_metadata().items() if key != "software"}
-        info = Info(self.path, decoder.samplerate, decoder.channels, frames, decoder.format, decoder.subtype, tags)
+        metadata = metadata.over(Metadata(collected(decoder.copy_metadata().items())))
+        info = Info(self.path, decoder.samplerate, decoder.channels, frames, decoder.format, decoder.subtype, metadata)
         return info, decoder
 
-    def _open_foreign(self, kind: containers.Foreign) -> tuple[Info, foreign.Decoder]:
+    def _open_foreign(self, kind: containers.Foreign, metadata: Metadata) -> tuple[Info, foreign.Decoder]:
         decoder = foreign.Decoder(self.path, self._file, kind)
         info = Info(
             self.path,
@@ -251,7 +264,7 @@ class Reader:
             decoder.frames,
             decoder.format,
             decoder.subtype,
-            decoder.tags,
+            metadata.over(decoder.metadata),
         )
         return info, decoder
 

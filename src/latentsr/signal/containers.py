@@ -95,6 +95,9 @@ _MAGIC = (
     (0, b"DSD ", Foreign("DSD", "dsf")),
     (0, b"FLV\x01", Foreign("Flash video", "flv")),
     (0, b"\x0b\x77", Foreign("AC-3", "ac3")),
+    (0, b"TTA1", Foreign("True Audio", "tta")),
+    (0, b"#!AMR", Foreign("AMR", "amr")),
+    (8, b"AVI LIST", Foreign("AVI", "avi")),
 )
 
 

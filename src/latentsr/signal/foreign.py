@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from latentsr.signal import mp4
+from latentsr.signal import av_tags, mp4
 from latentsr.signal.containers import AudioError, Foreign, TruncatedAudio, UnsupportedAudio
 
 EXACT = ("mov", "wv", "ape", "dsf")  # demuxers whose length is written in the file, not guessed from a bit rate
 NEARLY = ("matroska", "asf")  # those whose length is of the container, right to a codec's frame
 SLACK_S = 0.1  # seconds by which a container's declared length may exceed what its codec delivers
-
-_TAGS = {"track": "tracknumber"} | {
-    key: key for key in ("title", "artist", "album", "date", "genre", "comment", "copyright", "license", "tracknumber")
-}
 
 
 class Decoder:
@@ -60,6 +56,7 @@ class Decoder:
             )
         self.damage: str | None = None
         self.overrun = False  # more came than the header declares
+        self.metadata = av_tags.collect(self._container, stream)  # pictures come before all sound
         self._frames = self._decoded(stream)
         # The rate in the header of an AAC stream can be half of what its decoder delivers: the first frame knows.
         self.sample_rate, self.channels = stream.rate or 0, stream.channels
@@ -70,9 +67,7 @@ class Decoder:
         self._limit = self.frames if kind.demuxer in EXACT else None
         self.slack = round(SLACK_S * self.sample_rate)  # samples by which `frames` may be too many
         self.format = kind.label
-        self.subtype: str = stream.codec_context.name.upper()
-        known = {**self._container.metadata, **stream.metadata}
-        self.tags = {_TAGS[key.lower()]: text for key, text in known.items() if key.lower() in _TAGS}
+        self.subtype: str = av_tags.subtype(stream)
 
     def read_block(self, frames: int) -> np.ndarray:
         """The next (n, C) samples, n <= `frames`; n = 0 at the end or where nothing more can be decoded."""
@@ -98,7 +93,7 @@ class Decoder:
         self._container.close()
 
     def _decoded(self, stream: Any) -> Iterator[np.ndarray]:
-        resampler = self._av.AudioResampler(format="fltp")
+        resampler = self._av.AudioResampler(format="flt")  # PyAV 18 reads past the 8th plane of planar frames
         shape = None
         try:
             for frame in self._container.decode(stream):
@@ -108,8 +103,8 @@ class Decoder:
                 elif now != shape:
                     self.damage = f"it goes on with {now[1]} channels at {now[0]} Hz"
                     return
-                for planar in resampler.resample(frame):
-                    yield planar.to_ndarray().T.astype(np.float32, copy=False)
+                for packed in resampler.resample(frame):
+                    yield packed.to_ndarray().reshape(-1, now[1])
         except (self._av.FFmpegError, ValueError, MemoryError) as error:
             self.damage = _reason(error)
 

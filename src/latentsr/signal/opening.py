@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from collections.abc import Sequence
 from io import SEEK_CUR, SEEK_END, SEEK_SET, FileIO, RawIOBase
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from latentsr.signal import containers
+from latentsr.signal import containers, xiph
 from latentsr.signal.containers import AudioError, EmptyAudio, TruncatedAudio
 
 MAX_CHANNELS = 64
@@ -21,7 +22,7 @@ PIECE_FRAMES = 4_096
 
 
 class Decoder(soundfile.SoundFile):
-    """libsndfile, read piece by piece up to the first damage, which is then named by `damage`.
+    """libsndfile, read piece by piece up to the first damage, which is then named by `damage`; channels as in WAV.
 
     soundfile seeks behind every block it reads, which fails at the end of a FLAC of unknown length. The position in
     `file` is the decoder's: nobody else may move it from now on.
@@ -30,14 +31,14 @@ class Decoder(soundfile.SoundFile):
     slack = 0  # samples by which the declared length may be too long
     overrun = False  # it never reads beyond the declared length
 
-    def __init__(self, file: FileIO, piece_frames: int, mend: tuple[int, bytes] | None) -> None:
+    def __init__(self, file: FileIO, piece_frames: int, mends: Sequence[tuple[int, bytes]]) -> None:
         self._piece_frames = piece_frames
         self.damage: str | None = None
         file.seek(0)
-        if mend is None:
-            super().__init__(os.dup(file.fileno()), closefd=True)
+        if mends:
+            super().__init__(_Mended(file, mends))
         else:
-            super().__init__(_Mended(file, *mend))
+            super().__init__(os.dup(file.fileno()), closefd=True)
 
     def seekable(self) -> bool:
         return False
@@ -57,14 +58,15 @@ class Decoder(soundfile.SoundFile):
                 break
             block[done : done + len(piece)] = piece
             done += len(piece)
-        return block[:done]
+        order = xiph.VORBIS_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
+        return block[:done] if order is None else block[:done, np.argsort(order)]
 
 
 class _Mended(RawIOBase):
     """A file some bytes of which read differently: a header that claims what is there."""
 
-    def __init__(self, file: FileIO, offset: int, data: bytes) -> None:
-        self._file, self._offset, self._data = file, offset, data
+    def __init__(self, file: FileIO, mends: Sequence[tuple[int, bytes]]) -> None:
+        self._file, self._mends = file, mends
 
     def seekable(self) -> bool:
         return True
@@ -82,8 +84,9 @@ class _Mended(RawIOBase):
         start = self._file.tell()
         count = self._file.readinto(buffer) or 0
         view = memoryview(buffer).cast("B")
-        for at in range(max(start, self._offset), min(start + count, self._offset + len(self._data))):
-            view[at - start] = self._data[at - self._offset]
+        for offset, data in self._mends:
+            for at in range(max(start, offset), min(start + count, offset + len(data))):
+                view[at - start] = data[at - offset]
         return count
 
 
@@ -107,14 +110,14 @@ def open_regular(path: Path) -> FileIO:
     return os.fdopen(descriptor, "rb", buffering=0)  # libsndfile shares the descriptor, and with it the position
 
 
-def open_sound(path: Path, file: FileIO, head: bytes, mend: tuple[int, bytes] | None, *, cut: bool) -> Decoder:
+def open_sound(path: Path, file: FileIO, head: bytes, mends: Sequence[tuple[int, bytes]], *, cut: bool) -> Decoder:
     """libsndfile on a file that begins with `head`, its header mended; raise `AudioError` where it finds no audio.
 
     `cut`: the file is known to be cut short, which then is the reason.
     """
     frames = struct.unpack(">H", head[8:10])[0] if head[:4] == b"fLaC" and len(head) >= 10 else 0
     try:
-        return Decoder(file, frames if frames >= 256 else PIECE_FRAMES, mend)
+        return Decoder(file, frames if frames >= 256 else PIECE_FRAMES, mends)
     except soundfile.LibsndfileError as error:
         if cut:
             text = f"{path} is cut short: nothing of it can be decoded ({_reason(error)}); fetch a whole copy"

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import secrets
 import stat
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import soundfile
 
+from latentsr.signal import carry, xiph
 from latentsr.signal.containers import AudioError
+from latentsr.signal.metadata import Metadata
+from latentsr.signal.sink import Sink, cannot_write
 
 # extension: (libsndfile container, subtypes from the shallowest up)
 _PCM = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -52,7 +53,6 @@ _MAX_CHANNELS = {"FLAC": 8, "MP3": 2, "OGG": 8}
 _MAX_RATE_HZ = {"FLAC": 655_350, "OGG": 192_000}
 RIFF_LIMIT_BYTES = 2**32 - 2**20  # sizes in a RIFF header have 32 bits; a megabyte is left for tags
 _WRITE_FRAMES = 16_384  # libsndfile's Vorbis writer overflows its stack when given minutes at once
-_TAGS = ("title", "copyright", "artist", "comment", "date", "album", "license", "tracknumber", "genre")
 
 
 def container(path: str | os.PathLike[str], format: str | None = None) -> str:
@@ -72,8 +72,20 @@ def choose_subtype(format: str, like: str | None = None) -> str:
     ('PCM_24', 'PCM_16', 'PCM_24')
     """
     offered = _CONTAINERS[container("", format)][1]
-    wanted = 16 if like is None else _DEPTH.get(like, 24)
+    wanted = 16 if like is None else _depth(like)
     return next((subtype for subtype in offered if _DEPTH.get(subtype, 64) >= wanted), offered[-1])
+
+
+def depth_note(format: str, subtype: str, like: str | None) -> str | None:
+    """What is lost where `subtype` is shallower than an input of subtype `like` though the format loses nothing else.
+
+    >>> depth_note("flac", "PCM_24", "FLOAT")
+    'flac holds 24 bits, and the source is FLOAT; write WAV to keep its depth'
+    """
+    bits = _DEPTH.get(subtype)  # None: a lossy codec
+    if like is None or bits is None or bits >= _depth(like):
+        return None
+    return f"{format} holds {bits} bits, and the source is {like}; write WAV to keep its depth"
 
 
 def full_scale_gain(peak: float, subtype: str) -> float:
@@ -112,8 +124,8 @@ def write(
     subtype: str | None = None,
     format: str | None = None,
     overwrite: bool = False,
-    tags: Mapping[str, str] | None = None,
-) -> None:
+    metadata: Metadata | None = None,
+) -> tuple[str, ...]:
     """Write a recording whole, or leave nothing.
 
     Args:
@@ -123,7 +135,10 @@ def write(
         subtype: libsndfile's; the first of `choose_subtype(format)` if None.
         format: 'wav', 'flac', 'mp3', 'ogg', 'opus', 'aiff', 'caf', 'w64', 'rf64', 'au'.
         overwrite: replace an existing file.
-        tags: title, artist, album, ...: written where the format has room for them.
+        metadata: tags, pictures and chunks of the source: written where the format has room for them.
+
+    Returns:
+        What of the metadata could not be carried, one line each.
 
     Raises:
         AudioError: nothing was written, and why.
@@ -134,9 +149,10 @@ def write(
     if frames == 0:
         raise AudioError(f"cannot write {path}: there are no samples")
     with Writer(
-        path, channels, sample_rate, frames, subtype=subtype, format=format, overwrite=overwrite, tags=tags
+        path, channels, sample_rate, frames, subtype=subtype, format=format, overwrite=overwrite, metadata=metadata
     ) as writer:
         writer.write(samples)
+    return writer.notes
 
 
 class Writer:
@@ -150,7 +166,8 @@ class Writer:
         subtype: libsndfile's; the first of `choose_subtype(format)` if None.
         format: as for `write`.
         overwrite: replace an existing file.
-        tags: title, artist, ...
+        metadata: tags, pictures and chunks of the source, written where the format has room for them; `notes` says,
+            one line each, what could not be carried.
     """
 
     def __init__(
@@ -163,20 +180,25 @@ class Writer:
         subtype: str | None = None,
         format: str | None = None,
         overwrite: bool = False,
-        tags: Mapping[str, str] | None = None,
+        metadata: Metadata | None = None,
     ) -> None:
         self.path, self.overwrite = Path(path), overwrite
         name = container(path, format)
         self.subtype = subtype or choose_subtype(name)
         major = _CONTAINERS[name][0]
         check_format(self.path, name, self.subtype, channels, sample_rate)
-        if major == "WAV" and frames * channels * _DEPTH.get(self.subtype, 16) // 8 > RIFF_LIMIT_BYTES:
+        metadata = Metadata() if metadata is None else metadata
+        audio_bytes = frames * channels * _DEPTH.get(self.subtype, 16) // 8
+        if major == "WAV" and audio_bytes + metadata.size_bytes > RIFF_LIMIT_BYTES:
             major = "RF64"
         _check_target(self.path, overwrite)
         self._sink, self._temporary = _reserve(self.path)
         try:
-            self._file = soundfile.SoundFile(self._sink, "w", sample_rate, channels, self.subtype, format=major)
-            _set_tags(self._file, major, tags or {})
+            fitted = carry.fitted(metadata, major, self.subtype, channels, sample_rate)
+            self.notes, self._finish = fitted.notes, fitted.finish
+            self._sink.at, self._sink.inset = fitted.at, fitted.inset
+            self._file = soundfile.SoundFile(self._sink, "w", sample_rate, channels, self.subtype, format=fitted.major)
+            _set_strings(self._file, fitted.strings)
         except BaseException as error:
             self._discard()
             if isinstance(error, soundfile.LibsndfileError):
@@ -192,8 +214,10 @@ class Writer:
             raise AudioError(
                 f"cannot write {self.path}: got {samples.shape[0]} channels, expected {self._file.channels}"
             )
+        order = xiph.VORBIS_ORDER.get(len(samples)) if self.subtype in ("VORBIS", "OPUS") else None
         for start in range(0, samples.shape[1], _WRITE_FRAMES):
-            block = self._fitted(samples[:, start : start + _WRITE_FRAMES])
+            block = samples[:, start : start + _WRITE_FRAMES]
+            block = self._fitted(block if order is None else block[list(order)])
             try:
                 self._file.write(block)
             except (soundfile.SoundFileError, AssertionError) as error:
@@ -213,13 +237,16 @@ class Writer:
         try:
             self._file.close()  # flushes the encoder, which may still find the disk full
             self._sink.reraise(self.path)
+            if self._finish is not None:
+                self._finish(self._sink, os.fstat(self._sink.fileno()).st_size)
+                self._sink.reraise(self.path)
             os.fsync(self._sink.fileno())
             self._sink.close()
             self._publish()
         except BaseException as failure:
             self._discard()
             if isinstance(failure, OSError):
-                raise _cannot_write(self.path, failure) from None
+                raise cannot_write(self.path, failure) from None
             if isinstance(failure, soundfile.SoundFileError):
                 raise AudioError(f"cannot write {self.path}: {_text(failure)}") from None
             raise
@@ -262,30 +289,11 @@ class Writer:
         self._temporary.unlink(missing_ok=True)
 
 
-class _Sink(io.FileIO):
-    """The temporary file as libsndfile sees it; keeps the first error, which cannot cross its C code."""
-
-    error: BaseException | None = None
-    mute = False
-
-    def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[arg-type]
-        if self.mute or self.error is not None:
-            return len(view)
-        done = 0
-        try:
-            while done < len(view):
-                done += super().write(view[done:])
-        except BaseException as error:  # KeyboardInterrupt too: raised again by `reraise`
-            self.error = error
-        return len(view)
-
-    def reraise(self, path: Path) -> None:
-        """Raise what went wrong since, if anything did."""
-        if isinstance(self.error, OSError):
-            raise _cannot_write(path, self.error) from None
-        if self.error is not None:
-            raise self.error
+def _depth(subtype: str) -> int:
+    """Bits of resolution of a subtype; those of a lossless codec of FFmpeg's stand in its name ('WAVPACK_32')."""
+    last = subtype.rpartition("_")[2]
+    known = _DEPTH.get(subtype) or _DEPTH.get(last)
+    return known or (int(last) if last in ("8", "16", "20", "24", "32") else 24)
 
 
 def _check_target(path: Path, overwrite: bool) -> None:
@@ -296,7 +304,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
             raise AudioError(f"cannot write {path}: it is a link to nowhere; remove it or name another file") from None
         return
     except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
     if stat.S_ISDIR(mode):
         raise AudioError(f"cannot write {path}: it is a directory; name a file in it")
     if not stat.S_ISREG(mode):
@@ -307,16 +315,16 @@ def _check_target(path: Path, overwrite: bool) -> None:
         )
 
 
-def _reserve(path: Path) -> tuple[_Sink, Path]:
+def _reserve(path: Path) -> tuple[Sink, Path]:
     """A new hidden file beside `path`; its name is short, so that any name that fits a folder can be written."""
     temporary = path.with_name(f".latentsr-{secrets.token_hex(6)}.part")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return _Sink(os.open(temporary, flags, 0o666), "r+"), temporary
+        return Sink(os.open(temporary, flags, 0o666), "r+"), temporary
     except FileNotFoundError:
         raise AudioError(f"cannot write {path}: the folder {path.parent} does not exist; make it first") from None
     except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from None
+        raise cannot_write(path, error) from None
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
@@ -345,25 +353,10 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _set_tags(file: soundfile.SoundFile, major: str, tags: Mapping[str, str]) -> None:
-    for key in _TAGS:
-        text = tags.get(key, "").replace("\0", " ").strip()
-        # libsndfile hands UTF-8 to an MP3 encoder that takes Latin-1: better no tag than a garbled one.
-        if not text or (major == "MP3" and not text.isascii()):
-            continue
+def _set_strings(file: soundfile.SoundFile, strings: dict[str, str]) -> None:
+    for key, text in strings.items():
         with contextlib.suppress(soundfile.LibsndfileError):  # a container without this tag
             setattr(file, key, text)
-
-
-def _cannot_write(path: Path, error: Exception) -> AudioError:
-    reason = getattr(error, "strerror", None) or str(error)
-    remedy = {
-        errno.ENOSPC: "free some space or choose another disk",
-        errno.EDQUOT: "free some space or choose another disk",
-        errno.EFBIG: "raise the limit on file sizes or choose another disk",
-        errno.ENAMETOOLONG: "choose a shorter name",
-    }.get(getattr(error, "errno", None) or 0, "choose another folder or change its access rights")
-    return AudioError(f"cannot write {path}: {reason.lower()}; {remedy}")
 
 
 def _text(error: BaseException) -> str:
