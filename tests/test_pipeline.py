@@ -11,7 +11,7 @@ import torch
 
 from latentsr import Pipeline
 from latentsr.evaluation.metrics import kept_band_error_db
-from latentsr.folder import ModelError
+from latentsr.folder import ModelError, write_hashes
 from latentsr.sampling import SCHEDULERS
 from latentsr.signal.audio import AudioError, resample
 from tiny import RATE, programme, tiny_pipeline
@@ -232,6 +232,7 @@ class TestFolder:
         pipe.save_pretrained(tmp_path)
         index = tmp_path / "model_index.json"
         index.write_text(index.read_text().replace("LatentUNet", "UNet3D"))
+        write_hashes(tmp_path)
         with pytest.raises(ModelError, match="does not know"):
             Pipeline.from_pretrained(tmp_path)
         (tmp_path / "vae/config.json").unlink()

@@ -1,13 +1,14 @@
 """Typed, closed configuration: the one home of the sampling rate, the STFT and the mel scale.
 
 Every config is a frozen pydantic model. An unknown key is an error that names the nearest known
-one; files are read with `yaml.safe_load`, overridden with dotted `key=value` words and written
+one; files are read as plain YAML values, overridden with dotted `key=value` words and written
 back resolved beside every run.
 """
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,10 @@ class Config(BaseModel):
     """Base of all configs: frozen, and closed against unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+MAX_FILE_BYTES = 2**20
+MAX_FAULTS = 20  # of a config that are named
 
 
 class AudioConfig(Config):
@@ -57,23 +62,42 @@ def build(cls: type[C], values: dict[str, Any], where: str = "config") -> C:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(cls, e) for e in error.errors())) from None
+        faults = error.errors()[:MAX_FAULTS]
+        raise ConfigError(f"{where}: " + "; ".join(_explain(cls, fault) for fault in faults)) from None
 
 
 def load(cls: type[C], path: str | Path, overrides: Iterable[str] = ()) -> C:
     """Read a YAML file into `cls`, after applying `dotted.key=value` overrides."""
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}; pass --config FILE.yaml") from None
-    except yaml.YAMLError as error:
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"{path} has more than {MAX_FILE_BYTES} bytes, which is no config; pass --config FILE.yaml")
+    try:
+        values = parse(content.decode("utf-8-sig")) or {}
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of keys, got {type(values).__name__}")
     for word in overrides:
         _override(values, word)
     return build(cls, values, where=str(path))
+
+
+def parse(text: str) -> Any:
+    """What a YAML text says; plain values alone. ValueError where it is none.
+
+    Aliases are refused: a few lines of them can stand for more values than memory has.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(str(error)) from None
 
 
 def dump(config: Config, path: str | Path) -> None:
@@ -93,6 +117,13 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return lines
 
 
+class _PlainLoader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError(f"aliases (*{self.peek_event().anchor}) are not read; write the value out")
+        return super().compose_node(parent, index)
+
+
 def _override(values: dict[str, Any], word: str) -> None:
     key, equals, text = word.partition("=")
     if not equals or not key:
@@ -103,17 +134,17 @@ def _override(values: dict[str, Any], word: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"override {word!r}: {parent!r} holds a value, not a section")
     try:
-        values[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError:
+        values[leaf] = parse(text)
+    except ValueError:
         raise ConfigError(f"override {word!r}: the value is not valid YAML") from None
 
 
 def _explain(cls: type[Config], error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
+    path = ".".join(str(part)[:60] for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{path}: {error['msg']} (got {error['input']!r})"
+        return f"{path}: {error['msg']} (got {reprlib.repr(error['input'])})"
     known = _fields_at(cls, error["loc"][:-1])
-    near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+    near = difflib.get_close_matches(str(error["loc"][-1])[:60], known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known) or 'none'}"
     return f"{path}: unknown key; {hint}"
 

@@ -26,11 +26,20 @@ from latentsr.models.unet import LatentUNet
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.models.vocos import ISTFTVocoder
 from latentsr.sampling import FLOW_SCHEDULERS, SCHEDULERS
+from latentsr.sizes import check_scheduler, check_sizes
+from latentsr.tensorfiles import ANEW, ModelError, first_line, inside, read_json, weight_files
+
+__all__ = ["ModelError", "check_hashes", "find", "load_component", "read_index", "write_hashes"]
 
 INDEX = "model_index.json"
 HASHES = "sha256.json"
+HASHED = (".safetensors", ".json")
 EMBEDDED = Path(__file__).parent / "weights"
 MAX_SHARD_BYTES = 15 * 2**20
+DOWNLOADED = ["*.json", "*.safetensors", "*.md"]  # of a Hub repository: no pickles, no code
+# Keys and files by which the libraries would fetch or run something else.
+REFUSED_KEYS = ("auto_map", "quantization_config")
+REFUSED_FILE = "adapter_config.json"
 
 _NETWORKS: tuple[type[nn.Module], ...] = (
     MelAutoencoderKL,
@@ -46,10 +55,6 @@ _NETWORKS: tuple[type[nn.Module], ...] = (
 CLASSES: dict[str, Any] = {c.__name__: c for c in (*_NETWORKS, *SCHEDULERS.values(), *FLOW_SCHEDULERS.values())}
 
 
-class ModelError(ValueError):
-    """A model folder that cannot be used; the message says which file and what to do."""
-
-
 def find(model: str | os.PathLike[str] | None, *, local_files_only: bool = False) -> Path:
     """The folder of a model: the embedded one, a local path, or a Hub id, which is downloaded."""
     if model is None:
@@ -62,9 +67,14 @@ def find(model: str | os.PathLike[str] | None, *, local_files_only: bool = False
         from huggingface_hub import snapshot_download
 
         try:
-            folder = Path(snapshot_download(str(model), local_files_only=local_files_only))
+            folder = Path(snapshot_download(str(model), local_files_only=local_files_only, allow_patterns=DOWNLOADED))
         except Exception as error:  # the hub's many errors, all of which mean the same to the caller
-            raise ModelError(f"cannot fetch {model} from the Hub ({type(error).__name__}); check the name and the network, or pass a folder") from error  # fmt: skip  # noqa: E501
+            remedy = (
+                "without local_files_only it is downloaded" if local_files_only else "check the name and the network"
+            )
+            raise ModelError(
+                f"cannot fetch {model} from the Hub ({type(error).__name__}); {remedy}, or pass a folder"
+            ) from error
     if not (folder / INDEX).is_file():
         raise ModelError(f"{folder} holds no {INDEX}; is it a model folder?")
     return folder
@@ -72,39 +82,74 @@ def find(model: str | os.PathLike[str] | None, *, local_files_only: bool = False
 
 def read_index(folder: Path) -> dict[str, Any]:
     """The parsed model_index.json."""
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / INDEX} cannot be read: {error}") from None
-    if not isinstance(index, dict):
-        raise ModelError(f"{folder / INDEX} must hold a mapping")
+    index = read_json(folder / INDEX)
+    for key, low, high in (("default_steps", 1, 1000), ("default_guidance_scale", 0, 100)):
+        value = index.get(key, low)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise ModelError(f"{folder / INDEX}: {key} must be {low} to {high}, got {str(value)[:40]!r}; {ANEW}")
     return index
 
 
 def load_component(folder: Path, name: str, index: dict[str, Any], dtype: torch.dtype) -> Any:
-    """One component of a model folder, in `dtype`; raise `ModelError` unless every tensor is there and whole."""
-    class_name = (index.get(name) or (None, None))[1]
-    if class_name is None:
-        there = ", ".join(key for key, value in sorted(index.items()) if isinstance(value, list) and value[0])
-        raise ModelError(f"{folder} has no {name}, only {there}; choose a head that does without it, or another model")
-    if class_name not in CLASSES:
-        raise ModelError(f"{folder}: {name} is a {class_name}, which this version does not know; upgrade latentsr")
+    """One component of a model folder, in `dtype`; raise `ModelError` unless every tensor is there and whole.
+
+    What is loaded is known before: a class of `CLASSES`, files within the folder that are those of sha256.json where
+    there is one, and a network no larger than its weights.
+    """
+    cls, component = _class(folder, name, index), folder / name
     check_hashes(folder, name)
-    cls = CLASSES[class_name]
-    if not issubclass(cls, nn.Module):
-        return cls.from_pretrained(folder / name)
+    network = issubclass(cls, nn.Module)
+    config = _config(component, cls, "config.json" if network else "scheduler_config.json")
+    if not network:
+        return _scheduler(cls, config, component)
+    check_sizes(cls, config, component, weight_files(component))
     try:
         with _no_bars():
             network, report = cls.from_pretrained(
-                folder / name, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
+                component, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{folder / name} cannot be loaded: {reason}; copy the folder anew") from error
+    except Exception as error:  # the libraries' many errors, all of which mean the same to the caller
+        raise ModelError(f"{component} cannot be loaded: {first_line(error)}; {ANEW}") from error
     wrong = {k: sorted(map(str, v)) for k, v in report.items() if v}
     if wrong:
-        raise ModelError(f"{folder / name} does not fit its config: {wrong}; copy the folder anew")
+        raise ModelError(f"{component} does not fit its config: {wrong}; {ANEW}")
     return network.eval().requires_grad_(False)
+
+
+def _class(folder: Path, name: str, index: dict[str, Any]) -> Any:
+    """The class that the index names for a component, if it is one of ours."""
+    entry = index.get(name)
+    class_name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    if class_name is None:
+        there = ", ".join(key for key, value in sorted(index.items()) if isinstance(value, list) and any(value))
+        raise ModelError(f"{folder} has no {name}, only {there}; choose a head that does without it, or another model")
+    if not isinstance(class_name, str) or class_name not in CLASSES:
+        raise ModelError(
+            f"{folder}: {name} is a {str(class_name)[:60]}, which this version does not know; upgrade latentsr"
+        )
+    return CLASSES[class_name]
+
+
+def _config(component: Path, cls: type, name: str) -> dict[str, Any]:
+    """A component's config; raise `ModelError` where it is another class's, or asks for code or another model."""
+    path = inside(component, name)
+    config = read_json(path)
+    named = config.get("_class_name", config.get("architectures", [cls.__name__]))
+    if named not in (cls.__name__, [cls.__name__]):
+        raise ModelError(f"{path} is of a {str(named)[:60]}, {INDEX} says {cls.__name__}; {ANEW}")
+    refused = [key for key in REFUSED_KEYS if config.get(key) is not None]
+    if refused or os.path.lexists(component / REFUSED_FILE):
+        what = refused[0] if refused else REFUSED_FILE
+        raise ModelError(f"{component} asks for {what}, which is not run; take a model without it")
+    return config
+
+
+def _scheduler(cls: Any, config: dict[str, Any], component: Path) -> Any:
+    check_scheduler(config, component / "scheduler_config.json")
+    try:
+        return cls.from_config(config)
+    except Exception as error:  # whatever its class raises where a value makes no sense
+        raise ModelError(f"{component} makes no scheduler: {first_line(error)}; {ANEW}") from error
 
 
 @contextmanager
@@ -130,23 +175,32 @@ def forget_paths(folder: Path) -> None:
 
 def write_hashes(folder: Path) -> None:
     """Write sha256.json over all other files of a model folder."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.name != HASHES)
+    files = sorted(p for p in folder.rglob("*") if p.suffix in HASHED and p.name != HASHES)
     hashes = {p.relative_to(folder).as_posix(): sha256(p) for p in files}
     (folder / HASHES).write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
 
 
 def check_hashes(folder: Path, name: str) -> None:
-    """Raise `ModelError` where a file of the component differs from what sha256.json says. Without one, no check."""
+    """Raise `ModelError` where the index or a file of the component is not what sha256.json says.
+
+    The embedded model must have one. A folder of somebody else's may come without: its keys, shapes and sizes are
+    checked all the same, flipped bits in it are not noticed.
+    """
     if not (folder / HASHES).is_file():
+        if folder == EMBEDDED:
+            raise ModelError(f"{folder} has no {HASHES}; the installation is damaged, install latentsr again")
         return
-    for file, digest in json.loads((folder / HASHES).read_text(encoding="utf-8")).items():
-        if file.split("/")[0] != name:
-            continue
-        path = folder / file
+    hashes = read_json(folder / HASHES)
+    mine = {file: digest for file, digest in hashes.items() if file.split("/")[0] in (name, INDEX)}
+    for file, digest in mine.items():
+        path = inside(folder, file)
         if not path.is_file():
-            raise ModelError(f"{path} is missing; copy the folder anew")
+            raise ModelError(f"{path} is missing; {ANEW}")
         if sha256(path) != digest:
-            raise ModelError(f"{path} is damaged (its hash differs from {HASHES}); copy the folder anew")
+            raise ModelError(f"{path} is damaged (its hash differs from {HASHES}); {ANEW}")
+    for path in (folder / name).glob("*"):
+        if path.suffix in HASHED and path.relative_to(folder).as_posix() not in mine:
+            raise ModelError(f"{path} is not in {HASHES}; remove it, or {ANEW}")
 
 
 def sha256(path: Path) -> str:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from latentsr.apps.info import ModelError, describe, describe_model, lines, tensor_header
+from latentsr.apps.info import ModelError, describe, describe_model, lines
+from latentsr.tensorfiles import header
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_file_that_is_not_whole(model, damage):
     path = model / "vae" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ModelError, match="fetch it again"):
-        tensor_header(path)
+        header(path)
 
 
 @pytest.mark.parametrize(("name", "message"), [("nowhere", "not a folder"), (".", "has no model_index.json")])

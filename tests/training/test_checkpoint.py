@@ -1,6 +1,10 @@
 """Checkpoints are whole or not there."""
 
 import json
+import os
+import shutil
+import signal
+import time
 
 import pytest
 import torch
@@ -33,6 +37,34 @@ def test_a_half_written_checkpoint_is_not_one_and_is_cleared_away(tmp_path):
     assert checkpoint.newest_valid(tmp_path)[1]["step"] == 1
     checkpoint.rotate(tmp_path, keep=2)
     assert not partial.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kill_9_in_the_midst_of_a_save_keeps_the_one_before(tmp_path):
+    """A child saves one checkpoint after another; it is killed while a partial one is there, eight times."""
+    values = [{"model.a": {"w": torch.full((500_000,), float(step))}} for step in range(40)]
+    interrupted = 0
+    for _ in range(8):
+        child = os.fork()
+        if child == 0:
+            for step, tensors in enumerate(values, 1):
+                checkpoint.save(tmp_path, step, tensors, {"seconds": 0.0, "config": {}})
+            os._exit(0)
+        deadline = time.monotonic() + 30
+        while not (checkpoint.checkpoints(tmp_path) and any(tmp_path.glob(".partial-*"))):
+            assert time.monotonic() < deadline
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        interrupted += any(tmp_path.glob(".partial-*"))
+        path, manifest = checkpoint.newest_valid(tmp_path)
+        assert_close(
+            checkpoint.load(path)["model.a"]["w"], values[manifest["step"] - 1]["model.a"]["w"], rtol=0, atol=0
+        )
+        checkpoint.rotate(tmp_path, keep=2)
+        assert not any(tmp_path.glob(".partial-*"))
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+    assert interrupted >= 4
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import struct
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import latentsr
+from latentsr.tensorfiles import ModelError, StoredTensor, header, inside, read_json
+
+__all__ = ["ModelError", "describe", "describe_model", "lines"]
 
 HEADS = {"vocoder": "vocoder", "mamba_gan": "mamba-gan", "diffwave_mamba": "diffwave-mamba"}  # component: head
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
-
-
-class ModelError(ValueError):
-    """A folder that is no model; the message says what is missing and what to do."""
 
 
 def describe(model: str | Path | None = None) -> dict[str, Any]:
@@ -41,11 +36,14 @@ def describe_model(model: str | Path | None = None) -> dict[str, Any]:
         raise ModelError("this installation has no embedded model; name one with --model or install the wheel")
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder; name one that Pipeline.save_pretrained wrote")
-    index = _read_json(folder / "model_index.json")
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} has no {path.name}; name a folder that Pipeline.save_pretrained wrote")
+    index = read_json(path)
     components = {
-        name: _component(folder / name, entry)
+        name: _component(inside(folder, name), entry)
         for name, entry in index.items()
-        if not name.startswith("_") and isinstance(entry, list) and entry[-1] is not None
+        if not name.startswith("_") and isinstance(entry, list) and any(entry)
     }
     return {
         "path": str(folder),
@@ -57,25 +55,6 @@ def describe_model(model: str | Path | None = None) -> dict[str, Any]:
         "bytes": sum(part["bytes"] for part in components.values()),
         "components": components,
     }
-
-
-def tensor_header(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, name -> {dtype, shape, data_offsets}; checked against the file's size."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
-            raise ModelError(f"{path} is cut short or not safetensors; fetch it again")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            raise ModelError(f"{path} has a damaged header; fetch it again") from None
-    header.pop("__metadata__", None)
-    end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-    if 8 + length + end != size:
-        raise ModelError(f"{path} has {size} bytes, its header says {8 + length + end}; fetch it again")
-    return header
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
@@ -99,15 +78,15 @@ def lines(facts: dict[str, Any]) -> list[str]:
 
 
 def _component(folder: Path, entry: list[Any]) -> dict[str, Any]:
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, StoredTensor] = {}
     weights = sorted(folder.glob("*.safetensors"))
     for path in weights:
-        tensors |= tensor_header(path)
+        tensors |= header(path)
     return {
         "class": str(entry[-1]),
-        "parameters": sum(math.prod(tensor["shape"]) for tensor in tensors.values()),
+        "parameters": sum(tensor.elements for tensor in tensors.values()),
         "bytes": sum(path.stat().st_size for path in weights),
-        "dtypes": sorted({tensor["dtype"] for tensor in tensors.values()}),
+        "dtypes": sorted({tensor.dtype for tensor in tensors.values()}),
     }
 
 
@@ -121,17 +100,6 @@ def _licence(folder: Path) -> str | None:
     card = folder / "README.md"
     found = re.search(r"^license:\s*(.+)$", card.read_text("utf-8"), re.MULTILINE) if card.is_file() else None
     return found.group(1).strip() if found else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"{path.parent} has no {path.name}; name a folder that Pipeline.save_pretrained wrote"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); fetch the model again") from None
 
 
 def _torch() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -12,15 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from latentsr.convert.pickled import UnreadableError, look
 from latentsr.folder import ModelError
 from latentsr.models.aero_layers import MambaPlace
 from latentsr.models.aeromamba import AeroMamba
 
 NAMES_SHOWN = 3  # of the tensors that an error is about
 # The training code stores its configuration and its classes beside the weights; these names may stand in the file.
-EXPECTED_CODE = re.compile(
+EXPECTED_CODE = (
     r"(src|omegaconf|typing|collections|numpy)\..+"
     r"|_operator\.getitem|(builtins|__builtin__)\.(dict|list|tuple|int|float|str|bool)"
 )
@@ -106,45 +105,22 @@ def mamba_is_untrained(state: Mapping[str, Tensor]) -> bool:
 def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The generator's tensors under the authors' names.
 
-    Whatever the file holds beside tensors becomes an empty placeholder: no name in it is imported or called.
+    A child process looks into the file; no name in it is imported or called (`convert/pickled.py`).
     """
     try:
-        names = get_unsafe_globals_in_checkpoint(os.fspath(path))
-        unknown = sorted(name for name in names if not EXPECTED_CODE.fullmatch(name))
-        if unknown:
-            raise ModelError(
-                f"{path} holds code ({_some(unknown)}), which was not run; take a checkpoint from a source you trust"
-            )
-        with safe_globals([(_Placeholder, name) for name in names]):
-            content = torch.load(Path(path), map_location="cpu", weights_only=True)
-    except ModelError:
-        raise
+        contents = look(Path(path), (("models", "generator", "state"), ("state",), ()), EXPECTED_CODE)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path} holds more than tensors ({reason}); save the generator's state dict alone") from None
-    except Exception as error:  # what a damaged archive raises is not documented, and means the same to the caller
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{path} is not a checkpoint of torch >= 1.6, or damaged ({reason})") from None
-    for way in (("models", "generator", "state"), ("state",), ()):
-        inside: Any = content
-        for key in way:
-            inside = inside.get(key) if isinstance(inside, Mapping) else None
+    except UnreadableError as error:
+        if error.code:
+            raise ModelError(
+                f"{path} holds code ({error}), which was not run; take a checkpoint from a source you trust"
+            ) from None
+        raise ModelError(f"{path} is not a checkpoint of torch >= 1.6, or damaged ({error})") from None
+    for inside in contents:
         if isinstance(inside, Mapping) and inside and all(isinstance(v, Tensor) for v in inside.values()):
-            return {str(name): tensor for name, tensor in inside.items()}
+            return {name: tensor for name, tensor in inside.items() if isinstance(tensor, Tensor)}
     raise ModelError(f"{path} holds no state dict of a generator; pass the checkpoint.th of AEROMamba's training code")
-
-
-class _Placeholder:
-    """Takes the place of a class or function that a checkpoint names."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Placeholder:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None: ...
 
 
 def _some(names: list[str]) -> str:

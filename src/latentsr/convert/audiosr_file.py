@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import pickle
-import re
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from latentsr.convert.audiosr_names import BETAS, SCALE_FACTOR, is_skipped
 from latentsr.convert.audiosr_variant import PUBLISHED_SHA256
+from latentsr.convert.pickled import UnreadableError, look
 from latentsr.folder import ModelError, sha256
 
 NAMES_SHOWN = 3  # of the tensors that an error is about
@@ -126,19 +125,19 @@ def _kind(path: Path) -> str:
 
 def _from_pickle(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"code ({found.group(1)})" if found else "something other than tensors"
-        raise ModelError(f"{path} holds {what}, which was not run; take a checkpoint from a source you trust") from None
-    except Exception as error:  # what a damaged archive raises is not documented, and means the same to the caller
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path} is truncated or damaged ({reason}); download it anew") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+        inside, content = look(path, (("state_dict",), ()))
+    except UnreadableError as error:
+        if error.code:
+            raise ModelError(
+                f"{path} holds code ({error}), which was not run; take a checkpoint from a source you trust"
+            ) from None
+        raise ModelError(f"{path} is truncated or damaged ({error}); download it anew") from error
+    content = inside if isinstance(inside, Mapping) else content
     if not isinstance(content, Mapping):
-        raise ModelError(f"{path} holds a {type(content).__name__} instead of a state dict; {PASS_ANOTHER}")
-    return {str(name): value for name, value in content.items()}
+        raise ModelError(
+            f"{path} holds a {content.kind if content else 'None'} instead of a state dict; {PASS_ANOTHER}"
+        )
+    return dict(content)
 
 
 def _from_safetensors(path: Path) -> dict[str, Any]:
@@ -160,7 +159,7 @@ def _fits(value: Any, shape: tuple[int, ...]) -> bool:
 
 def _described(value: Any) -> str:
     if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
+        return f"a {value.kind}"
     shape = str(tuple(value.shape))
     return shape if value.is_floating_point() else f"{shape} in {_short(value.dtype)}"
 

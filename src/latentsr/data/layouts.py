@@ -15,6 +15,7 @@ last tenth in byte order of the names, which needs no seed and is the same for b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -175,7 +176,7 @@ def _needs(data: Path, what: str, clips: list[Clip]) -> list[Clip]:
 
 def _sorted(paths: Iterable[Path]) -> list[Path]:
     """Byte order of the path, the same on every system."""
-    return sorted(paths, key=lambda path: path.as_posix().encode())
+    return sorted(paths, key=lambda path: os.fsencode(path.as_posix()))  # names need not be UTF-8
 
 
 LAYOUTS: dict[str, Callable[[Path], list[Clip]]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import re
 import tarfile
 from collections.abc import Sequence
@@ -84,6 +85,8 @@ def open_shards(data: str | Path, *, on_bad: str = "error") -> list[Recording]:
             if on_bad == "error":
                 raise DataError(f"{error}; or set on_bad=skip") from None
             bad.append(str(error))
+    if not recordings and not bad:
+        raise DataError(f"the shards of {data} hold no recordings; {ANEW}")
     if not recordings:
         raise DataError(f"none of the shards of {data} can be used; the first: {bad[0]}")
     if bad:
@@ -117,7 +120,7 @@ def scan(tar_path: Path) -> list[dict[str, Any]]:
                     row |= {"offset": info.offset_data, "size": info.size}
                 elif suffix == "json" and (content := tar.extractfile(info)) is not None:
                     row |= json.loads(content.read())
-    except (OSError, tarfile.TarError, ValueError, TypeError) as error:
+    except (OSError, tarfile.TarError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"{tar_path} is not a whole shard ({error}); {ANEW}") from None
     return list(rows.values())
 
@@ -132,8 +135,10 @@ def _listed(folder: Path, names: Sequence[str] | None) -> list[tuple[str, int | 
         return [(name, None, None) for name in names]
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        known = {shard["file"]: (shard["file"], shard["bytes"], shard["members"]) for shard in index["shards"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        known = {
+            _plain(shard["file"]): (shard["file"], shard["bytes"], list(shard["members"])) for shard in index["shards"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{folder / INDEX} is damaged; delete it, and the shards' own headers are read") from None
     unknown = [name for name in names or () if name not in known]
     if unknown:
@@ -146,14 +151,39 @@ def _recordings(tar: Path, size: int | None, rows: list[dict[str, Any]]) -> list
         raise DataError(f"{tar} is missing; {ANEW}")
     if size not in (None, tar.stat().st_size):
         raise DataError(f"{tar} has {tar.stat().st_size} bytes and should have {size}; {ANEW}")
-    return [_recording(tar, row) for row in rows]
+    present = tar.stat().st_size
+    return [_recording(tar, row, present) for row in rows]
 
 
-def _recording(tar: Path, row: dict[str, Any]) -> Recording:
+def _recording(tar: Path, row: Any, present: int) -> Recording:
     """A segment. Its clip's path is the recording it was cut from, so that the segments of a file know each other."""
+    if not isinstance(row, dict):
+        raise DataError(f"{tar} is listed with {str(row)[:40]!r}, so latentsr shard did not make it; {ANEW}")
     try:
         samples = Member(tar, row["key"], row["offset"], row["size"], row["length"])
+        _check(row, present)
         clip = Clip(tar.parent / row["source"], row["kind"], row["bandwidth_hz"], split=row["split"])
         return Recording(clip, samples, row["scale"], row["bandwidth_hz"], row["digest"])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{tar}: {row.get('key')} lacks {error}, so latentsr shard did not make it; {ANEW}") from None
+        key = str(row.get("key"))[:60]
+        raise DataError(f"{tar}: {key} lacks {error}, so latentsr shard did not make it; {ANEW}") from None
+
+
+def _check(row: dict[str, Any], present: int) -> None:
+    """TypeError, naming the field, where a row says what cannot be; nothing is allocated from it."""
+    numbers = ("offset", "size", "length")
+    if any(type(row[name]) is not int or row[name] < 0 for name in numbers) or row["offset"] + row["size"] > present:
+        raise TypeError("a place within the file")
+    for name in ("key", "source", "kind", "split", "digest"):
+        if not isinstance(row[name], str) or "\0" in row[name]:
+            raise TypeError(name)
+    for name in ("scale", "bandwidth_hz"):
+        if type(row[name]) not in (int, float) or not 0 <= row[name] < math.inf:
+            raise TypeError(f"a {name} that is a number")
+
+
+def _plain(name: Any) -> str:
+    """A file name that leads nowhere else; ValueError for any other."""
+    if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+        raise ValueError(name)
+    return name

@@ -17,7 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from latentsr.tensorfiles import read_json
+
 MANIFEST = "manifest.json"  # written last: a folder without it is not a checkpoint
+DIGEST = "manifest_sha256"  # in the manifest, of all else in it
 Tensors = dict[str, dict[str, Tensor]]  # file stem -> name -> tensor
 
 
@@ -46,7 +49,8 @@ def _write(partial: Path, step: int, tensors: Tensors, extra: dict[str, Any]) ->
     for stem, group in tensors.items():
         save_file({k: v.detach().cpu().contiguous() for k, v in group.items()}, partial / f"{stem}.safetensors")
     hashes = {f.name: _sha256(f) for f in sorted(partial.iterdir())}
-    (partial / MANIFEST).write_text(json.dumps({"step": step, "sha256": hashes, **extra}, indent=1))
+    manifest = {"step": step, "sha256": hashes, **extra}
+    (partial / MANIFEST).write_text(json.dumps({**manifest, DIGEST: _digest(manifest)}, indent=1))
     for file in partial.iterdir():
         _sync(file)
 
@@ -68,9 +72,9 @@ def newest_valid(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint whose files match their hashes, and its manifest; damaged ones are named and skipped."""
     for path in reversed(checkpoints(folder)):
         try:
-            manifest = json.loads((path / MANIFEST).read_text())
+            manifest = _manifest(path)
             bad = [name for name, digest in manifest["sha256"].items() if _sha256(path / name) != digest]
-        except (ValueError, KeyError):
+        except ValueError:
             bad = [MANIFEST]
         if not bad:
             return path, manifest
@@ -78,8 +82,28 @@ def newest_valid(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
+def _manifest(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; ValueError where that is not what `save` writes."""
+    manifest = read_json(path / MANIFEST)
+    digest = manifest.pop(DIGEST, None)
+    hashes, step = manifest.get("sha256"), manifest.get("step")
+    if not isinstance(hashes, dict) or type(step) is not int or any(Path(name).name != name for name in hashes):
+        raise ValueError("not what is written here")
+    if digest != _digest(manifest) and (digest is not None or not {"config", "seconds"} <= manifest.keys()):
+        raise ValueError("changed since")  # runs of before had none
+    return manifest
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def load(path: Path) -> Tensors:
-    return {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    """The tensors of a checkpoint; OSError where a file holds none, whatever its hash."""
+    try:
+        return {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    except SafetensorError as error:
+        raise OSError(f"checkpoint {path} cannot be read ({error}); delete it, and the one before is taken") from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -97,7 +121,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
 
 
 def _sha256(path: Path) -> str:
-    if not path.is_file():
+    if "\0" in path.name or not path.is_file():
         return "missing"
     digest = hashlib.sha256()
     with path.open("rb") as file:
