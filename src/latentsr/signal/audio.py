@@ -142,7 +142,7 @@ class Reader:
         self.path = Path(path)
         self._block_frames = block_frames
         self._max_seconds = max_seconds
-        self._file = _open_regular(self.path)
+        self._file = open_regular(self.path)
         self._decoder: Any = None
         try:
             self.info, self._decoder = self._open()
@@ -295,7 +295,7 @@ class _Decoder(soundfile.SoundFile):
         return False
 
 
-def _open_regular(path: Path) -> FileIO:
+def open_regular(path: Path) -> FileIO:
     try:
         # O_NONBLOCK: opening a named pipe must not wait for someone to write to it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
