@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +48,7 @@ class Setup:
     tries: int = 2  # of a file whose worker died
     timeout_s: float | None = None  # per file and try
     threads: int = 1
+    alarm: bool = False  # whether a worker has to watch the time itself, because nobody else can kill it
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Worker:
             if last["event"] == "done" and _is_file(self._output(last["output"])):
                 return Outcome(item.name, "done" if last["run"] == self.setup.run else "kept", last["record"])
             if last["event"] != "done" and last["run"] == self.setup.run:
-                return _outcome(last)
+                return outcome_of(last)
         if begun is not None and begun["key"] == key and self._appeared(begun):
             return self._done(item, key, begun["output"], _described(item.source, self._output(begun["output"])))
         if history.tries >= self.setup.tries:
@@ -113,21 +116,26 @@ class Worker:
         before = identity(target)
         ours = before is not None and self._is_ours(item, before)
         options = dataclasses.replace(self.setup.options, overwrite=self.setup.options.overwrite or ours)
-        _make_folders(target.parent, self.setup.dest)
-        preflight(Job(item.source, target), options)
+        # Before the first decoder looks at it: a file that kills its worker must not be tried for ever.
         self.journal.append("start", item.name, key=key, output=item.target, replaces=before, worker=_who())
-        record = restore_file(self.pipe, item.source, target, options, progress)
+        with _alarm(self.setup.timeout_s if self.setup.alarm else None):
+            _make_folders(target.parent, self.setup.dest)
+            preflight(Job(item.source, target), options)
+            record = restore_file(self.pipe, item.source, target, options, progress)
         if record.error is not None:
             return self._end(item, key, record.error)
         return self._done(item, key, item.target, record.to_dict())
 
     def _done(self, item: Item, key: str, output: str, record: dict[str, Any]) -> Outcome:
         found = identity(self._output(output))
-        return _outcome(self.journal.append("done", item.name, key=key, output=output, identity=found, record=record))
+        return outcome_of(self.journal.append("done", item.name, key=key, output=output, identity=found, record=record))
 
     def _end(self, item: Item, key: str | None, error: str) -> Outcome:
         event = "skipped" if _is_empty(error) else "failed"
-        return _outcome(self.journal.append(event, item.name, key=key, error=error))
+        last = self.journal.histories[item.name].last
+        if last is not None and (last["run"], last["event"], last.get("error")) == (self.setup.run, event, error):
+            return outcome_of(last)
+        return outcome_of(self.journal.append(event, item.name, key=key, error=error))
 
     def _appeared(self, begun: dict[str, Any]) -> bool:
         """Whether the output of a start without an end is there: the worker was killed behind the rename."""
@@ -149,7 +157,8 @@ class Worker:
         return path
 
 
-def _outcome(entry: dict[str, Any]) -> Outcome:
+def outcome_of(entry: dict[str, Any]) -> Outcome:
+    """What an entry of the journal, one of `ENDS`, says of its file."""
     return Outcome(entry["file"], entry["event"], entry.get("record", {}), entry.get("error"))
 
 
@@ -204,6 +213,19 @@ def _make_folders(folder: Path, dest: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AudioError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from None
+
+
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    """Let the system end this process when the block takes longer, whatever the process is busy with."""
+    if seconds is not None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        if seconds is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _who() -> str:
