@@ -23,6 +23,10 @@ class FakeModel:
     name: str = "fake"
 
     def __call__(self) -> str:
+        if self.name == "missing":
+            raise ValueError("no such model")
+        if self.name == "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
         worker.restore_file = copy
         return self.name
 

@@ -114,9 +114,9 @@ def test_a_journal_that_is_no_file_is_refused(tmp_path, what):
 
 
 def test_the_second_of_two_runs_says_so(tmp_path):
-    with supervisor_lock(tmp_path, print), pytest.raises(BusyError, match="another latentsr batch is at work"):
-        with supervisor_lock(tmp_path, print):
-            pass
+    busy = pytest.raises(BusyError, match="another latentsr batch is at work")
+    with supervisor_lock(tmp_path, print), busy, supervisor_lock(tmp_path, print):
+        pass
     with supervisor_lock(tmp_path, print):
         pass
 

@@ -155,11 +155,8 @@ def test_a_circle_of_links_ends(src, dest):
 def test_names_and_folders_are_kept(src, dest):
     touch(src, "a.wav", "sub/b.mp3", "sub/c.m4a", "d.e.flac")
     assert targets(src, dest) == {
-        "a.wav": "a.wav",
-        "sub/b.mp3": "sub/b.mp3",
-        "sub/c.m4a": "sub/c.flac",
-        "d.e.flac": "d.e.flac",
-    }
+        "a.wav": "a.wav", "sub/b.mp3": "sub/b.mp3", "sub/c.m4a": "sub/c.flac", "d.e.flac": "d.e.flac"
+    }  # fmt: skip
     assert targets(src, dest, "flac")["d.e.flac"] == "d.e.flac"
 
 

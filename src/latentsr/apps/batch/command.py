@@ -142,13 +142,8 @@ def run_batch(request: Request, options: Options, loader: Any) -> Summary:
         journal = Journal(dest, setup.run)
         _check_journal(journal, request.resume, options.overwrite)
         _tell(found)
-        facts: dict[str, Any] = {
-            "latentsr": __version__,
-            "src": request.src,
-            "engine": request.engine,
-            "workers": workers,
-        }
-        journal.append("run", **facts, files=len(items), options=asdict(options))
+        facts: dict[str, Any] = {"latentsr": __version__, "src": request.src, "engine": request.engine}
+        journal.append("run", **facts, workers=workers, files=len(items), options=asdict(options))
         ordered = items if request.engine == "serial" else largest_first(items)
         try:
             events = run(setup, ordered, workers, request.address)

@@ -169,13 +169,12 @@ def _claim(path: str) -> float | None:
 def _cluster(workers: int, address: str | None) -> Iterator[Any]:
     """A connection to a cluster, without Ray's own messages, figures for its makers, and dashboard."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what its C++ side says of each actor
     try:
         import ray
     except ImportError:
-        raise UsageError(
-            "--engine ray needs the extra ray; pip install 'latentsr[ray]', or take --engine local"
-        ) from None
+        remedy = "pip install 'latentsr[ray]', or take --engine local"
+        raise UsageError(f"--engine ray needs the extra ray; {remedy}") from None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
     if address is None:
         cores = max(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -185,9 +184,8 @@ def _cluster(workers: int, address: str | None) -> Iterator[Any]:
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise BatchError(
-                f"cannot reach a Ray cluster at {address}: {_first_line(error)}; check the address"
-            ) from None
+            where = "start Ray here" if address is None else f"reach a Ray cluster at {address}"
+            raise BatchError(f"cannot {where}: {_first_line(error)}") from None
         for number, handler in before.items():  # Ray puts handlers of its own there
             signal.signal(number, handler)
         _hush()

@@ -20,8 +20,11 @@ class _TimeUp(BaseException):
 def run(setup: Setup, items: Sequence[Item], workers: int, address: str | None) -> Generator[Event, None, None]:
     """The engine `serial`; `workers` is one, and `address` of no meaning here."""
     worker = Worker(setup)
-    for item in items:
-        yield _restored(worker, item)
+    try:
+        for item in items:
+            yield _restored(worker, item)
+    finally:
+        worker.close()
 
 
 def _restored(worker: Worker, item: Item) -> Outcome:

@@ -73,8 +73,16 @@ class Worker:
         self.setup = setup
         self._lock = share_workers_lock(setup.dest)  # held for life: the next run waits until it is free
         self.journal = Journal(setup.dest, setup.run)
-        self.pipe = setup.loader()
-        self._context = _context_hash(setup.options, setup.loader.key())
+        try:
+            self.pipe = setup.loader()
+            self._context = _context_hash(setup.options, setup.loader.key())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let the next run begin."""
+        os.close(self._lock)
 
     def __call__(self, item: Item, progress: Progress | None = None) -> Outcome:
         """Restore a recording unless that is done; bad media is an outcome, not an error.
