@@ -56,7 +56,8 @@ def recording(path: Path, *, seconds: float = 0.1, rate_hz: int = 16_000, seed: 
     """Noise in a file, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * rate_hz)).astype(np.float32)
-    soundfile.write(path, samples, rate_hz)
+    with path.open("wb") as file:  # soundfile takes no name that is not UTF-8
+        soundfile.write(file, samples, rate_hz, format="WAV")
     return path
 
 

@@ -25,17 +25,16 @@ OTHERS = ["local", "ray"]  # engines with workers that can be lost
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of two nodes with a processor each: a task that is lost may go on at the other one."""
-    ray = pytest.importorskip("ray")
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_AUTO_CONNECT="0")  # read when ray is imported
+    pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     paths = os.pathsep.join([str(Path(command.__file__).parents[3]), str(Path(__file__).parent)])
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = paths
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.add_node(num_cpus=1)
     yield made.address
-    ray.shutdown()
     made.shutdown()
     os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
 

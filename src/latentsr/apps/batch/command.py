@@ -173,8 +173,10 @@ def _check_journal(journal: Journal, resume: bool, overwrite: bool) -> None:
 
 def _tell(found: Found) -> None:
     """What is not taken, and why."""
+    from latentsr.apps.batch.plan import native
+
     for name, reason in found.left_out:
-        warn(f"{found.root / name} is left out: {reason}")
+        warn(f"{found.root / native(name)} is left out: {reason}")
     if found.other:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(found.other.items()))
         warn(f"{found.root}: files that are no recordings by their names are left alone ({kinds})")

@@ -63,7 +63,7 @@ def find(src: str, dest: Path, *, follow_links: bool = False) -> Found:
         found = _matching(src, dest, follow_links)
     else:
         raise UsageError(f"{src} does not exist; SRC is a folder, a quoted pattern, or a .csv or .jsonl manifest")
-    found.names = sorted(set(found.names), key=os.fsencode)
+    found.names = sorted(set(found.names), key=_bytes)
     if not found.names:
         raise UsageError(f"{src} holds no recordings{_why_none(found)}")
     return found
@@ -78,7 +78,7 @@ def plan(found: Found, dest: Path, *, format: str | None = None) -> list[Item]:
     Raises:
         UsageError: an output would replace an input.
     """
-    wanted = {name: _target(name, found.root / name, format) for name in found.names}
+    wanted = {name: _target(name, found.root / native(name), format) for name in found.names}
     folders = {_folded(str(parent)) for target in wanted.values() for parent in PurePosixPath(target).parents}
     counts = Counter(_folded(target) for target in wanted.values())
     taken: set[str] = set()
@@ -88,14 +88,24 @@ def plan(found: Found, dest: Path, *, format: str | None = None) -> list[Item]:
             target = _fitting(f"{name}{PurePosixPath(target).suffix}")
         target = _numbered(target, taken | folders if _folded(target) in taken else folders)
         taken.add(_folded(target))
-        items.append(Item(name, found.root / name, target, _size(found.root / name)))
+        items.append(Item(name, found.root / native(name), target, _size(found.root / native(name))))
     _check_inputs_are_safe(items, dest)
     return items
 
 
+def canonical(name: str) -> str:
+    """A name as the journal has it, which is the same whatever the locale: UTF-8, other bytes as surrogates."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
+
+
+def native(name: str) -> str:
+    """A canonical name as this process has to call the file."""
+    return os.fsdecode(_bytes(name))
+
+
 def largest_first(items: Iterable[Item]) -> list[Item]:
     """The order in which many workers end together: a long recording must not be begun last."""
-    return sorted(items, key=lambda item: (-item.size, os.fsencode(item.name)))
+    return sorted(items, key=lambda item: (-item.size, _bytes(item.name)))
 
 
 def _in_folder(root: Path, dest: Path, follow_links: bool) -> Found:
@@ -105,7 +115,7 @@ def _in_folder(root: Path, dest: Path, follow_links: bool) -> Found:
     seen: set[tuple[int, int]] = set()
 
     def unreadable(error: OSError) -> None:
-        name = os.path.relpath(error.filename, root)
+        name = canonical(os.path.relpath(error.filename, root))
         found.left_out.append((name, f"cannot be listed ({(error.strerror or str(error)).lower()})"))
 
     for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=follow_links):
@@ -119,13 +129,13 @@ def _in_folder(root: Path, dest: Path, follow_links: bool) -> Found:
         relative = here.relative_to(root)
         for name in sorted(folders):
             if (here / name).is_symlink() and not follow_links:
-                found.left_out.append(((relative / name).as_posix(), LINK))
+                found.left_out.append((canonical((relative / name).as_posix()), LINK))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != own)
         for name in files:
             if name.startswith("."):  # macOS writes ._x.wav beside x.wav
                 continue
             if Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                _add(found, (relative / name).as_posix(), follow_links)
+                _add(found, canonical((relative / name).as_posix()), follow_links)
             else:
                 found.other[Path(name).suffix.lower() or "no extension"] += 1
     return found
@@ -142,7 +152,7 @@ def _matching(pattern: str, dest: Path, follow_links: bool) -> Found:
         path = Path(match)
         if path.resolve().is_relative_to(own) or path.is_dir():
             continue
-        _add(found, path.relative_to(root).as_posix(), follow_links)
+        _add(found, canonical(path.relative_to(root).as_posix()), follow_links)
     return found
 
 
@@ -155,7 +165,7 @@ def _named(root: Path, names: Iterable[str], follow_links: bool) -> Found:
 
 def _add(found: Found, name: str, follow_links: bool) -> None:
     """A name, unless it leads over a link or to something that is no file. What is missing fails later, by name."""
-    path = found.root / name
+    path = found.root / native(name)
     links = [part for part in (path, *path.parents[: len(PurePosixPath(name).parts) - 1]) if part.is_symlink()]
     if links and not follow_links:
         found.left_out.append((name, LINK))
@@ -228,15 +238,15 @@ def _target(name: str, source: Path, format: str | None) -> str:
 def _fitting(target: str) -> str:
     """`target` with its last part within `MAX_NAME_BYTES`."""
     path = PurePosixPath(target)
-    data, suffix = os.fsencode(path.stem), path.suffix
-    room = MAX_NAME_BYTES - len(os.fsencode(suffix))
+    data, suffix = _bytes(path.stem), path.suffix
+    room = MAX_NAME_BYTES - len(_bytes(suffix))
     if len(data) <= room:
         return target
     mark = "~" + hashlib.sha256(data).hexdigest()[:8]
     cut = data[: room - len(mark)]
     while cut and (data[len(cut)] & 0xC0) == 0x80:  # not within a UTF-8 character
         cut = cut[:-1]
-    return str(path.with_name(os.fsdecode(cut) + mark + suffix))
+    return str(path.with_name(cut.decode("utf-8", "surrogateescape") + mark + suffix))
 
 
 def _numbered(target: str, taken: set[str]) -> str:
@@ -245,6 +255,10 @@ def _numbered(target: str, taken: set[str]) -> str:
         number += 1
         name = _fitting(str(path.with_name(f"{path.stem} ({number}){path.suffix}")))
     return name
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _folded(name: str) -> str:
@@ -262,7 +276,7 @@ def _size(path: Path) -> int:
 def _check_inputs_are_safe(items: list[Item], dest: Path) -> None:
     inputs = {key: item.name for item in items if (key := file_id(item.source)) is not None}
     for item in items:
-        key = file_id(dest / item.target)
+        key = file_id(dest / native(item.target))
         if key in inputs:
             raise UsageError(
                 f"the output of {item.name} would replace the input {inputs[key]}; name another folder for the outputs"

@@ -40,8 +40,13 @@ def run(setup: Setup, items: Sequence[Item], workers: int, address: str | None) 
     with _cluster(workers, address) as ray:
         groups = grouped(items, _durations(ray, items), workers)
         rows: queue.Queue[Any] = queue.Queue()
-        threading.Thread(target=_work, args=(setup, groups, workers, rows), daemon=True).start()
-        yield from _outcomes(setup, items, rows)
+        thread = threading.Thread(target=_work, args=(setup, groups, workers, rows), daemon=True)
+        thread.start()
+        try:
+            yield from _outcomes(setup, items, rows)
+        finally:
+            ray.shutdown()  # which ends the thread
+            thread.join(10.0)
 
 
 def grouped(items: Sequence[Item], seconds: Sequence[float], workers: int) -> list[list[Item]]:
@@ -169,6 +174,7 @@ def _claim(path: str) -> float | None:
 def _cluster(workers: int, address: str | None) -> Iterator[Any]:
     """A connection to a cluster, without Ray's own messages, figures for its makers, and dashboard."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # or a thread that is still at it would start Ray again
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what its C++ side says of each actor
     try:
         import ray

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -76,7 +75,7 @@ class Summary:
         shown = [name for name in rows if name == "done" or (self.replaced if name == "workers" else facts[name])]
         table = [f"{name:8}{rows[name]}" for name in shown]
         bad = [o for o in self.outcomes.values() if o.status in ("failed", "skipped")]
-        return table + [f"{o.status}: {o.error}" for o in sorted(bad, key=lambda o: (o.status, os.fsencode(o.name)))]
+        return table + [f"{o.status}: {o.error}" for o in sorted(bad, key=lambda o: (o.status, o.name))]
 
 
 class Display:

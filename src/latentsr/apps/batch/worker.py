@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -17,11 +18,12 @@ from typing import Any, Protocol
 from latentsr import __version__
 from latentsr.apps.batch.journal import BatchError, Identity, Journal, identity
 from latentsr.apps.batch.locks import share_workers_lock
-from latentsr.apps.batch.plan import Item
+from latentsr.apps.batch.plan import Item, native
 from latentsr.apps.restore import FILE_ERRORS, Job, Options, Record, one_line, preflight, restore_file
 from latentsr.signal import audio
 from latentsr.signal.audio import AudioError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
 
@@ -139,6 +141,10 @@ class Worker:
         return outcome_of(self.journal.append("done", item.name, key=key, output=output, identity=found, record=record))
 
     def _end(self, item: Item, key: str | None, error: str) -> Outcome:
+        if any(
+            os.strerror(number).lower() in error for number in FULL
+        ):  # not this file's fault, and the next one's too
+            raise BatchError(f"{error}; then --resume goes on")
         event = "skipped" if _is_empty(error) else "failed"
         last = self.journal.histories[item.name].last
         if last is not None and (last["run"], last["event"], last.get("error")) == (self.setup.run, event, error):
@@ -159,7 +165,7 @@ class Worker:
         return self.journal.made.get(item.target) == now
 
     def _output(self, target: str) -> Path:
-        path = self.setup.dest / target
+        path = self.setup.dest / native(target)
         if not path.is_relative_to(self.setup.dest) or ".." in path.parts:
             raise AudioError(f"the output {target} leads out of {self.setup.dest}; nothing is written there")
         return path
@@ -226,8 +232,7 @@ def _make_folders(folder: Path, dest: Path) -> None:
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
     """Let the system end this process when the block takes longer, whatever the process is busy with."""
-    if seconds is not None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if seconds is not None:  # nobody handles SIGALRM, which then ends the process
         signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
