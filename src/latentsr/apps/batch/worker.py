@@ -141,9 +141,7 @@ class Worker:
         return outcome_of(self.journal.append("done", item.name, key=key, output=output, identity=found, record=record))
 
     def _end(self, item: Item, key: str | None, error: str) -> Outcome:
-        if any(
-            os.strerror(number).lower() in error for number in FULL
-        ):  # not this file's fault, and the next one's too
+        if any(os.strerror(number).lower() in error for number in FULL):  # not the fault of this file
             raise BatchError(f"{error}; then --resume goes on")
         event = "skipped" if _is_empty(error) else "failed"
         last = self.journal.histories[item.name].last
