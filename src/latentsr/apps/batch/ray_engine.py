@@ -11,6 +11,8 @@ import logging
 import os
 import queue
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +109,7 @@ def _work(setup: Setup, groups: list[list[Item]], workers: int, rows: queue.Queu
             rows.put(json.loads(row["outcomes"]))
         rows.put(None)
     except Exception as error:
-        rows.put({"broken": f"Ray gave up: {_first_line(error)}"})
+        rows.put({"broken": f"Ray gave up: {_last_line(error)}"})
 
 
 def _outcomes(setup: Setup, items: Sequence[Item], rows: queue.Queue[Any]) -> Iterator[Event]:
@@ -188,16 +190,44 @@ def _cluster(workers: int, address: str | None) -> Iterator[Any]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+            if address is not None:
+                _check_reachable(address)
+            with _silent():
+                ray.init(address=address, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            hint = "" if address is None else "; one that was started with a token needs RAY_AUTH_MODE=token"
             where = "start Ray here" if address is None else f"reach a Ray cluster at {address}"
-            raise BatchError(f"cannot {where}: {_first_line(error)}") from None
+            raise BatchError(f"cannot {where}: {_last_line(error)}{hint}") from None
         for number, handler in before.items():  # Ray puts handlers of its own there
             signal.signal(number, handler)
         _hush()
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise `OSError` where nobody answers: Ray itself would go on asking for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without what Ray's C++ side prints while it connects; `LATENTSR_DEBUG` lets it."""
+    if os.environ.get("LATENTSR_DEBUG"):
+        yield
+        return
+    sys.stderr.flush()
+    before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 def _hush() -> None:
@@ -213,6 +243,6 @@ def _fields(item: Item) -> dict[str, Any]:
     return {**asdict(item), "source": str(item.source)}
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1]
