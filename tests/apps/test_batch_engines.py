@@ -18,6 +18,8 @@ from latentsr.apps.batch.journal import NAME, BatchError
 from latentsr.apps.restore import Options, UsageError
 from latentsr.signal import audio
 
+# Ray's own threads end with a SystemExit when the connection is closed over them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 DEFAULT = Options()
 OTHERS = ["local", "ray"]  # engines with workers that can be lost
 

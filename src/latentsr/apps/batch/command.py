@@ -136,8 +136,9 @@ def run_batch(request: Request, options: Options, loader: Any) -> Summary:
     items = plan(found, request.dest, format=options.format)
     make_folder(request.dest)
     dest = request.dest.resolve()
-    workers, threads = _share(request, loader)
-    setup = Setup(dest, secrets.token_hex(8), options, loader, request.tries, request.timeout_s, threads)
+    gpus = _gpus(request, loader)
+    workers, threads = _share(request, gpus)
+    setup = Setup(dest, secrets.token_hex(8), options, loader, request.tries, request.timeout_s, threads, gpus)
     with supervisor_lock(dest, warn):
         journal = Journal(dest, setup.run)
         _check_journal(journal, request.resume, options.overwrite)
@@ -182,12 +183,27 @@ def _tell(found: Found) -> None:
         warn(f"{found.root}: files that are no recordings by their names are left alone ({kinds})")
 
 
-def _share(request: Request, loader: Any) -> tuple[int, int]:
-    """How many workers, and how many threads for each."""
+def _share(request: Request, gpus: tuple[str, ...]) -> tuple[int | None, int]:
+    """How many workers, and how many threads for each; None where the cluster decides."""
     if request.engine == "serial":
         return 1, _cores()
-    workers = request.workers or max(1, min(_cores(), _memory() // WORKER_BYTES))
+    if request.address is not None:
+        return request.workers, 1
+    workers = request.workers or len(gpus) or max(1, min(_cores(), _memory() // WORKER_BYTES))
     return workers, max(1, _cores() // workers)
+
+
+def _gpus(request: Request, loader: Any) -> tuple[str, ...]:
+    """The CUDA devices that local workers share, as CUDA_VISIBLE_DEVICES has them. Ray deals out its own."""
+    if request.engine != "local" or getattr(loader, "device", "cpu") not in (None, "cuda"):
+        return ()
+    if not Path("/dev/nvidiactl").exists():  # spares the import of torch
+        return ()
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return tuple(names[: torch.cuda.device_count()])
 
 
 def _cores() -> int:

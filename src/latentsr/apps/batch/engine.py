@@ -43,7 +43,7 @@ class Engine(Protocol):
     """Restores all items with some workers; every item comes back as one `Outcome`, in any order."""
 
     def __call__(
-        self, setup: Setup, items: Sequence[Item], workers: int, address: str | None
+        self, setup: Setup, items: Sequence[Item], workers: int | None, address: str | None
     ) -> Generator[Event, None, None]: ...
 
 

@@ -33,9 +33,9 @@ PROGRESS_S = 0.5
 PR_SET_PDEATHSIG = 1
 
 
-def run(setup: Setup, items: Sequence[Item], workers: int, address: str | None) -> Generator[Event, None, None]:
+def run(setup: Setup, items: Sequence[Item], workers: int | None, address: str | None) -> Generator[Event, None, None]:
     """The engine `local`; `address` is of no meaning here."""
-    pool = _Pool(setup, items, workers)
+    pool = _Pool(setup, items, workers or 1)
     try:
         yield from pool.events()
     finally:
@@ -46,6 +46,7 @@ def run(setup: Setup, items: Sequence[Item], workers: int, address: str | None) 
 class _Slot:
     """A worker as the supervisor sees it."""
 
+    number: int  # its place, which it leaves to the one that replaces it
     process: Any  # multiprocessing's SpawnProcess
     pipe: Connection
     ready: bool = False
@@ -60,7 +61,7 @@ class _Pool:
         self.tries: Counter[str] = Counter()
         self.stillborn = 0
         self.journal = Journal(setup.dest, setup.run)
-        self.slots = [_start(setup, index) for index in range(min(workers, len(items)))]
+        self.slots = [_start(setup, number) for number in range(min(workers, len(items)))]
 
     def events(self) -> Generator[Event, None, None]:
         while self.slots:
@@ -128,7 +129,7 @@ class _Pool:
             if self.stillborn >= STILLBORN:
                 raise BatchError(f"workers end before they have loaded the model: {cause}; try fewer --workers")
         if self.queue:
-            self.slots[self.slots.index(slot)] = _start(self.setup, self.slots.index(slot))
+            self.slots[self.slots.index(slot)] = _start(self.setup, slot.number)
             yield Replaced(cause)
 
     def _try_again(self, item: Item, cause: str) -> Outcome | None:
@@ -144,14 +145,17 @@ class _Pool:
         return Outcome(item.name, "failed", error=error)
 
 
-def _start(setup: Setup, index: int) -> _Slot:
+def _start(setup: Setup, number: int) -> _Slot:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(setup, index, theirs, os.getpid()), daemon=True)
-    with _deaf(), _threads(setup.threads):
+    process = context.Process(target=_work, args=(setup, theirs, os.getpid()), daemon=True)
+    surroundings = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(setup.threads)}
+    if setup.gpus:
+        surroundings["CUDA_VISIBLE_DEVICES"] = setup.gpus[number % len(setup.gpus)]
+    with _deaf(), _environment(surroundings):
         process.start()
     theirs.close()
-    return _Slot(process, ours)
+    return _Slot(number, process, ours)
 
 
 @contextmanager
@@ -165,17 +169,18 @@ def _deaf() -> Iterator[None]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Libraries read it when they are imported; somebody's own setting stands."""
-    name = "OMP_NUM_THREADS"
-    if name in os.environ:
-        yield
-        return
-    os.environ[name] = str(count)
+def _environment(words: dict[str, str]) -> Iterator[None]:
+    """What is started here finds these in its environment: libraries read them when they are imported."""
+    before = {name: os.environ.get(name) for name in words}
+    os.environ.update(words)
     try:
         yield
     finally:
-        del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _cause(process: Any) -> str:
@@ -184,7 +189,7 @@ def _cause(process: Any) -> str:
     return f"its worker died (signal {-code})" if killed else f"its worker ended (exit code {code})"
 
 
-def _work(setup: Setup, index: int, pipe: Connection, supervisor: int) -> None:
+def _work(setup: Setup, pipe: Connection, supervisor: int) -> None:
     """The life of a worker: load the model, then restore what comes, until nothing more does."""
     _die_with(supervisor)
     _hush()
@@ -193,7 +198,7 @@ def _work(setup: Setup, index: int, pipe: Connection, supervisor: int) -> None:
         pipe.send_bytes(json.dumps(message).encode("ascii"))
 
     try:
-        worker = Worker(setup, index)
+        worker = Worker(setup)
         say(ready=True)
         while True:
             item = pipe.recv()

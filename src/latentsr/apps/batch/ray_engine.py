@@ -35,14 +35,15 @@ LONGEST_GROUP_S, MOST_IN_GROUP = 3_600.0, 64
 SLOWEST_BYTES_PER_S = 500.0  # no codec goes lower: a declared duration beyond that is a lie
 
 
-def run(setup: Setup, items: Sequence[Item], workers: int, address: str | None) -> Generator[Event, None, None]:
+def run(setup: Setup, items: Sequence[Item], workers: int | None, address: str | None) -> Generator[Event, None, None]:
     """The engine `ray`; `address` is that of a cluster, None starts one of this machine alone."""
     setup = replace(setup, alarm=True)
     items = [replace(item, source=Path(os.path.abspath(item.source))) for item in items]  # noqa: PTH100 - keeps links
     with _cluster(workers, address) as ray:
+        workers, share = _pool(ray, setup, workers)
         groups = grouped(items, _durations(ray, items), workers)
         rows: queue.Queue[Any] = queue.Queue()
-        thread = threading.Thread(target=_work, args=(setup, groups, workers, rows), daemon=True)
+        thread = threading.Thread(target=_work, args=(setup, groups, workers, share, rows), daemon=True)
         thread.start()
         try:
             yield from _outcomes(setup, items, rows)
@@ -89,21 +90,29 @@ class Actor:
             return json.dumps({"broken": one_line(error)})
 
 
-def _work(setup: Setup, groups: list[list[Item]], workers: int, rows: queue.Queue[Any]) -> None:
+def _pool(ray: Any, setup: Setup, workers: int | None) -> tuple[int, dict[str, Any]]:
+    """How many actors, and what of the cluster each takes: no more than there is, or Ray would wait for it."""
+    there = ray.cluster_resources()
+    if there.get("GPU", 0) and getattr(setup.loader, "device", None) != "cpu":
+        most, share = int(there["GPU"]), {"num_cpus": 0, "num_gpus": 1}
+    else:
+        most, share = int(there.get("CPU", 1)) // setup.threads, {"num_cpus": setup.threads}
+    return max(1, min(workers or most, most)), share
+
+
+def _work(setup: Setup, groups: list[list[Item]], workers: int, share: dict[str, Any], rows: queue.Queue[Any]) -> None:
     """Run all groups, in a thread; what comes of them goes into `rows`, and then what it ended with."""
     import ray
     from ray.data import ActorPoolStrategy
 
     try:
         texts = [{"items": json.dumps([_fields(item) for item in group])} for group in groups]
-        gpus = ray.cluster_resources().get("GPU", 0) and getattr(setup.loader, "device", None) != "cpu"
         data = ray.data.from_items(texts, override_num_blocks=len(texts)).map_batches(
             Actor,
             fn_constructor_args=(setup,),
             batch_size=1,
             compute=ActorPoolStrategy(size=min(workers, len(texts)), max_tasks_in_flight_per_actor=1),
-            num_cpus=0 if gpus else setup.threads,
-            num_gpus=1 if gpus else 0,
+            **share,
         )
         for row in data.iter_rows():
             rows.put(json.loads(row["outcomes"]))
@@ -173,7 +182,7 @@ def _claim(path: str) -> float | None:
 
 
 @contextmanager
-def _cluster(workers: int, address: str | None) -> Iterator[Any]:
+def _cluster(workers: int | None, address: str | None) -> Iterator[Any]:
     """A connection to a cluster, without Ray's own messages, figures for its makers, and dashboard."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # or a thread that is still at it would start Ray again
@@ -185,8 +194,10 @@ def _cluster(workers: int, address: str | None) -> Iterator[Any]:
         raise UsageError(f"--engine ray needs the extra ray; {remedy}") from None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
     if address is None:
-        cores = max(workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        quiet.update(include_dashboard=False, num_cpus=cores)
+        cores = max(
+            workers or 1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
+        quiet.update(include_dashboard=False, num_cpus=max(workers or 1, cores))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         try:

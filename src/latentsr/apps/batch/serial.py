@@ -17,7 +17,7 @@ class _TimeUp(BaseException):
     """Not an `Exception`, so that nothing on the way takes it for bad media."""
 
 
-def run(setup: Setup, items: Sequence[Item], workers: int, address: str | None) -> Generator[Event, None, None]:
+def run(setup: Setup, items: Sequence[Item], workers: int | None, address: str | None) -> Generator[Event, None, None]:
     """The engine `serial`; `workers` is one, and `address` of no meaning here."""
     worker = Worker(setup)
     try:

@@ -50,6 +50,7 @@ class Setup:
     tries: int = 2  # of a file whose worker died
     timeout_s: float | None = None  # per file and try
     threads: int = 1
+    gpus: tuple[str, ...] = ()  # that workers of this machine take in turn
     alarm: bool = False  # whether a worker has to watch the time itself, because nobody else can kill it
 
 
@@ -68,10 +69,9 @@ class Worker:
 
     Args:
         setup: what the run is about.
-        index: which of its workers this is; they take the GPUs of a machine in turn.
     """
 
-    def __init__(self, setup: Setup, index: int = 0) -> None:
+    def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self._lock = share_workers_lock(setup.dest)  # held for life: the next run waits until it is free
         self.journal = Journal(setup.dest, setup.run)
