@@ -176,6 +176,16 @@ def test_a_file_that_kills_its_worker_is_tried_twice_and_named_once(batch, src, 
     assert [line for line in summary.lines() if "deadly" in line] == [f"failed: {error}"]
 
 
+def test_the_last_try_died_behind_the_rename(batch, src, dest):
+    """Nobody wrote down that the output was there: the next run finds it, and does not take it for a stranger's."""
+    recording(src / "late.wav", seconds=0.3)
+    assert "worker died" in batch("local", tries=1).outcomes["late.wav"].error
+    made = (dest / "late.wav").stat().st_mtime_ns
+    again = batch("local", resume=True)
+    assert again.outcomes["late.wav"].status == "done"
+    assert ((dest / "late.wav").stat().st_mtime_ns, count(dest, "start")["late.wav"]) == (made, 1)
+
+
 @pytest.mark.parametrize("engine", ["serial", "local", "ray"])
 def test_a_file_that_hangs_runs_out_of_time(batch, src, dest, engine):
     recording(src / "hang.wav", seconds=0.3)

@@ -63,8 +63,8 @@ def _finite(value: float | None) -> float | None:
 def _rate(text: str | None) -> str | None:
     if text is None or text == "source":
         return text
-    if not (text.isascii() and text.isdigit() and LOWEST_RATE_HZ <= int(text[:9]) <= HIGHEST_RATE_HZ):
-        raise typer.BadParameter(f"{text!r} is neither 'source' nor Hz from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and LOWEST_RATE_HZ <= int(text) <= HIGHEST_RATE_HZ):
+        raise typer.BadParameter(f"{text[:40]!r} is neither 'source' nor Hz from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
     return text
 
 

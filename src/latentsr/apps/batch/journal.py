@@ -126,7 +126,9 @@ class Journal:
             history.begun = entry
             history.tries += entry["run"] == self.run
         elif event in ENDS:
-            history.last, history.begun, history.tries = entry, None, 0
+            history.last, history.tries = entry, 0
+            if entry.get("key") is not None:  # else nobody has looked whether the output came into being
+                history.begun = None
         if event == "done":
             self.made[entry["output"]] = (int(entry["identity"][0]), int(entry["identity"][1]))
 

@@ -25,10 +25,11 @@ from typing import Any
 from latentsr.apps.batch.engine import Event, Replaced, Working
 from latentsr.apps.batch.journal import BatchError, Journal
 from latentsr.apps.batch.plan import Item
-from latentsr.apps.batch.worker import Outcome, Setup, Worker
+from latentsr.apps.batch.worker import Outcome, Setup, Worker, outcome_of
 from latentsr.apps.restore import one_line
 
 STILLBORN = 3  # workers in a row that die before they have loaded the model: it will not get better
+MESSAGE_BYTES = 2**20  # of a worker, at most
 PROGRESS_S = 0.5
 PR_SET_PDEATHSIG = 1
 
@@ -82,9 +83,9 @@ class _Pool:
     def _attend(self, slot: _Slot) -> Generator[Event, None, None]:
         try:
             while not slot.pipe.closed and slot.pipe.poll():
-                message = json.loads(slot.pipe.recv_bytes())
+                message = json.loads(slot.pipe.recv_bytes(MESSAGE_BYTES))
                 yield from self._heard(slot, message)
-        except (EOFError, OSError, ValueError):  # it is gone, perhaps in the middle of a message
+        except (EOFError, OSError, ValueError, TypeError):  # it is gone, or no longer itself
             slot.process.join(1.0)
             yield from self._lost(slot, _cause(slot.process))
             return
@@ -134,6 +135,10 @@ class _Pool:
 
     def _try_again(self, item: Item, cause: str) -> Outcome | None:
         """Put a file whose worker was lost to the end of the queue; its outcome where that was its last try."""
+        self.journal.refresh()
+        last = self.journal.histories[item.name].last
+        if last is not None and last["run"] == self.setup.run:  # it died behind its last word, which got lost
+            return outcome_of(last)
         self.tries[item.name] += 1
         if self.tries[item.name] < self.setup.tries:
             self.journal.append("lost", item.name, error=cause)

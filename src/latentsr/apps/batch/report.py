@@ -23,6 +23,7 @@ class Summary:
 
     files: int
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))  # how many ended how
     audio_s: float = 0.0  # restored in this run
     replaced: int = 0  # workers
     began: float = field(default_factory=time.monotonic)
@@ -33,13 +34,9 @@ class Summary:
             self.replaced += 1
         elif isinstance(event, Outcome):
             self.outcomes[event.name] = event
+            self.counts[event.status] += 1
             if event.status == "done":
                 self.audio_s += event.record.get("duration_s") or 0.0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many ended how."""
-        return {status: sum(o.status == status for o in self.outcomes.values()) for status in STATUSES}
 
     @property
     def wall_s(self) -> float:
