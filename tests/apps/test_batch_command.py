@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -196,6 +197,14 @@ def test_a_killed_supervisor_takes_its_workers_along_and_nothing_is_repeated(stu
     assert rows == {**{f"sub/{index}.wav": "kept" for index in range(4)}, "slow0.wav": "done", "slow1.wav": "done"}
     assert len(journal(dest, "done")) == 6
     assert not part.exists() and parts(dest) == []
+
+
+def test_workers_are_spawned_and_deaf_to_ctrl_c(stuck, src, dest):
+    """Forked beside torch's threads they would hang; a terminal's Ctrl-C is for the supervisor alone."""
+    for pid in running(dest):
+        assert b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        blocked = re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1]
+        assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
 
 
 def test_the_second_batch_in_one_folder_says_so(stuck, src, dest):
