@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -166,6 +167,7 @@ def _start(setup: Setup, number: int) -> _Slot:
 @contextmanager
 def _deaf() -> Iterator[None]:
     """What is started here never hears of Ctrl-C, which a terminal sends to all: the supervisor decides."""
+    resource_tracker.ensure_running()  # starting it opens the ears again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
