@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from batch_fakes import recording
 
-from latentsr.apps.batch.plan import find, largest_first, plan
+from latentsr.apps.batch.plan import Item, find, largest_first, plan
+from latentsr.apps.batch.ray_engine import grouped
 from latentsr.apps.restore import UsageError
 
 
@@ -210,3 +211,19 @@ def test_the_largest_come_first(src, dest):
     for name, seconds in {"a": 0.1, "b": 0.3, "c": 0.2}.items():
         recording(src / f"{name}.wav", seconds=seconds)
     assert [item.name for item in largest_first(plan(find(str(src), dest), dest))] == ["b.wav", "c.wav", "a.wav"]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_groups_hold_about_equal_seconds_of_audio(workers):
+    """One recording of an hour, many short ones, and some that nothing is known of."""
+    seconds = [3_600.0, *([20.0] * 500), *([0.0] * 100)]
+    items = [Item(f"{index:03}.wav", Path("x"), "x") for index in range(len(seconds))]
+    groups = grouped(items, seconds, workers)
+    assert sorted(item.name for group in groups for item in group) == [item.name for item in items]
+    known = dict(zip((item.name for item in items), seconds, strict=True))
+    sums = [sum(known[item.name] for item in group) for group in groups]
+    limit = sum(seconds) / (8 * workers)
+    assert all(total <= limit or len(group) == 1 for total, group in zip(sums, groups, strict=True))
+    assert (sums[0], len(groups[0])) == (3_600.0, 1 if limit < 3_620 else len(groups[0]))
+    assert max(map(len, groups)) <= 64
+    assert len(groups) >= workers
