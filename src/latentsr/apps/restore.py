@@ -65,6 +65,7 @@ class Record:
     input: str
     output: str | None
     error: str | None = None
+    error_type: str | None = None  # its class: TruncatedAudio, ...
     cutoff_hz: float | None = None  # estimated or given; per file
     duration_s: float | None = None  # of the audio
     seconds: float | None = None  # of work, model loading not counted
@@ -107,10 +108,10 @@ def plan(
     if output is not None and len(sources) > 1:
         raise UsageError(f"-o names one file, but there are {len(sources)} inputs; use --out-dir")
     jobs = [Job(source, output or _target(source, out_dir, format)) for source in sources]
-    inputs = {key: source for source in sources if (key := _file_id(source)) is not None}
+    inputs = {key: source for source in sources if (key := file_id(source)) is not None}
     taken: dict[str, Path] = {}
     for job in jobs:
-        clash = inputs.get(_file_id(job.target) or (-1, -1))
+        clash = inputs.get(file_id(job.target) or (-1, -1))
         if clash is not None:
             which = "the input itself" if clash == job.source else f"the input {clash}"
             raise UsageError(f"the output of {job.source} would replace {which}; name another with -o or --out-dir")
@@ -152,7 +153,12 @@ def restore_file(
     try:
         return _restore(pipe, source, target, options, progress)
     except FILE_ERRORS as error:
-        return Record(str(source), None, error=one_line(error, source))
+        return failed_record(source, error)
+
+
+def failed_record(source: Path, error: BaseException) -> Record:
+    """The record of a file that could not be restored."""
+    return Record(str(source), None, error=one_line(error, source), error_type=type(error).__name__)
 
 
 def one_line(error: BaseException, path: Path | None = None) -> str:
@@ -266,13 +272,13 @@ def _check_output(output: Path | None, format: str | None) -> None:
 
 
 def _target(source: Path, out_dir: Path | None, format: str | None) -> Path:
-    extension = format or _writable_extension(source)
+    extension = format or writable_extension(source)
     if out_dir is not None:
         return out_dir / f"{source.stem}.{extension}"
     return source.with_name(f"{source.stem}.{AUDIO.sample_rate // 1000}k.{extension}")
 
 
-def _writable_extension(source: Path) -> str:
+def writable_extension(source: Path) -> str:
     """The input's own extension where that can be written, else flac (m4a, wma, video, no extension)."""
     extension = source.suffix.removeprefix(".")
     try:
@@ -282,7 +288,7 @@ def _writable_extension(source: Path) -> str:
     return extension
 
 
-def _file_id(path: Path) -> tuple[int, int] | None:
+def file_id(path: Path) -> tuple[int, int] | None:
     """Equal for two names of one existing file; None where there is none."""
     try:
         status = path.stat()

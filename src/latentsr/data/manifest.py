@@ -85,7 +85,7 @@ def _clip(csv_path: Path, line: int, row: Mapping[str | None, str | None]) -> Cl
     if split not in SPLITS:
         raise DataError(f"{where}: split {split!r} is not one of {', '.join(SPLITS)}")
     return Clip(
-        path=csv_path.parent / _relative(where, row["file"] or ""),
+        path=csv_path.parent / relative_path(where, row["file"] or ""),
         kind=kind,
         bandwidth_hz=_positive(where, "bandwidth_hz", row.get("bandwidth_hz")),
         seconds=_positive(where, "seconds", row.get("seconds")),
@@ -94,7 +94,7 @@ def _clip(csv_path: Path, line: int, row: Mapping[str | None, str | None]) -> Cl
     )
 
 
-def _relative(where: str, name: str) -> Path:
+def relative_path(where: str, name: str) -> Path:
     """The path as written, refused when it would lead out of the manifest's folder on any system."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     if not name.strip():

@@ -1,0 +1,71 @@
+"""What the commands print: one line for every failure, and progress in seconds of audio."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+FAILED, USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
+
+
+def warn(text: str) -> None:
+    """One line on stderr."""
+    line = f"latentsr: {' '.join(text.split())}"
+    print(printable(line, getattr(sys.stderr, "encoding", None)), file=sys.stderr, flush=True)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """One line on stderr, and the end."""
+    warn(text)
+    sys.exit(code)
+
+
+def printable(text: str, encoding: str | None) -> str:
+    """`text` with what this terminal cannot show escaped; file names need not be valid UTF-8."""
+    known = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return known.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for outputs, or end with one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}; choose another one", FAILED)
+
+
+@contextmanager
+def progress_bar(name: str, silent: bool) -> Iterator[Callable[[float, float], None] | None]:
+    """A bar in seconds of audio on stderr, with the real-time factor and the time left."""
+    if silent:
+        yield None
+        return
+    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+    shape = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}{postfix}]"
+    label = printable(name, getattr(sys.stderr, "encoding", None))
+    bars: list[Any] = []
+
+    def progress(done_s: float, total_s: float) -> None:
+        if not bars:  # nothing is drawn for a file that fails before its first sample
+            bars.append(tqdm(total=total_s, desc=label, bar_format=shape, **bar_manners()))
+        bar = bars[0]
+        if done_s > bar.n:
+            bar.set_postfix_str(f"real-time factor {bar.format_dict['elapsed'] / done_s:.2f}", refresh=False)
+            bar.update(min(done_s, total_s) - bar.n)
+
+    try:
+        yield progress
+    finally:
+        for bar in bars:
+            bar.close()
+
+
+def bar_manners() -> dict[str, Any]:
+    """A terminal sees a bar move and sees it go; a log file gets a line every ten seconds and the last one."""
+    terminal = sys.stderr.isatty()
+    return {"mininterval": 0.1 if terminal else 10.0, "leave": not terminal, "file": sys.stderr}
