@@ -20,12 +20,12 @@ from torch import Tensor
 from latentsr import Pipeline, source
 from latentsr.config import AUDIO
 from latentsr.convert import audiosr
+from latentsr.diffusion import Diffusion, Sampling
 from latentsr.models.vae import mode, to_mel
 from latentsr.sampling import SCHEDULERS, ZERO_SNR
 from latentsr.signal.level import network_gain
 from latentsr.signal.lowband import cut_sharply
 from latentsr.signal.mel import MelSpectrogram
-from latentsr.windowed import Diffusion, Sampling
 
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("ddim", {}),

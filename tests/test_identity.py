@@ -49,7 +49,7 @@ class Places:
     def __init__(self, batch_size):
         self.batch_size = batch_size
 
-    def __call__(self, low, group, setting):
+    def __call__(self, low, group, seed, cutoff_hz):
         return [
             self.at(torch.arange(w.first, w.last), len(part)).expand(-1, 2, -1, 3)
             for part, w in zip(low, group, strict=True)

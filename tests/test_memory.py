@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import latentsr
+from latentsr.diffusion import Diffusion
 from latentsr.evaluation.metrics import kept_band_error_db
-from latentsr.windowed import Diffusion, TooLittleMemoryError, is_out_of_memory
+from latentsr.memory import TooLittleMemoryError, is_out_of_memory
 from tiny import RATE, programme, tiny_pipeline
 
 SRC = Path(latentsr.__file__).parents[1]

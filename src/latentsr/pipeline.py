@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline, SchedulerMixin
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import SpeechT5HifiGan
 
 from latentsr import files
-from latentsr import folder as folders
 from latentsr import source as sources
+from latentsr.components import DIFFUSION, Components, components_of
 from latentsr.config import AUDIO
-from latentsr.convert import audiosr, audiosr_compat, audiosr_hub
-from latentsr.convert.audiosr import AudioSRConfig
+from latentsr.convert import audiosr_compat
+from latentsr.diffusion import Diffusion, Sampling
 from latentsr.heads import DEFAULT_HEAD, HEADS, Head
 from latentsr.listening import Heard, listen, peak_of
-from latentsr.models.fastconv import speed_up
 from latentsr.output import RestorationOutput
 from latentsr.progress import LISTENING_SHARE, Bar, Progress
 from latentsr.signal.chunks import take
@@ -31,55 +27,18 @@ from latentsr.signal.image import Image
 from latentsr.signal.level import network_gain
 from latentsr.source import Samples, Source
 from latentsr.streaming import MakeRestorer, latency_samples, stream
-from latentsr.windowed import EDGE_SAMPLES, Diffusion, OnProgress, Restorer, Sampling, Setting
+from latentsr.windowed import EDGE_SAMPLES, OnProgress, Restorer, Setting
 
 __all__ = ["Pipeline", "RestorationOutput"]
 
-DIFFUSION = ("vae", "unet", "scheduler")  # the components that make latents
-MODEL_VALUES = (
-    "default_steps", "default_guidance_scale", "default_temperature", "unconditional_latent", "default_head"
-)  # fmt: skip
 
-
-class Pipeline(DiffusionPipeline):
+class Pipeline(Components):
     """Restores recordings: wide-band audio at 48 kHz, with what was there untouched.
 
     >>> from latentsr import Pipeline
     >>> pipe = Pipeline.from_pretrained()  # the embedded default
     >>> out = pipe(array, sample_rate=16_000)  # doctest: +SKIP
     """
-
-    _optional_components = ["vae", "unet", "scheduler", "vocoder", "mamba_gan", "diffwave_mamba"]
-    model_cpu_offload_seq = "vae->unet->vocoder->mamba_gan->diffwave_mamba"
-
-    def __init__(
-        self,
-        vae: nn.Module | None = None,
-        unet: nn.Module | None = None,
-        scheduler: SchedulerMixin | None = None,
-        vocoder: nn.Module | None = None,
-        mamba_gan: nn.Module | None = None,
-        diffwave_mamba: nn.Module | None = None,
-        default_steps: int = 4,
-        default_guidance_scale: float = 1.0,
-        default_temperature: float = 1.0,
-        unconditional_latent: float = 0.0,
-        default_head: str = DEFAULT_HEAD,
-    ) -> None:
-        super().__init__()
-        self.register_modules(
-            vae=vae, unet=unet, scheduler=scheduler, vocoder=vocoder, mamba_gan=mamba_gan, diffwave_mamba=diffwave_mamba
-        )
-        self.register_to_config(
-            default_steps=default_steps,
-            default_guidance_scale=default_guidance_scale,
-            default_temperature=default_temperature,
-            unconditional_latent=unconditional_latent,
-            default_head=default_head,  # of the command line
-        )
-        self._folders: dict[str, Path] = {}  # where components that are not loaded yet lie
-        self._dtype = torch.float32
-        self._offload: Callable[..., None] | None = None  # how networks are offloaded
 
     @torch.inference_mode()
     def __call__(
@@ -337,121 +296,6 @@ class Pipeline(DiffusionPipeline):
             made, AUDIO.sample_rate, stages.cutoff_hz, seconds, recording.subtype, recording.metadata
         )
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        path: str | os.PathLike[str] | None = None,
-        heads: Sequence[str] | None = None,
-        *,
-        vocoder: str | os.PathLike[str] | None = None,
-        torch_dtype: torch.dtype = torch.float32,
-        local_files_only: bool = False,
-        **unknown: Any,
-    ) -> Pipeline:
-        """Load a model: the embedded default, a folder, or (only when asked by name) one of the Hub.
-
-        Args:
-            path: None, a folder in diffusers' layout with a model_index.json, or a Hub id. AudioSR's own,
-                haoheliu/audiosr_basic and haoheliu/audiosr_speech, are converted once and kept.
-            heads: whose networks to load now; None: the default head's. Others are loaded when first called.
-            vocoder: take the vocoder of another model of the same mel: "embedded", a folder, or a Hub id. The embedded
-                one is a small fraction of AudioSR's cost.
-            torch_dtype: of all networks, whatever the files hold.
-            local_files_only: take a Hub id from the cache, without network.
-
-        Raises:
-            ModelError: the folder is incomplete, damaged, or not a model.
-        """
-        if unknown:
-            raise TypeError(
-                f"from_pretrained() takes path, heads, vocoder, torch_dtype, local_files_only; got {sorted(unknown)}"
-            )
-        source = _find(path, local_files_only)
-        index = folders.read_index(source)
-        pipe = cls(**{key: value for key, value in index.items() if key in MODEL_VALUES})
-        pipe._dtype = torch_dtype
-        pipe._folders = dict.fromkeys(cls._optional_components, source)
-        if vocoder is not None:
-            pipe._folders["vocoder"] = _find(None if vocoder == "embedded" else vocoder, local_files_only)
-        for head in heads if heads is not None else [DEFAULT_HEAD]:
-            pipe._parts(head)
-        return pipe
-
-    @classmethod
-    def from_audiosr(
-        cls,
-        path: str | os.PathLike[str],
-        config: AudioSRConfig = None,
-        *,
-        vocoder: str | os.PathLike[str] | None = None,
-        torch_dtype: torch.dtype = torch.float32,
-    ) -> Pipeline:
-        """Load an official AudioSR checkpoint as it is, without writing a folder.
-
-        Args:
-            path: the file, of torch.save or safetensors.
-            config: audiosr's configuration as a mapping or a JSON file; None is the published one.
-            vocoder: as in `from_pretrained`.
-            torch_dtype: of the networks.
-
-        Raises:
-            ModelError: the file is damaged, or not such a checkpoint.
-        """
-        parts = audiosr.load(path, config, torch_dtype)
-        if vocoder is not None:
-            del parts["vocoder"]
-        pipe = cls(**{name: _prepared(name, part) for name, part in parts.items()})
-        pipe._dtype = torch_dtype
-        if vocoder is not None:
-            pipe._folders["vocoder"] = _find(None if vocoder == "embedded" else vocoder, local_files_only=False)
-            pipe._parts(DEFAULT_HEAD)
-        return pipe
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], dtype: torch.dtype | None = None, **kwargs: Any
-    ) -> None:
-        """Write a model folder: safetensors in shards of at most 15 MB, and a hash of every file.
-
-        `dtype` is that of the files; None keeps the networks' own.
-        """
-        if self._offload is not None:
-            raise ValueError("offloaded networks cannot be saved; call remove_all_hooks() first")
-        own = {name: c for name, c in self.components.items() if isinstance(c, nn.Module)}
-        for stale in (f for name in own for f in Path(save_directory, name).glob("*.safetensors*")):
-            stale.unlink()  # shards of another size would be taken for ours
-        try:
-            if dtype is not None:  # a cast cannot be undone: copies are cast
-                cast = {name: nn.Module.to(copy.deepcopy(network), dtype=dtype) for name, network in own.items()}
-                self.register_modules(**cast)
-            super().save_pretrained(save_directory, max_shard_size=folders.MAX_SHARD_BYTES, **kwargs)
-        finally:
-            self.register_modules(**own)
-        folders.forget_paths(Path(save_directory))
-        folders.write_hashes(Path(save_directory))
-
-    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
-        """Keep the networks in main memory and bring each whole to the GPU when it runs: see diffusers.
-
-        Tried with the CPU and with torch's meta device in the GPU's place; on no GPU yet.
-        """
-        super().enable_model_cpu_offload(gpu_id, device)
-        self._offload = self.enable_model_cpu_offload
-
-    def enable_sequential_cpu_offload(
-        self, gpu_id: int | None = None, device: torch.device | str | None = None
-    ) -> None:
-        """Bring each layer to the GPU when it runs, for the smallest memory and at the lowest speed: see diffusers.
-
-        Tried as `enable_model_cpu_offload` was.
-        """
-        super().enable_sequential_cpu_offload(gpu_id, device)
-        self._offload = self.enable_sequential_cpu_offload
-
-    def remove_all_hooks(self) -> None:
-        """End offloading; the networks stay in main memory until `to` moves them."""
-        super().remove_all_hooks()
-        self._offload = None
-
     def _restorers(
         self,
         head: str,
@@ -486,38 +330,16 @@ class Pipeline(DiffusionPipeline):
         batch_size: int = 1,
     ) -> tuple[Head, Diffusion | None]:
         """The head by name and the diffusion that it gets latents from, with all their networks loaded."""
-        if head not in HEADS:
-            raise ValueError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
+        self._load(components_of(head, use_latents))
         kind = HEADS[head]
-        with_latents = kind.needs_latents or use_latents
-        self._load([*kind.components, *(DIFFUSION if with_latents else ())])
         device = self._execution_device
         arguments: dict[str, Any] = {component: getattr(self, component) for component in kind.components}
         decoder = kind(**arguments | {"device": device})
-        if not with_latents:
+        if not (kind.needs_latents or use_latents):
             return decoder, None
         sampling = self._sampling(None if _own_steps(head, steps) else steps, guidance_scale, temperature)
         empty = self.config.unconditional_latent
         return decoder, Diffusion(self.vae, self.unet, self.scheduler, sampling, batch_size, empty, device)
-
-    def _load(self, names: Sequence[str]) -> None:
-        """Load components that are not there yet, from the folders the pipeline came from."""
-        missing = [name for name in dict.fromkeys(names) if getattr(self, name) is None]
-        if not set(missing) <= set(self._folders):
-            raise ValueError(
-                f"this pipeline has no {', '.join(missing)}; pass it to Pipeline() or use from_pretrained()"
-            )
-        networks = [part for part in self.components.values() if isinstance(part, nn.Module)]
-        device, dtype = (self.device, self.dtype) if networks else (torch.device("cpu"), self._dtype)
-        for name in missing:
-            folder = self._folders[name]
-            component = folders.load_component(folder, name, folders.read_index(folder), dtype)
-            component = _prepared(name, component)
-            self.register_modules(**{name: component})
-            if isinstance(component, nn.Module) and self._offload is None:
-                component.to(device)
-        if missing and self._offload is not None:
-            self._offload(device=self._offload_device)  # hooks for what has come
 
     def _sampling(self, steps: int | None, guidance_scale: float | None, temperature: float | None) -> Sampling:
         """What was asked for, and the model's defaults for the rest."""
@@ -527,13 +349,6 @@ class Pipeline(DiffusionPipeline):
             config.default_guidance_scale if guidance_scale is None else guidance_scale,
             config.default_temperature if temperature is None else temperature,
         )
-
-
-def default_head(model: str | os.PathLike[str] | None) -> str:
-    """The head that the command line takes for a model unless told otherwise; the model says so itself."""
-    if model is not None and not Path(model).is_dir() and audiosr_hub.is_published(model):
-        return DEFAULT_HEAD
-    return str(folders.read_index(folders.find(model)).get("default_head", DEFAULT_HEAD))
 
 
 def _check_denoise(head: str, denoise: bool) -> None:
@@ -546,27 +361,3 @@ def _own_steps(head: str, steps: int | None) -> int | None:
     """The steps asked for, if they are the head's own and not those of the latents it gets."""
     kind = HEADS[head]
     return steps if kind.takes_steps and not kind.needs_latents else None
-
-
-def _find(model: str | os.PathLike[str] | None, local_files_only: bool) -> Path:
-    """The folder of a model."""
-    if model is not None and not Path(model).is_dir() and audiosr_hub.is_published(model):
-        return audiosr_hub.fetch(str(model), local_files_only)
-    return folders.find(model, local_files_only=local_files_only)
-
-
-def _prepared(name: str, component: Any) -> Any:
-    """A component as inference wants it, in memory of its own.
-
-    A network fresh from a file is views of it. Copied a tensor at a time, they let go of the file's pages, and memory
-    never holds both for long.
-    """
-    if isinstance(component, nn.Module):
-        # The denoiser's convolutions are too small to gain: 0.98 s as they are, 1.05 s by fewer multiplications.
-        if name != "unet":
-            speed_up(component)
-        for activation in (m for m in component.modules() if name == "vae" and isinstance(m, nn.SiLU)):
-            activation.inplace = True  # always of a fresh tensor there, of 134 MB in AudioSR's decoder
-        for tensor in chain(component.parameters(), component.buffers()):
-            tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
-    return component

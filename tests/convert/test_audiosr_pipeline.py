@@ -12,10 +12,11 @@ import soundfile
 import torch
 
 from latentsr.convert import audiosr, audiosr_compat, audiosr_hub
+from latentsr.diffusion import Diffusion
 from latentsr.pipeline import Pipeline
 from latentsr.sampling import guided, sample
 from latentsr.signal import audio
-from latentsr.windowed import CORE, Diffusion
+from latentsr.windowed import CORE
 
 RATE = 48_000
 CUTOFF_HZ = 6_000.0

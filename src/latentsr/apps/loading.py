@@ -38,8 +38,8 @@ def load_pipeline(
 
     from latentsr import Pipeline
     from latentsr.apps.restore import UsageError
+    from latentsr.components import default_head
     from latentsr.heads import HEADS
-    from latentsr.pipeline import default_head
 
     if head is not None and head not in HEADS:
         raise UsageError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
