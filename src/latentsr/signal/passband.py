@@ -65,6 +65,11 @@ SHELF_GRAIN_DB = 3.0  # at most, in any band
 CLEAR_DB = 15.0
 FURTHEST = 2.0  # from the coarse answer, as a ratio: natural levels do not fall from a low-pass on for longer
 SKIRT = 0.88  # the cutoff lies this far below the point of being lost, give or take
+
+# A cliff is steeper than any filter of the bank: resamplers leave such. None of the filters explains it, and the one
+# that is least wrong may lie far below; but the pass band goes on to the cliff's edge for sure.
+CLIFF_DB = 40.0  # within two bands, and nothing behind it comes within as much again
+CLIFF_TREND_BANDS, CLIFF_TREND_DB = 12, 10.0  # the edge stands no lower than this below those before it
 DB = 10 / math.log(10)
 
 
@@ -160,6 +165,7 @@ def cutoff_of_spectrum(level_db: Tensor, bank: Templates) -> Tensor:
     filters, known = _fine_filters(rough_hz, _edge_hz(bands_db - floor_db, rough_hz, bank), bank)
     likelihood = _log_likelihood(bands_db, floors_db, bank.gain_db[:, filters], JUMP)
     hz = _median_hz(likelihood.masked_fill(~known, -torch.inf), bank.cutoff_hz[filters])
+    hz = torch.maximum(hz, _cliff_hz(bands_db, bank))
     heard = (bands_db - floor_db).amax(-1) > HEARD_DB
     return torch.where(heard & (odds < 0) & (hz < FULL_BAND * bank.half_rate), hz, bank.half_rate)
 
@@ -210,6 +216,18 @@ def _edge_hz(above_db: Tensor, rough_hz: Tensor, bank: Templates) -> Tensor:
     lasting = (clear * band).amax(-1) <= place
     hz = bank.band_hz[place] * SKIRT
     return torch.where(lasting & (hz < FURTHEST * rough_hz), hz, rough_hz)
+
+
+def _cliff_hz(bands_db: Tensor, bank: Templates) -> Tensor:
+    """Where the last band before a cliff begins; 0 where there is none. (B, K) -> (B,) Hz"""
+    count = bands_db.shape[1] - 2
+    highest_behind = bands_db.flip(1).cummax(1).values.flip(1)[:, 2:]
+    before = pad(bands_db[:, None], (CLIFF_TREND_BANDS, 0), mode="replicate")[:, :, : count + CLIFF_TREND_BANDS - 1]
+    trend = avg_pool1d(before, CLIFF_TREND_BANDS, 1)[:, 0]
+    level = bands_db[:, :count]
+    cliff = (level - highest_behind > CLIFF_DB) & (level > trend - CLIFF_TREND_DB)
+    band = torch.arange(count, device=bands_db.device)
+    return torch.where(cliff.any(-1), bank.band_hz[(cliff * band).amax(-1)], 0.0)
 
 
 def _fine_filters(rough_hz: Tensor, edge_hz: Tensor, bank: Templates) -> tuple[Tensor, Tensor]:
