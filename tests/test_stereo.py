@@ -10,33 +10,22 @@ import torch
 from latentsr import Pipeline
 from latentsr.evaluation.metrics import kept_band_error_db
 from latentsr.models.diffwave_mamba import DiffWaveMamba
-from latentsr.models.hifigan import build_vocoder
 from latentsr.models.mamba_gan import MambaGenerator
-from latentsr.models.unet import LatentUNet
-from latentsr.models.vae import MelAutoencoderKL
-from latentsr.sampling import training_scheduler
 from latentsr.signal.audio import read, resample
+from tiny import RATE, tiny_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
-RATE = 48_000
 CUTOFF_HZ = 4000.0
 HEADS = ["mamba-gan", "diffwave-mamba", "vocoder"]
 
 
 @pytest.fixture(scope="module")
 def pipe():
-    torch.manual_seed(0)
-    vae = MelAutoencoderKL(latent_channels=4, block_out_channels=(8, 8), norm_num_groups=4, patch_frames=4,
-                           patch_bands=8, scaling_factor=1.0, shift_factor=0.0)  # fmt: skip
-    unet = LatentUNet(latent_channels=4, block_out_channels=(8, 16), attention_levels=(1,), attention_head_dim=8,
-                      norm_num_groups=4)  # fmt: skip
+    pipe = tiny_pipeline()
     gan = MambaGenerator(channels=16, mixer_layers=1, state=4, hidden=32, layers=1, latent_size=64, context_frames=24,
                          noise_share=1.0)  # fmt: skip
     wave = DiffWaveMamba(bands=96, channels=8, hidden=8, condition_layers=1, layers=1, state=2, latent_size=64)
-    pipe = Pipeline(vae=vae.eval(), unet=unet.eval(), scheduler=training_scheduler(),
-                    vocoder=build_vocoder("istft", channels=16, hidden=32, layers=1).eval(), mamba_gan=gan.eval(),
-                    diffwave_mamba=wave.eval())  # fmt: skip
-    pipe.set_progress_bar_config(disable=True)
+    pipe.register_modules(mamba_gan=gan.eval(), diffwave_mamba=wave.eval())
     return pipe
 
 

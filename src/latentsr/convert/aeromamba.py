@@ -112,11 +112,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
     except UnreadableError as error:
-        if error.code:
-            raise ModelError(
-                f"{path} holds code ({error}), which was not run; take a checkpoint from a source you trust"
-            ) from None
-        raise ModelError(f"{path} is not a checkpoint of torch >= 1.6, or damaged ({error})") from None
+        raise ModelError(error.refusal(path, "not a checkpoint of torch >= 1.6, or damaged ({})")) from None
     for inside in contents:
         if isinstance(inside, Mapping) and inside and all(isinstance(v, Tensor) for v in inside.values()):
             return {name: tensor for name, tensor in inside.items() if isinstance(tensor, Tensor)}

@@ -127,11 +127,7 @@ def _from_pickle(path: Path) -> dict[str, Any]:
     try:
         inside, content = look(path, (("state_dict",), ()))
     except UnreadableError as error:
-        if error.code:
-            raise ModelError(
-                f"{path} holds code ({error}), which was not run; take a checkpoint from a source you trust"
-            ) from None
-        raise ModelError(f"{path} is truncated or damaged ({error}); download it anew") from error
+        raise ModelError(error.refusal(path, "truncated or damaged ({}); download it anew")) from error
     content = inside if isinstance(inside, Mapping) else content
     if not isinstance(content, Mapping):
         raise ModelError(

@@ -35,6 +35,12 @@ class UnreadableError(ValueError):
         super().__init__(reason)
         self.code = code
 
+    def refusal(self, path: object, otherwise: str) -> str:
+        """What to say of the file: that it holds code, or what else is the matter."""
+        if self.code:
+            return f"{path} holds code ({self}), which was not run; take a checkpoint from a source you trust"
+        return f"{path} is {otherwise.format(self)}"
+
 
 @dataclass(frozen=True)
 class Other:
