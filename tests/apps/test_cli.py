@@ -488,6 +488,7 @@ def test_interrupted_leaves_nothing(wav, number, code):
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in err
+    assert ("interrupted; nothing half-written is left" in err) == (number == signal.SIGINT)
     assert names(wav.parent) == ["old.wav"]
 
 

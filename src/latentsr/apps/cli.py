@@ -77,7 +77,10 @@ def restore(
     def load() -> Any:
         return _load_pipeline(model.model, model.head, model.device, model.dtype, model.vocoder)
 
-    _restore_all(jobs, options, load, settings.as_json)
+    try:
+        _restore_all(jobs, options, load, settings.as_json)
+    except KeyboardInterrupt:  # typer would leave without a word
+        fail("interrupted; nothing half-written is left", INTERRUPTED)
 
 
 @app.command()
@@ -117,8 +120,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(prog_name="latentsr")
-    except KeyboardInterrupt:
-        fail("interrupted; nothing half-written is left", INTERRUPTED)
     except (Exception, MemoryError) as error:
         from latentsr.apps.restore import UsageError, one_line
 
