@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import ctrl_c
 import pytest
 from batch_fakes import recording
 
@@ -36,7 +37,9 @@ def dest(tmp_path) -> Path:
 def start(*words, **how) -> subprocess.Popen:
     """The command line with a model that copies."""
     command = [sys.executable, str(HERE / "batch_fakes.py"), "batch", *map(str, words)]
-    return subprocess.Popen(command, **{"env": ENV, "stdout": -1, "stderr": -1, "text": True, **how})
+    return subprocess.Popen(
+        command, **{"env": ENV, "stdout": -1, "stderr": -1, "text": True, "preexec_fn": ctrl_c.heard, **how}
+    )
 
 
 def batch(*words, **how) -> subprocess.CompletedProcess:

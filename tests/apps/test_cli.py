@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import ctrl_c
 import numpy as np
 import pytest
 import soundfile
@@ -477,7 +478,8 @@ from latentsr.apps.cli import main
 
 def start(body: str, *words, before: str = "") -> subprocess.Popen:
     code = STUB.format(body=body) + before + f"\nsys.argv = {['latentsr', *map(str, words)]!r}\nmain()"
-    return subprocess.Popen([sys.executable, "-c", code], env=ENV, text=True, stdout=-1, stderr=-1)
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, env=ENV, text=True, stdout=-1, stderr=-1, preexec_fn=ctrl_c.heard)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
