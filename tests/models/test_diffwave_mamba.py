@@ -91,7 +91,10 @@ class TestNetwork:
         network.save_pretrained(tmp_path)
         again = DiffWaveMamba.from_pretrained(tmp_path).eval()
         low, hz = randn(1, 10, 48), torch.tensor([4000.0])
-        assert_close(again.condition(low, hz).log_energy, network.condition(low, hz).log_energy, rtol=0, atol=0)
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(again.state_dict()[name], tensor), name
+        # Products round by where in memory their factors lie, on some processors.
+        assert_close(again.condition(low, hz).log_energy, network.condition(low, hz).log_energy, rtol=1e-6, atol=1e-5)
 
     def test_wrong_shapes_are_named(self, network):
         with pytest.raises(ValueError, match="expected coefficients"):

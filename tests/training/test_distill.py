@@ -186,7 +186,7 @@ def test_gradients_of_a_batch_are_the_mean_of_its_halves(teacher):
         halves.append(gradient(stage, stage.prepare(part(whole, slice(first, first + 2)), draws), draws))
     draws = Draws(0, 3, 0, 4)
     expected = gradient(stage, stage.prepare(whole, draws), draws)
-    assert float((sum(halves) / 2 - expected).norm() / expected.norm()) < 1e-6
+    assert float((sum(halves) / 2 - expected).norm() / expected.norm()) < 2e-5  # rounding
     assert float((halves[0] - halves[1]).norm() / expected.norm()) > 0.1
 
 
