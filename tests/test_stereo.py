@@ -125,7 +125,7 @@ def test_what_a_channel_becomes_does_not_depend_on_how_many_are_beside_it(pipe, 
     wave[1:] *= 0.1  # the level of the networks' input is that of the loudest
     wave[6] = wave[0]
     out = restored(pipe, wave, head).audio
-    assert np.array_equal(out[6], out[0])
+    assert np.abs(out[6] - out[0]).max() < 1e-5  # threads share out a batch, and round by it
     assert np.abs(restored(pipe, wave[:1], head).audio[0] - out[0]).max() < 1e-5
 
 
