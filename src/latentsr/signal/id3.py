@@ -13,6 +13,7 @@ from latentsr.signal.metadata import MAX_ITEMS, SEPARATOR, Metadata, Picture, co
 
 _ENCODINGS = {0: "latin-1", 1: "utf-16", 2: "utf-16-be", 3: "utf-8"}
 _UTF8 = b"\x03"
+_NO_LANGUAGE = b"XXX"  # ID3v2.4, section 4: the code of a language that is not known
 _FRAMES = {
     "title": "TIT2", "artist": "TPE1", "album": "TALB", "date": "TDRC", "genre": "TCON", "tracknumber": "TRCK",
     "discnumber": "TPOS", "albumartist": "TPE2", "composer": "TCOM", "copyright": "TCOP", "isrc": "TSRC",
@@ -182,7 +183,7 @@ def _decoded(data: bytes, encoding: str) -> str:
 
 def _text_frame(key: str, text: str) -> bytes:
     if key in ("comment", "lyrics"):
-        return _frame("COMM" if key == "comment" else "USLT", _UTF8 + b"XXX\0" + _utf8(text))
+        return _frame("COMM" if key == "comment" else "USLT", _UTF8 + _NO_LANGUAGE + b"\0" + _utf8(text))
     name = _FRAMES.get(key)
     if name is None:
         return _frame("TXXX", _UTF8 + _utf8(key.upper()) + b"\0" + _utf8(text))
