@@ -1,0 +1,89 @@
+"""Every code block of the README and of the documentation runs: a page's blocks in order, in one folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import offline
+import pytest
+import workplace
+import yaml
+from blocks import PAGES, ROOT, RUN, SHOWN, Block, blocks, commands_outside
+
+from latentsr.config import build
+from latentsr.signal.recipes import DegradeConfig
+from latentsr.training.recipe import Recipe
+
+TYPED_BY_CI = "bash"  # the README's two commands, word for word, in new environments
+CONFIGS = {"degrade": DegradeConfig}  # of a YAML block with this key; others are recipes
+WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in blocks(page))]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a process that runs commands without importing torch each time."""
+    address = str(tmp_path_factory.mktemp("server") / "s")
+    process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("server.py")), address])
+    deadline = time.monotonic() + 120
+    while not Path(address).exists():
+        assert process.poll() is None and time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.05)
+    yield address
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name)
+def test_blocks_of_a_page_run(page, server, tmp_path, monkeypatch):
+    workplace.furnish(tmp_path, page.name)
+    environment = workplace.shims(tmp_path, server)
+    monkeypatch.chdir(tmp_path)
+    offline.patch(monkeypatch)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(page):
+        where = f"{name(page)}, line {block.line}"
+        if block.language == "python":
+            code = compile("\n" * (block.line - 1) + block.code, name(page), "exec")
+            exec(code, names)
+        elif block.language == "yaml":
+            check_yaml(block)
+        elif block.language == "sh":
+            run_shell(block, where, environment)
+
+
+def run_shell(block: Block, where: str, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["bash", "-eux", "-o", "pipefail", "-c", block.code],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, f"{where} left with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
+
+
+def check_yaml(block: Block) -> None:
+    """A YAML block is a config of ours: every key is known, every value is in its range."""
+    values = yaml.safe_load(block.code)
+    for key, kind in CONFIGS.items():
+        if key in values:
+            build(kind, values[key], where=key)
+            return
+    build(Recipe, values, where="recipe")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_code_stands_in_blocks_that_name_their_language(page):
+    languages = {block.language for block in blocks(page)}
+    assert languages <= {*RUN, *SHOWN}, "name the language; text is for what is shown and not run"
+    assert TYPED_BY_CI not in languages or page.name == "README.md"
+    assert commands_outside(page) == []
