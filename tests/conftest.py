@@ -1,5 +1,10 @@
 """Fixtures shared by all tests."""
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,3 +18,18 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("needs the recordings in ../shared, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Words to put before a command, `python SCRIPT ...`: it runs where torch has been imported already."""
+    here, address = Path(__file__).parent, str(tmp_path_factory.mktemp("warm") / "s")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(here / "warm_server.py"), address], env=environment)
+    deadline = time.monotonic() + 120
+    while not Path(address).exists():
+        assert process.poll() is None and time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.05)
+    yield [sys.executable, "-ISE", str(here / "warm_client.py"), address]
+    process.kill()
+    process.wait()

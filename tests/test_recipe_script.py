@@ -32,10 +32,17 @@ def command(data, out):
     return [sys.executable, str(ROOT / "train.py"), *words(data, out)]
 
 
-def run(*arguments):
-    done = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
+@pytest.fixture(scope="module")
+def run(warm):
+    """Runs a command to its end where torch has been imported already; what is killed is a process of its own."""
+
+    def run(_python, *arguments):
+        words = [*warm, "python", *arguments]
+        done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run
 
 
 def weights(out):
@@ -53,7 +60,7 @@ def recordings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(recordings, tmp_path_factory):
+def whole(run, recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "whole"
     run(*command(recordings, out), f"eval.references={recordings}", "eval.visqol=false",
         "eval.conditions=[{cutoffs_hz: [4000], limit: 1}]", "eval.heads=[mamba-gan]")  # fmt: skip
@@ -92,7 +99,7 @@ def test_a_run_leaves_all_that_the_docs_promise(whole):
     assert {file.name for file in (whole / "eval").iterdir()} == {"table.md", "table-1.csv", "table-1.json"}
 
 
-def test_a_kill_changes_no_bit(whole, recordings, tmp_path):
+def test_a_kill_changes_no_bit(run, whole, recordings, tmp_path):
     out = tmp_path / "broken"
     process = subprocess.Popen(
         command(recordings, out), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -42,11 +42,18 @@ def command(name, data, out, *overrides):
     ]
 
 
-def run(*arguments, check=True):
-    done = subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    if check:
-        assert done.returncode == 0, done.stderr[-3000:]
-    return done
+@pytest.fixture(scope="module")
+def run(warm):
+    """Runs a command to its end where torch has been imported already; what is killed is a process of its own."""
+
+    def run(_python, *arguments, check=True):
+        words = [*warm, "python", *arguments]
+        done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        if check:
+            assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run
 
 
 def weights(run_folder, name):
@@ -65,7 +72,7 @@ def recordings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def vae_run(recordings, tmp_path_factory):
+def vae_run(run, recordings, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "vae"
     run(*command("vae", recordings, out))
     return out
@@ -86,7 +93,7 @@ def test_vae_run_leaves_all_that_the_docs_promise(vae_run):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_kill_and_resume_equals_the_unbroken_run_bit_for_bit(name, recordings, vae_run, tmp_path):
+def test_kill_and_resume_equals_the_unbroken_run_bit_for_bit(run, name, recordings, vae_run, tmp_path):
     options = [*extra(name, vae_run), "steps=6", "save_every=2", "validate_every=100"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(*command(name, recordings, whole, *options))
@@ -129,7 +136,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(recordings, tmp_path):
     assert json.loads((saved / "manifest.json").read_text())["step"] >= 1
 
 
-def test_a_full_disk_keeps_the_checkpoint_before_it(recordings, tmp_path):
+def test_a_full_disk_keeps_the_checkpoint_before_it(run, recordings, tmp_path):
     out = tmp_path / "run"
     run(*command("vae", recordings, out, "steps=2"))
     before = sorted(p.name for p in (out / "checkpoints").iterdir())
@@ -143,7 +150,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_it(recordings, tmp_path):
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == before
 
 
-def test_a_damaged_checkpoint_is_passed_over(recordings, tmp_path):
+def test_a_damaged_checkpoint_is_passed_over(run, recordings, tmp_path):
     out = tmp_path / "run"
     run(*command("vae", recordings, out))
     newest = out / "checkpoints/step-00000004/model.vae.safetensors"
@@ -152,7 +159,7 @@ def test_a_damaged_checkpoint_is_passed_over(recordings, tmp_path):
     assert "is damaged" in done.stdout and "at step 2" in done.stdout
 
 
-def test_max_minutes_stops_cleanly_and_leaves_a_resumable_state(recordings, tmp_path):
+def test_max_minutes_stops_cleanly_and_leaves_a_resumable_state(run, recordings, tmp_path):
     out = tmp_path / "run"
     run(*command("vae", recordings, out, "steps=100000"), "--max-minutes", "0.02")
     state = json.loads((out / "weights/training.json").read_text())
@@ -171,18 +178,18 @@ def test_max_minutes_stops_cleanly_and_leaves_a_resumable_state(recordings, tmp_
         (["initial_weights=nowhere"], "nowhere"),
     ],
 )
-def test_bad_input_is_one_line_that_says_what_to_do(recordings, tmp_path, overrides, message):
+def test_bad_input_is_one_line_that_says_what_to_do(run, recordings, tmp_path, overrides, message):
     done = run(*command("vae", recordings, tmp_path / "run", *overrides), check=False)
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_missing_data_is_wrong_usage():
+def test_missing_data_is_wrong_usage(run):
     done = run(sys.executable, str(ROOT / "train_vae.py"), check=False)
     assert done.returncode == 2 and "data=FOLDER" in done.stderr
 
 
-def test_ldm_refuses_a_vae_without_scale(recordings, vae_run, tmp_path):
+def test_ldm_refuses_a_vae_without_scale(run, recordings, vae_run, tmp_path):
     vae = tmp_path / "vae"
     vae.mkdir()
     for file in (vae_run / "weights/vae").iterdir():

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import offline
@@ -27,24 +24,10 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a process that runs commands without importing torch each time."""
-    address = str(tmp_path_factory.mktemp("server") / "s")
-    process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("server.py")), address])
-    deadline = time.monotonic() + 120
-    while not Path(address).exists():
-        assert process.poll() is None and time.monotonic() < deadline, "the server did not start"
-        time.sleep(0.05)
-    yield address
-    process.kill()
-    process.wait()
-
-
 @pytest.mark.parametrize("page", WITH_CODE, ids=name)
-def test_blocks_of_a_page_run(page, server, tmp_path, monkeypatch):
+def test_blocks_of_a_page_run(page, warm, tmp_path, monkeypatch):
     workplace.furnish(tmp_path, page.name)
-    environment = workplace.shims(tmp_path, server)
+    environment = workplace.shims(tmp_path, warm)
     monkeypatch.chdir(tmp_path)
     offline.patch(monkeypatch)
     names: dict[str, object] = {"__name__": "__main__"}
@@ -56,7 +39,11 @@ def test_blocks_of_a_page_run(page, server, tmp_path, monkeypatch):
         elif block.language == "yaml":
             check_yaml(block)
         elif block.language == "sh":
-            run_shell(block, where, environment)
+            try:
+                run_shell(block, where, environment)
+            finally:
+                if "ray start" in block.code:  # whatever came of it
+                    subprocess.run(["ray", "stop", "--force"], env=environment, capture_output=True, timeout=60)
 
 
 def run_shell(block: Block, where: str, environment: dict[str, str]) -> None:

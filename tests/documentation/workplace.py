@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -89,22 +90,23 @@ def write_m4a(path: Path, wave: np.ndarray, rate: int) -> None:
         container.mux(stream.encode(None))
 
 
-def shims(folder: Path, address: str) -> dict[str, str]:
+def shims(folder: Path, warm: list[str]) -> dict[str, str]:
     """Environment of the blocks: `latentsr`, `python` and `accelerate` go to the server, `pip` installs nothing."""
-    place, client = folder / "bin", Path(__file__).with_name("client.py")
+    place = folder / "bin"
     place.mkdir()
     for name in ("latentsr", "python", "python3", "accelerate"):
         program = "python" if name == "python3" else name
-        text = f'#!/bin/sh\nexec "{sys.executable}" -ISE "{client}" "{address}" {program} "$@"\n'
+        text = f'#!/bin/sh\nexec {shlex.join(warm)} {program} "$@"\n'
         (place / name).write_text(text)
     checker = Path(__file__).with_name("pip.py")
-    (place / "pip").write_text(f'#!/bin/sh\nexec "{sys.executable}" -ISE "{checker}" "$@"\n')
+    (place / "pip").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{checker}" "$@"\n')
     for shim in place.iterdir():
         shim.chmod(0o755)
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ACCELERATE"))}
     return keep | {
         "PATH": f"{place}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
+        "WARM_PRELUDE": "documentation.offline",
         "ACCELERATE_USE_CPU": "true",
         "HF_HUB_OFFLINE": "1",
         "COLUMNS": "120",

@@ -1,4 +1,4 @@
-"""Runs commands in processes that have imported torch already, which takes longer than most commands of the pages.
+"""Runs commands in processes that have imported torch already, which takes longer than most commands of the tests.
 
 A client connects, sends its words, folder and environment with its stdin, stdout and stderr, and gets the exit code.
 What runs is what `latentsr`, `python` or `accelerate launch` would: the same entry points, in processes of their own.
@@ -13,26 +13,26 @@ import signal
 import socket
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-SMALL = ["steps=2", "batch_size=2", "frames=48", "validation_examples=1", "save_every=100", "validate_every=100"]
-TINY = {  # what a script trains where a page names no config: the same stage in thousands of parameters
-    "train.py": "recipes/tiny.yaml",
-    "train_vae.py": "tiny/vae.yaml",
-    "train_ldm.py": "tiny/ldm.yaml",
-    "train_hifigan.py": "tiny/vocoder.yaml",
-    "train_mamba_gan.py": "tiny/mamba_gan.yaml",
-    "train_diffwave_mamba.py": "tiny/diffwave_mamba.yaml",
-}
+PRELUDE = "WARM_PRELUDE"  # of the environment: a module beside this file, whose `adapt(words)` is called before
+
+
+def warm_up() -> None:
+    """Import what most commands import, once for all. Nothing is computed: threads would not survive a fork."""
+    import latentsr.apps.batch.command
+    import latentsr.apps.evaluate
+    import latentsr.apps.loading
+    import latentsr.apps.restore
+    import latentsr.evaluation.benchmark
+    import latentsr.pipeline
+    import latentsr.training.driver  # noqa: F401
 
 
 def main(address: str) -> None:
-    sys.path.insert(0, str(HERE))
-    sys.path.append(str(HERE.parent))
-    import offline
-
-    offline.warm_up()
+    sys.path.append(str(Path(__file__).resolve().parent))
+    warm_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -73,20 +73,19 @@ def serve(connection: socket.socket, asked: dict, streams: list[int]) -> None:
         os._exit(code)
 
 
-def run(program: str, *words: str) -> int:
-    import offline
-
-    offline.patch()
-    if program == "latentsr":
+def run(*words: str) -> int:
+    if PRELUDE in os.environ:
+        words = tuple(import_module(os.environ[PRELUDE]).adapt(list(words)))
+    if words[0] == "latentsr":
         from latentsr.apps.cli import main as cli
 
-        sys.argv = ["latentsr", *words]
+        sys.argv = list(words)
         cli()
         return 0
-    if program == "accelerate":  # `accelerate launch SCRIPT WORDS`, one process
-        assert words[0] == "launch", words
-        words = tuple(words[1:])
-    return python(*words)
+    if words[0] == "accelerate":  # `accelerate launch SCRIPT WORDS`, in one process
+        assert words[1] == "launch", words
+        words = ("python", *words[2:])
+    return python(*words[1:])
 
 
 def python(*words: str) -> int:
@@ -94,33 +93,14 @@ def python(*words: str) -> int:
     if words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
         exec(compile(words[1], "-c", "exec"), {"__name__": "__main__"})
-        return 0
-    if words[0] == "-m":
+    elif words[0] == "-m":
         sys.argv = list(words[1:])
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-        return 0
-    script = Path(words[0])
-    sys.argv = [str(script), *(small(script, list(words[1:])) if script.name in TINY else words[1:])]
-    sys.path.insert(0, str(script.resolve().parent))
-    runpy.run_path(str(script), run_name="__main__")
+    else:
+        sys.argv = list(words)
+        sys.path.insert(0, str(Path(words[0]).resolve().parent))
+        runpy.run_path(words[0], run_name="__main__")
     return 0
-
-
-def small(script: Path, words: list[str]) -> list[str]:
-    """A training command with its own words, in seconds: two steps, and tiny networks where it trains from nothing."""
-    if "--help" in words:
-        return words
-    shrunk = [word for word in words if word.split("=")[0] not in {item.split("=")[0] for item in SMALL}]
-    if any(word.startswith("initial_weights=") for word in words):  # their sizes are given
-        return [*shrunk, *SMALL, "batch_size=1"]
-    if "--config" in shrunk:
-        at = shrunk.index("--config") + 1
-        known = Path("configs/tiny", Path(shrunk[at]).name)
-        if shrunk[at].startswith("configs/"):
-            assert Path(shrunk[at]).is_file(), shrunk[at]
-            shrunk[at] = str(known) if known.is_file() else f"configs/{TINY[script.name]}"
-        return [*shrunk, *SMALL]
-    return ["--config", f"configs/{TINY[script.name]}", *shrunk, *SMALL]
 
 
 if __name__ == "__main__":
