@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from latentsr.evaluation.conditions import UNPROCESSED, Conditions, describe_filter, noises_in_words, versions
+from latentsr.evaluation.conditions import (
+    UNPROCESSED,
+    Conditions,
+    describe_filter,
+    describe_resampler,
+    noises_in_words,
+    versions,
+)
 
 Record = dict[str, Any]
 Values = Sequence[float]
@@ -81,6 +88,8 @@ COLUMNS = (
     Column("tone_vs_clean_db", "vs clean dB", 1, noisy_only=True),
     Column("tone_left", "left", 0, sum, noisy_only=True),
     Column("visqol", "ViSQOL", 2),
+    Column("zimtohrli", "Zimtohrli", 4),
+    Column("zimtohrli_mos", "Z-MOS", 2),
     Column("cutoff_error_percent", "cutoff err %", 1, _median_size),
     Column("cutoff_misses", "misses", 0, _misses, source="cutoff_error_percent"),
 )
@@ -148,7 +157,7 @@ def describe(conditions: Conditions, more: Mapping[str, Any]) -> Record:
         **conditions.model_dump(mode="json"),
         "operator": describe_filter(conditions) if conditions.cutoffs_hz else None,
         "noises": noises_in_words(conditions),
-        "resampler": "soxr VHQ" if conditions.rates_hz else None,
+        "resampler": describe_resampler(conditions) if conditions.rates_hz else None,
         "channels": "mean",
         "scored_hz": "0 to the reference's own bandwidth; '(full)' to 24000",
         **more,
