@@ -58,7 +58,7 @@ def find_clips(ref_dir: Path, limit: int | None = None, dataset: str = "auto") -
         raise EvaluationError(f"{ref_dir} is not a folder; pass the folder that holds the reference recordings")
     name = dataset_of(ref_dir) if dataset == "auto" else dataset
     clips, taken = [], Counter[str]()
-    for clip in _test_set(ref_dir, name) if name in TEST_SETS else _recordings(ref_dir, name):
+    for clip in _test_set(ref_dir, name) if name in TEST_SETS else _recordings(ref_dir, dataset):
         taken[clip.group] += 1
         if limit is None or taken[clip.group] <= limit:
             clips.append(clip)
@@ -66,7 +66,7 @@ def find_clips(ref_dir: Path, limit: int | None = None, dataset: str = "auto") -
 
 
 def dataset_of(ref_dir: Path) -> str:
-    """Which of `DATASETS` a folder looks like."""
+    """Which of `DATASETS` a folder looks like: a name of `TEST_SETS`, 'manifest' or 'folder'."""
     guess = layouts.guess_layout(ref_dir)
     return guess if guess in (*TEST_SETS, "manifest") else "folder"
 

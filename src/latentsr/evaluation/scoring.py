@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,9 +141,13 @@ class Scorers:
     def __enter__(self) -> Scorers:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        if kind is not None:  # somebody wants to leave now
+            for worker in set(multiprocessing.active_children()) - self._others:
+                worker.terminate()
+        self._pool.shutdown(cancel_futures=True)
 
     def score(self, tasks: Sequence[Task]) -> list[list[Figures]]:
         """Each clip's figures; the longest clips go first, so that no process is left with one at the end."""
@@ -150,10 +155,14 @@ class Scorers:
             return [score_task(task) for task in tasks]
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state
+            self._others = set(multiprocessing.active_children())
             self._pool = ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_ready_worker)
         order = sorted(range(len(tasks)), key=lambda i: -sum(len(wave) for _, wave in tasks[i].pairs))
         futures = {i: self._pool.submit(score_task, tasks[i]) for i in order}
-        return [futures[i].result() for i in range(len(tasks))]
+        try:
+            return [futures[i].result() for i in range(len(tasks))]
+        except BrokenProcessPool:
+            raise ValueError("a process that scores was killed, often for want of memory; pass --jobs 1") from None
 
 
 def _ready_worker() -> None:
