@@ -154,7 +154,8 @@ def _rows(words: Mapping[str, Any], conditions: Conditions) -> Rows:
     models = {"": words.get("model")} if "model" in words or not named else {}
     models |= {name: None if path == EMBEDDED else path for name, path in named.items()}
     systems: list[System] = []
-    abouts, model_of = {}, {}
+    abouts: dict[str, Any] = {}
+    model_of: dict[str, str | None] = {}
     for name, path in models.items():
         found, abouts[name] = _model_rows(path, words, conditions)
         renamed = [replace(row, name=f"{name}: {row.name}" if name else row.name) for row in found]

@@ -64,6 +64,13 @@ class Column:
     interval: bool = False  # has a confidence interval, and a difference from the baseline
     lower_is_better: bool | None = None  # None: nearer to a target
 
+    title: str = ""  # where the heading alone does not say it
+
+    @property
+    def name(self) -> str:
+        """The heading where no other column stands to its left."""
+        return self.title or self.heading
+
     @property
     def median(self) -> bool:
         return self.pool is statistics.median
@@ -78,9 +85,9 @@ class Column:
 
 COLUMNS = (
     Column("lsd", "LSD", 2, interval=True, lower_is_better=True),
-    Column("lsd_full", "(full)", 2, interval=True, lower_is_better=True),
+    Column("lsd_full", "(full)", 2, interval=True, lower_is_better=True, title="LSD (full)"),
     Column("ssr_eval", "ssr_eval", 2, interval=True, lower_is_better=True),
-    Column("ssr_eval_full", "(full)", 2, interval=True, lower_is_better=True),
+    Column("ssr_eval_full", "(full)", 2, interval=True, lower_is_better=True, title="ssr_eval (full)"),
     Column("lsd_hf", "LSD-HF", 2, interval=True, lower_is_better=True),
     Column("lsd_hf_change_percent", "HF %", 0, pooled=False),
     Column("lsd_lf", "LSD-LF", 2, interval=True, lower_is_better=True),
@@ -233,13 +240,13 @@ def write_csv(path: Path, summary: Sequence[Record], conditions: Mapping[str, An
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: "n/a" if value is None else value for key, value in row.items()} for row in rows)
-    _replace(path, text.getvalue().encode())
+    replace_file(path, text.getvalue().encode())
 
 
 def write_json(path: Path, summary: Sequence[Record], records: Sequence[Record], conditions: Mapping[str, Any]) -> None:
     """Conditions, the table, and every clip's figures; undefined figures are null."""
     document = {"conditions": conditions, "summary": summary, "clips": records}
-    _replace(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
+    replace_file(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -254,7 +261,7 @@ def _flat(value: Any) -> Any:
     return " ".join(str(part) for part in value) if isinstance(value, list | tuple) else value
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write under a temporary name, then rename: a reader never sees half a file."""
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -301,7 +308,7 @@ def spectrogram_png(
     figure.colorbar(image, ax=list(axes), label="dB")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=100)
-    _replace(Path(path), picture.getvalue())
+    replace_file(Path(path), picture.getvalue())
 
 
 def spectrogram_db(wave: NDArray[Any], sample_rate: int) -> NDArray[np.float64]:
