@@ -94,7 +94,7 @@ def _changes(records: Sequence[Record], baseline: str) -> dict[str, float]:
 def _ranked(clips: list[Clip]) -> list[Chosen]:
     """Clips from best to worst -> the median, the worst, the best, then the others from the worst on."""
     middle = (len(clips) - 1) // 2
-    named = {middle: "median", len(clips) - 1: "worst", 0: "best"}
+    named = {0: "best", len(clips) - 1: "worst", middle: "median"}  # of one or two clips the first is the median
     order = dict.fromkeys([middle, len(clips) - 1, 0, *reversed(range(len(clips)))])
     total = len(clips)
     return [

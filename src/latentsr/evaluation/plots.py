@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from latentsr.evaluation.report import Column
 
-WIDTH, LEFT, RIGHT, TOP, LINE = 340, 118, 14, 22, 19  # pixels of a panel's viewBox
-TICKS = 4
-LONGEST_NAME = 19  # characters that fit on the left
+WIDTH, LEFT, RIGHT, TOP, LINE = 340, 128, 14, 22, 19  # pixels of a panel's viewBox
+MOST_TICKS = 6
+LONGEST_NAME = 18  # characters that fit on the left
 
 Row = dict[str, Any]
 
@@ -22,11 +23,9 @@ def panels(summary: Sequence[Row], column: Column) -> str:
         return ""
     systems = list(dict.fromkeys(row["system"] for row in summary))
     ends = [row[key] for row in shown for key in _keys(column) if row.get(key) is not None]
-    low, high = _round_ends(min(ends), max(ends))
+    ticks = _ticks(min(ends), max(ends))
     cells = dict.fromkeys((row["input"], row["group"]) for row in shown)
-    drawn = [
-        _panel([r for r in shown if (r["input"], r["group"]) == cell], column, systems, low, high) for cell in cells
-    ]
+    drawn = [_panel([r for r in shown if (r["input"], r["group"]) == cell], column, systems, ticks) for cell in cells]
     return "\n".join(drawn)
 
 
@@ -34,25 +33,24 @@ def _keys(column: Column) -> tuple[str, str, str]:
     return column.key, f"{column.key}_low", f"{column.key}_high"
 
 
-def _panel(rows: Sequence[Row], column: Column, systems: Sequence[str], low: float, high: float) -> str:
+def _panel(rows: Sequence[Row], column: Column, systems: Sequence[str], ticks: Sequence[float]) -> str:
     height = TOP + LINE * len(rows) + 24
     title = f"{rows[0]['input']}, {rows[0]['group']}"
     label = f"{column.name}: {title}"
     parts = [
         f'<svg class="panel" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label, quote=True)}">',
         f'<text class="panel-title" x="0" y="13">{escape(title)}</text>',
-        *_axis(low, high, TOP, height - 20),
+        *_axis(ticks, TOP, height - 20),
     ]
     for i, row in enumerate(rows):
-        parts += _line(row, column, systems.index(row["system"]), TOP + LINE * i + LINE / 2, low, high)
+        parts += _line(row, column, systems.index(row["system"]), TOP + LINE * i + LINE / 2, ticks[0], ticks[-1])
     return "".join([*parts, "</svg>"])
 
 
-def _axis(low: float, high: float, top: float, bottom: float) -> list[str]:
+def _axis(ticks: Sequence[float], top: float, bottom: float) -> list[str]:
     parts = []
-    for i in range(TICKS + 1):
-        value = low + (high - low) * i / TICKS
-        x = _x(value, low, high)
+    for value in ticks:
+        x = _x(value, ticks[0], ticks[-1])
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom:.0f}"/>')
         parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 13:.0f}" text-anchor="middle">{value:.3g}</text>')
     return parts
@@ -77,16 +75,12 @@ def _x(value: float, low: float, high: float) -> float:
     return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / (high - low)
 
 
-def _round_ends(low: float, high: float) -> tuple[float, float]:
-    """A scale that holds all and whose ticks have few digits."""
+def _ticks(low: float, high: float) -> list[float]:
+    """A scale of few round numbers that holds all."""
     span = max(high - low, 1e-3 * max(abs(high), 1e-3))
-    size = 10.0 ** _floor_log10(span / TICKS)
-    for step in (factor * size for factor in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0)):
-        first = step * (low // step)
-        if first + TICKS * step >= high:
-            return first, first + TICKS * step
-    return low, high
-
-
-def _floor_log10(value: float) -> int:
-    return int(f"{value:e}".partition("e")[2])
+    size = 10.0 ** math.floor(math.log10(span / MOST_TICKS))
+    for step in (size, 2 * size, 5 * size, 10 * size, 20 * size):
+        first, last = math.floor(low / step), math.ceil(high / step)
+        if last - first <= MOST_TICKS:
+            break
+    return [step * i for i in range(first, max(last, first + 1) + 1)]
