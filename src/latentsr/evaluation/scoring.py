@@ -70,6 +70,12 @@ class Task:
 
 def score(case: Case, estimate: Wave, *, visqol: bool = True, zimtohrli: bool = True) -> Figures:
     """All figures of one estimate (T,); None where one is not defined or not installed."""
+    truth, wave = as_tensor(case.truth)[0], as_tensor(estimate)[0]
+    return measured(case, estimate) | heard(truth, wave, visqol=visqol, zimtohrli=zimtohrli)
+
+
+def measured(case: Case, estimate: Wave) -> Figures:
+    """The figures that are computed here, from spectra and waves."""
     truth, given, wave = as_tensor(case.truth), as_tensor(case.degraded), as_tensor(estimate)
     cutoff, top, kept = case.input.cutoff_hz, case.bandwidth_hz, KEPT_SHARE * case.input.cutoff_hz
     bands = [(0.0, top), (0.0, None), (cutoff, top), (0.0, cutoff)]
@@ -90,8 +96,7 @@ def score(case: Case, estimate: Wave, *, visqol: bool = True, zimtohrli: bool = 
         figures["tone_vs_clean_db"] = metrics.tone_level_db(truth, wave, case.tone_hz)
         left = (figures["tone_db"] > TONE_GONE_DB) & (figures["tone_vs_clean_db"] > TONE_LIKE_CLEAN_DB)
         figures["tone_left"] = left.double()
-    numbers: Figures = dict.fromkeys(OF_NOISE) | {name: _finite(float(value[0])) for name, value in figures.items()}
-    return numbers | heard(truth[0], wave[0], visqol=visqol, zimtohrli=zimtohrli)
+    return dict.fromkeys(OF_NOISE) | {name: _finite(float(value[0])) for name, value in figures.items()}
 
 
 def heard(truth: Tensor, wave: Tensor, *, visqol: bool, zimtohrli: bool) -> Figures:
@@ -110,7 +115,7 @@ def score_task(task: Task) -> list[Figures]:
         known: dict[int, Figures] = {}
         results = []
         for case, estimate in task.pairs:
-            figures = score(case, estimate, visqol=False, zimtohrli=False)
+            figures = measured(case, estimate)
             if id(estimate) not in known:
                 truth, wave = as_tensor(case.truth)[0], as_tensor(estimate)[0]
                 known[id(estimate)] = heard(truth, wave, visqol=task.visqol, zimtohrli=task.zimtohrli)
