@@ -48,11 +48,14 @@ def _panel(rows: Sequence[Row], column: Column, systems: Sequence[str], ticks: S
 
 
 def _axis(ticks: Sequence[float], top: float, bottom: float) -> list[str]:
+    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
     parts = []
     for value in ticks:
         x = _x(value, ticks[0], ticks[-1])
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom:.0f}"/>')
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 13:.0f}" text-anchor="middle">{value:.3g}</text>')
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{bottom + 13:.0f}" text-anchor="middle">{value:.{digits}f}</text>'
+        )
     return parts
 
 

@@ -77,7 +77,7 @@ def _test_set(ref_dir: Path, name: str) -> list[Clip]:
     except DataError as error:
         why = str(error).partition("; pass data=")[0]
         raise EvaluationError(
-            f"this is not {name}, or lacks its test recordings: {why}; pass the data set's own folder, or --dataset folder"
+            f"this is not {name}, or lacks its test recordings: {why}; pass its own folder, or --dataset folder"
         ) from None
     group = GROUPS.get(name, lambda clip: clip.kind)
     return [Clip(_name(ref_dir, clip.path), clip.path, group(clip), clip.bandwidth_hz) for clip in found]
