@@ -13,7 +13,18 @@ import typer
 from latentsr.apps.evaluate import NONE
 from latentsr.apps.terminal import warn
 from latentsr.config import AUDIO, build
-from latentsr.evaluation import benchmark, foreign, intervals, memory, metrics, perceptual, presets, references, report
+from latentsr.evaluation import (
+    benchmark,
+    foreign,
+    intervals,
+    memory,
+    metrics,
+    perceptual,
+    picture,
+    presets,
+    references,
+    report,
+)
 from latentsr.evaluation.benchmark import Clip, System
 from latentsr.evaluation.conditions import Conditions
 
@@ -130,7 +141,9 @@ def _make_folders(words: Mapping[str, Any]) -> None:
 
 
 def _say_what_is_missing(words: Mapping[str, Any]) -> None:
-    """Once, and not for each clip."""
+    """Once, and not for each clip; what a page cannot do without is an error."""
+    if "html" in words:
+        picture.check_installed()
     for name, asked, there in (
         ("ViSQOL", words["visqol"], metrics.visqol_installed),
         ("Zimtohrli", words["zimtohrli"], perceptual.zimtohrli_installed),
