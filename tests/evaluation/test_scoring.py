@@ -25,7 +25,8 @@ def systems():
     return [benchmark.unprocessed(), halved]
 
 
-def test_two_processes_give_the_figures_of_one(clips):
+def test_two_processes_give_the_figures_of_one(clips, monkeypatch):
+    monkeypatch.setattr(scoring, "WORTH_S", 0.0)
     conditions = Conditions(cutoffs_hz=(4000, 8000))
     one, two = (benchmark.run(clips, systems(), conditions, jobs=jobs) for jobs in (1, 2))
     assert len(one) == 12
@@ -56,7 +57,9 @@ def test_what_sees_only_the_truth_is_made_once_a_clip_and_heard_once(clips, monk
     assert records[0]["seconds"] == records[1]["seconds"] > 0
 
 
-def test_a_worker_that_is_killed_is_an_error_with_a_remedy():
+def test_a_worker_that_is_killed_is_an_error_with_a_remedy(monkeypatch):
+    monkeypatch.setattr(scoring, "WORTH_S", 0.0)
+    monkeypatch.setattr(scoring, "_work_s", lambda task: 1.0)
     with scoring.Scorers(2) as scorers, pytest.raises(ValueError, match="was killed.*--jobs 1"):
         scorers.score([Fatal(), Fatal()])
 

@@ -25,6 +25,8 @@ from latentsr.signal.degrade import Recipe
 TONE_GONE_DB, TONE_LIKE_CLEAN_DB = -30.0, 3.0  # a tone is left where it is above both
 OF_NOISE = ("si_sdr_kept_db", "si_sdr_gain_db", "tone_db", "tone_vs_clean_db", "tone_left")
 
+WORTH_S = 20.0  # of work: a process takes several seconds to start
+
 Figures = dict[str, float | None]
 
 
@@ -156,7 +158,8 @@ class Scorers:
 
     def score(self, tasks: Sequence[Task]) -> list[list[Figures]]:
         """Each clip's figures; the longest clips go first, so that no process is left with one at the end."""
-        if self._jobs == 1 or len(tasks) < 2:
+        small = self._pool is None and sum(map(_work_s, tasks)) < WORTH_S
+        if self._jobs == 1 or len(tasks) < 2 or small:
             return [score_task(task) for task in tasks]
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads in whatever state
@@ -168,6 +171,12 @@ class Scorers:
             return [futures[i].result() for i in range(len(tasks))]
         except BrokenProcessPool:
             raise ValueError("a process that scores was killed, often for want of memory; pass --jobs 1") from None
+
+
+def _work_s(task: Task) -> float:
+    """About how long a task takes, seconds of one core."""
+    heard_s = sum(len(wave) for _, wave in task.pairs) / metrics.VISQOL_RATE
+    return heard_s * (0.2 if task.visqol else 0.08)
 
 
 def _ready_worker() -> None:
