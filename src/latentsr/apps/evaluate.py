@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from latentsr.evaluation.benchmark import Clip, System
-    from latentsr.evaluation.conditions import Conditions
 
 NONE = "none"
 
 
 def eval_command(
-    ref_dir: Annotated[Path, typer.Argument(help="Folder of wide-band references, searched recursively.")],
+    context: typer.Context,
+    ref_dir: Annotated[Path, typer.Argument(help="Folder of wide-band references, or of a data set known by name.")],
+    dataset: Annotated[
+        str,
+        typer.Option(help="vctk, musdb18-hq, musdb18, esc-50 (their test recordings), folder, manifest, or auto."),
+    ] = "auto",
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="A paper's protocol: audiosr-table1, aeromamba-musdb or nuwave-vctk; options given beside it count."
+        ),
+    ] = None,
     cutoffs: Annotated[str, typer.Option(help="Cutoffs in Hz, separated by commas, or 'none'.")] = "4000,8000",
     rates: Annotated[
         str, typer.Option(help="Lower sampling rates in Hz, separated by commas: inputs at these rates too.")
     ] = NONE,
-    filter_name: Annotated[str, typer.Option("--filter", help="cheby1, ellip, butter or boxcar.")] = "cheby1",
+    filter_name: Annotated[
+        str,
+        typer.Option(
+            "--filter",
+            help="Separated by commas, each cutoff with each: cheby1, ellip, butter, boxcar, resampler; or a resampler "
+            "down to twice the cutoff and back: soxr, soxr-hq, soxr-mq, soxr-lq, soxr-qq, scipy-poly, scipy-fft, swr.",
+        ),
+    ] = "cheby1",
     order: Annotated[int, typer.Option(help="Order of the filter.")] = 8,
+    resampler: Annotated[
+        str, typer.Option(help="What makes the inputs of --rates; separated by commas, each rate with each.")
+    ] = "soxr",
     noise: Annotated[
         str,
         typer.Option(
@@ -57,11 +75,29 @@ def eval_command(
     use_latents: Annotated[bool, typer.Option("--use-latents", help="NAME+latents for every head.")] = False,
     known_cutoff: Annotated[bool, typer.Option("--known-cutoff", help="Tell the heads the true cutoff.")] = False,
     model: Annotated[str | None, typer.Option(help="Folder or hub id. [default: the embedded model]")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH, repeated: rows of each head for each model; PATH may be 'embedded'."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of the noise and of the diffusion.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise, of the diffusion and of the bootstrap.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Score at most this many clips of each group.")] = None,
     ceiling: Annotated[bool, typer.Option(help="Score the truth passed through VAE and vocoder.")] = True,
-    visqol: Annotated[bool, typer.Option(help="Score ViSQOL too, about 3 s a clip and row.")] = True,
+    visqol: Annotated[bool, typer.Option(help="Score ViSQOL too, half a second a clip and row.")] = True,
+    zimtohrli: Annotated[bool, typer.Option(help="Score Zimtohrli too.")] = True,
+    memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--memory/--no-memory", help="Measure each head's peak memory in a fresh process. [default: with --html]"
+        ),
+    ] = None,
+    overall: Annotated[bool, typer.Option(help="Add rows of all clips together. [default: with --preset]")] = False,
+    baseline: Annotated[
+        str, typer.Option(help="The row that paired differences are from, by the name in the table.")
+    ] = "unprocessed",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that score; figures do not depend on it. [default: the cores]")
+    ] = None,
     outputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,56 +110,50 @@ def eval_command(
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table here as CSV.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write conditions, table and every clip's figures here.")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", "--report", help="Write one page with tables, pictures, players and a blind listening test."
+        ),
+    ] = None,
+    html_clips: Annotated[int, typer.Option(min=0, help="Clips to listen to in the page.")] = 6,
 ) -> None:
     """Degrade references, restore them, and print how far the results are from the truth."""
-    from rich.console import Console
-    from rich.progress import track
+    from latentsr.apps.evaluation_run import evaluate
+    from latentsr.apps.options import given_in
+    from latentsr.apps.terminal import INTERRUPTED, fail
 
-    from latentsr.config import build
-    from latentsr.evaluation import benchmark, metrics, report
-    from latentsr.evaluation.conditions import Conditions
+    words = {name: value for name, value in context.params.items() if value is not None}
+    with one_line_errors():
+        try:
+            evaluate(words, given_in(context), rerun_command(context))
+        except KeyboardInterrupt:
+            fail("interrupted; no table and no page was written", INTERRUPTED)
 
-    values = {
-        "cutoffs_hz": [] if cutoffs == NONE else _numbers(cutoffs, float, "--cutoffs"),
-        "rates_hz": [] if rates == NONE else _numbers(rates, int, "--rates"),
-        "filter": filter_name,
-        "order": order,
-        "noise": noise,
-        "noise_amplitude": noise_amplitude,
-        "noise_snr_db": noise_snr_db,
-        "seed": seed,
-        "known_cutoff": known_cutoff,
-        "limit": limit,
-    }
-    step_counts = [None] if steps is None else _numbers(steps, int, "--steps")
-    options = {"guidance_scale": guidance, "temperature": temperature, "denoise": denoise, "use_latents": use_latents}
-    asked = {
-        name: value for name, value in options.items() if value is not None and value is not False
-    }  # the pipeline's defaults stay its own
-    with _one_line_errors():
-        _make_folders(csv, json)
-        conditions = build(Conditions, values, where="eval")
-        clips = benchmark.find_clips(ref_dir, limit)
-        systems = [benchmark.unprocessed(), *_foreign(outputs or [], clips, conditions)]
-        about: dict[str, Any] = {"model": None}
-        if heads != NONE:
-            rows, about = _load_rows(
-                model, [head.strip() for head in heads.split(",")], step_counts, device, ceiling, conditions, asked
-            )
-            systems += rows
-        if visqol and not metrics.visqol_installed():
-            typer.echo("ViSQOL is n/a: install it with pip install 'latentsr[eval]'", err=True)
-        console = Console(stderr=True)
-        bar = track(clips, "scoring", console=console, disable=not console.is_terminal)
-        records = benchmark.run(bar, systems, conditions, visqol=visqol, inputs_dir=write_inputs)
-        summary = report.summarise(records)
-        described = report.describe(conditions, {"references": ref_dir.name, "visqol": visqol, **about, **asked})
-        if csv is not None:
-            report.write_csv(csv, summary, described)
-        if json is not None:
-            report.write_json(json, summary, records, described)
-    typer.echo(report.format_table(summary))
-    typer.echo(report.format_conditions(described))
+
+def rerun_command(context: typer.Context) -> str:
+    """The command line that makes the same figures; folders and files by name, not by their place on this machine."""
+    words = ["latentsr", "eval"]
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is None or source.name == "DEFAULT":
+            continue
+        value = context.params[str(parameter.name)]
+        if not parameter.opts[0].startswith("-"):
+            words.append(_without_place(value))
+        elif isinstance(value, bool):
+            words.append(parameter.opts[0] if value else (parameter.secondary_opts or parameter.opts)[0])
+        else:
+            for each in value if isinstance(value, list | tuple) else [value]:
+                words += [parameter.opts[0], _without_place(each)]
+    return shlex.join(words)
+
+
+def _without_place(value: Any) -> str:
+    name, equals, place = str(value).partition("=")
+    if equals:
+        return f"{name}={Path(place).name}"
+    return value.resolve().name if isinstance(value, Path) else str(value)
 
 
 def spectrogram_command(
@@ -134,74 +164,30 @@ def spectrogram_command(
     """Draw spectrograms of recordings, before and after, in one colour scale."""
     if output.exists() and not overwrite:
         raise typer.BadParameter(f"{output} is there already; pass --overwrite to replace it")
-    with _one_line_errors():
+    with one_line_errors():
         from latentsr.evaluation import report
         from latentsr.signal.audio import read, resample
 
         audios = [read(path) for path in files]
         rate = max(audio.sample_rate for audio in audios)
         monos = [resample(audio.samples.mean(axis=0), audio.sample_rate, rate) for audio in audios]
-        names = [f"{path.name} ({audio.sample_rate / 1000:g} kHz)" for path, audio in zip(files, audios, strict=True)]
-        report.spectrogram_png(dict(zip(names, monos, strict=True)), output, rate)
+        names = [
+            f"{name} ({audio.sample_rate / 1000:g} kHz)" for name, audio in zip(_told_apart(files), audios, strict=True)
+        ]
+        report.spectrogram_png(list(zip(names, monos, strict=True)), output, rate)
 
 
-def _load_rows(
-    model: str | None,
-    heads: list[str],
-    step_counts: list[int | None],
-    device: str,
-    ceiling: bool,
-    conditions: Conditions,
-    asked: dict[str, Any],
-) -> tuple[list[System], dict[str, Any]]:
-    """Rows of the pipeline's heads, and which model they are."""
-    import torch
-
-    from latentsr.config import AUDIO
-    from latentsr.evaluation import benchmark
-    from latentsr.pipeline import Pipeline
-
-    pipe = Pipeline.from_pretrained(model, heads=[head.removesuffix(benchmark.LATENTS) for head in heads]).to(device)
-    pipe.set_progress_bar_config(disable=True)
-    asked = {"seed": conditions.seed, **asked}
-    rows = benchmark.head_rows(pipe, heads, step_counts, conditions.known_cutoff, asked)
-    if ceiling:
-        pipe.reconstruct(torch.zeros(1, 1, AUDIO.sample_rate))  # loads what no head has loaded, untimed
-        rows.append(benchmark.ceiling(pipe.reconstruct))
-    about = {
-        "model": Path(model).name if model else "embedded",
-        "device": device,
-        "model_sha256": benchmark.model_hash(pipe.components.items()),
-    }
-    return rows, about
-
-
-def _foreign(words: list[str], clips: list[Clip], conditions: Conditions) -> list[System]:
-    from latentsr.evaluation import benchmark
-
-    pairs = [word.partition("=") for word in words]
-    for name, _, folder in pairs:
-        if not (name and folder):
-            raise typer.BadParameter(f"--outputs takes NAME=DIR, got {name!r}")
-    return [benchmark.outputs(name, Path(folder), clips, conditions) for name, _, folder in pairs]
-
-
-def _numbers(text: str, kind: type, option: str) -> list[Any]:
-    try:
-        return [kind(word) for word in text.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{option} takes numbers separated by commas, got {text!r}") from None
-
-
-def _make_folders(*paths: Path | None) -> None:
-    """Before hours of scoring, not after."""
-    for path in paths:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+def _told_apart(files: list[Path]) -> list[str]:
+    """Names of files, with as many of their folders as it takes to tell them apart."""
+    for parts in range(1, max(len(path.parts) for path in files) + 1):
+        names = ["/".join(path.parts[-parts:]) for path in files]
+        if len(set(names)) == len(set(files)):
+            break
+    return names
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Wrong values leave with 2, failures that the user can mend with 1; each says so in one line on stderr."""
     from latentsr.config import ConfigError
 

@@ -84,9 +84,9 @@ def guess_layout(data: Path) -> str:
         return "shards"
     if data.is_file() or (data / "manifest.csv").is_file():
         return "manifest"
-    if any(data.glob("train/*/mixture.wav")):
+    if any(any(data.glob(f"{split}/*/mixture.wav")) for split in ("train", "test")):
         return "musdb18-hq"
-    if any(data.glob("train/*.stem.mp4")):
+    if any(any(data.glob(f"{split}/*.stem.mp4")) for split in ("train", "test")):
         return "musdb18"
     if (data / "wav48_silence_trimmed").is_dir():
         return "vctk"
@@ -134,7 +134,7 @@ def _musdb(data: Path, pattern: str) -> list[Clip]:
     clips = [Clip(path, "music") for path in train]
     for i in range(len(clips) - held_out, len(clips)):
         clips[i] = replace(clips[i], split="validation")
-    return _needs(data, f"train/{pattern}", clips) + [Clip(path, "music", split="test") for path in test]
+    return _needs(data, f"train/{pattern}", [*clips, *(Clip(path, "music", split="test") for path in test)])
 
 
 def _vctk(data: Path) -> list[Clip]:

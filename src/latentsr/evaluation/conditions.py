@@ -5,19 +5,27 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from scipy import signal
 
 from latentsr.config import AUDIO, Config
 from latentsr.evaluation import noises
 from latentsr.evaluation.noises import KEPT_SHARE, NOISES, Range, Wave
-from latentsr.signal.audio import LOWEST_RATE_HZ, resample
+from latentsr.evaluation.resamplers import (
+    RESAMPLERS,
+    check_installed,
+    cut_edge_hz,
+    cut_with,
+    lower_rate,
+    rate_edge_hz,
+    resample_with,
+)
+from latentsr.signal.audio import LOWEST_RATE_HZ
 from latentsr.signal.degrade import (
     FAMILIES,
     PASS_RIPPLE_DB,
@@ -25,12 +33,13 @@ from latentsr.signal.degrade import (
     STOP_BAND_DB,
     TAPS_PER_ORDER,
     Recipe,
+    cutoff_3db_hz,
 )
 from latentsr.signal.effects import apply_effects
 
 UNPROCESSED = "unprocessed"  # the row of the input itself
 FILTERS = tuple(name for name in FAMILIES if name != "none")
-VERSIONS_OF = ("latentsr", "torch", "diffusers", "numpy", "scipy", "soxr", "visqol-python")
+VERSIONS_OF = ("latentsr", "torch", "diffusers", "numpy", "scipy", "soxr", "visqol-python", "numba", "zimtohrli", "av")
 
 
 @dataclass(frozen=True)
@@ -40,26 +49,31 @@ class Input:
     cutoff_hz: float  # the low-pass's design; for a lower rate `resampling_edge_hz`; else where codec or telephone end
     sample_rate: int = AUDIO.sample_rate  # Hz
     noise: str = "none"  # key of NOISES
+    operator: str = ""  # key of FILTERS or RESAMPLERS, where several are asked for; else the one that there is
 
     @property
     def folder(self) -> str:
         """Its files lie there, below the folder of another system."""
         if self.sample_rate != AUDIO.sample_rate:
-            return f"rate-{self.sample_rate}"
+            return "-".join([f"rate-{self.sample_rate}", *self._operator])
         return "-".join(self._parts)
 
     @property
     def label(self) -> str:
         """How tables name it."""
         if self.sample_rate != AUDIO.sample_rate:
-            return f"{self.sample_rate / 1000:g} kHz input"
+            return " ".join([f"{self.sample_rate / 1000:g} kHz input", *self._operator])
         return " ".join(self._parts)
+
+    @property
+    def _operator(self) -> list[str]:
+        return [self.operator] if self.operator else []
 
     @property
     def _parts(self) -> list[str]:
         if noises.ends_band(self.noise):
             return [self.noise]
-        return [f"{self.cutoff_hz:g}", *([] if self.noise == "none" else [self.noise])]
+        return [f"{self.cutoff_hz:g}", *self._operator, *([] if self.noise == "none" else [self.noise])]
 
 
 class Conditions(Config):
@@ -67,8 +81,9 @@ class Conditions(Config):
 
     cutoffs_hz: tuple[float, ...] = (4000.0, 8000.0)
     rates_hz: tuple[int, ...] = ()  # inputs at lower rates, beside the low-passed ones
-    filter: str = "cheby1"
-    order: int = Field(8, ge=1, le=20)
+    filter: str = "cheby1"  # names of FILTERS or RESAMPLERS, separated by commas: each cutoff with each of them
+    order: int = Field(8, ge=1, le=20)  # of the filters; a resampler has none
+    resampler: str = "soxr"  # names of RESAMPLERS, separated by commas: each lower rate made by each of them
     noise: tuple[str, ...] = Field(("none",), validate_default=True)  # names of NOISES, each with each cutoff
     noise_amplitude: Range | None = None  # (low, high), drawn per clip; None: those of NOISES
     noise_snr_db: float | None = Field(None, ge=-60, le=100)  # in the kept band, in place of an amplitude
@@ -98,9 +113,19 @@ class Conditions(Config):
     @field_validator("filter")
     @classmethod
     def _known_filter(cls, value: str) -> str:
-        if value not in FILTERS:
-            raise ValueError(f"known are {', '.join(FILTERS)}")
-        return value
+        return _known_operators(value, (*FILTERS, *RESAMPLERS))
+
+    @model_validator(mode="after")
+    def _cutoffs_that_a_resampler_makes(self) -> Conditions:
+        if any(name in RESAMPLERS for name in self.filters):
+            for hz in self.cutoffs_hz:
+                lower_rate(hz)
+        return self
+
+    @field_validator("resampler")
+    @classmethod
+    def _known_resampler(cls, value: str) -> str:
+        return _known_operators(value, tuple(RESAMPLERS))
 
     @field_validator("noise", mode="before")
     @classmethod
@@ -153,17 +178,44 @@ class Conditions(Config):
         return value
 
     @property
+    def filters(self) -> tuple[str, ...]:
+        """The operators that cut."""
+        return tuple(self.filter.split(","))
+
+    @property
+    def resamplers(self) -> tuple[str, ...]:
+        """The operators that make inputs at lower rates."""
+        return tuple(self.resampler.split(","))
+
+    @property
     def inputs(self) -> list[Input]:
-        """All that is scored of one reference: each cutoff with each noise, the rates, then what ends the band itself.
+        """All that is scored of one reference: each cutoff with each filter and each noise, each rate with each
+        resampler, then what ends the band itself.
 
         A cutoff stands alone where no noise is named that goes with one.
         """
         with_cut = [name for name in self.noise if not noises.ends_band(name)] or ["none"]
+        cuts, rates = (names if len(names) > 1 else ("",) for names in (self.filters, self.resamplers))
         return [
-            *(Input(hz, noise=name) for hz in self.cutoffs_hz for name in with_cut),
-            *(Input(resampling_edge_hz(hz), hz) for hz in self.rates_hz),
+            *(Input(hz, noise=name, operator=cut) for hz in self.cutoffs_hz for cut in cuts for name in with_cut),
+            *(
+                Input(resampling_edge_hz(hz, each or self.resampler), hz, operator=each)
+                for hz in self.rates_hz
+                for each in rates
+            ),
             *(Input(noises.band_end_hz(name), noise=name) for name in self.noise if noises.ends_band(name)),
         ]
+
+    def operator(self, given: Input) -> str | None:
+        """Which filter or resampler makes an input; None where a codec or a telephone line ends the band."""
+        if noises.ends_band(given.noise):
+            return None
+        return given.operator or (self.filter if given.sample_rate == AUDIO.sample_rate else self.resampler)
+
+    def edge_hz(self, given: Input, recipe: Recipe) -> float:
+        """Where an input at our rate is 3 dB down."""
+        operator = self.operator(given)
+        return cut_edge_hz(operator, given.cutoff_hz) if operator in RESAMPLERS else cutoff_3db_hz(recipe)
 
     def recipe(self, clip_name: str, given: Input, wave: Wave) -> Recipe:
         """The recipe of one clip: its noise depends on the seed, its name and where asked its level, not its place."""
@@ -177,21 +229,33 @@ class Conditions(Config):
         effects = noises.draw(given.noise, self.noise_amplitude, tone_hz, rng)
         if noises.ends_band(given.noise):
             return Recipe("none", 1, AUDIO.sample_rate / 2, effects)
-        recipe = Recipe(self.filter, self.order, given.cutoff_hz, effects)
+        operator = self.operator(given)
+        recipe = Recipe("none", 1, AUDIO.sample_rate / 2, effects)
+        if operator in FILTERS:
+            recipe = Recipe(str(operator), self.order, given.cutoff_hz, effects)
         if self.noise_snr_db is not None and by_level:
-            programme = lowpass(wave, recipe)
+            programme = self._cut(wave, recipe, given)
             return replace(recipe, effects=noises.at_snr(effects, programme, kept_hz, self.noise_snr_db))
         return recipe
 
-    def degrade(self, wave: Wave, recipe: Recipe) -> Wave:
-        """Low-pass with scipy, apart from the code that training uses; the effects before and after; round. (T,)"""
+    def degrade(self, wave: Wave, recipe: Recipe, given: Input | None = None) -> Wave:
+        """Low-pass with scipy, apart from the code that training uses; the effects before and after; round. (T,)
+
+        Where a resampler cuts, which one is said by `given` and not by the recipe.
+        """
         before = apply_effects(_tensor(wave), recipe.effects, AUDIO.sample_rate, before_lowpass=True)
-        low = _tensor(lowpass(before.numpy(), recipe))
+        low = _tensor(self._cut(before.numpy(), recipe, given))
         return self._rounded(apply_effects(low, recipe.effects, AUDIO.sample_rate, before_lowpass=False).numpy())
 
-    def at_rate(self, wave: Wave, rate: int) -> Wave:
-        """Resample with soxr VHQ; round. (T,) at our rate -> (T x rate / ours,)"""
-        return self._rounded(resample(wave, AUDIO.sample_rate, rate))
+    def _cut(self, wave: Wave, recipe: Recipe, given: Input | None) -> Wave:
+        operator = None if given is None else self.operator(given)
+        if given is not None and operator is not None and operator in RESAMPLERS:
+            return cut_with(operator, wave, given.cutoff_hz)
+        return lowpass(wave, recipe)
+
+    def at_rate(self, wave: Wave, rate: int, operator: str = "soxr") -> Wave:
+        """Resample by a named operator, by default soxr VHQ; round. (T,) at our rate -> (T x rate / ours,)"""
+        return self._rounded(resample_with(operator, wave, AUDIO.sample_rate, rate))
 
     def _rounded(self, wave: Wave) -> Wave:
         return wave if self.bits is None else round_to_16_bit(wave)
@@ -226,14 +290,12 @@ def lowpass(wave: Wave, recipe: Recipe, sample_rate: int = AUDIO.sample_rate) ->
     raise ValueError(f"the benchmark has no filter {recipe.family!r}")
 
 
-@lru_cache(maxsize=8)
-def resampling_edge_hz(rate: int) -> float:
-    """Where soxr VHQ, down to `rate` and back, is 3 dB down, to 1 Hz: 0.945 of half the rate (0.950 one way)."""
-    impulse = np.zeros(AUDIO.sample_rate)  # 1 s: bins of 1 Hz
-    impulse[len(impulse) // 2] = 1
-    there = resample(impulse, AUDIO.sample_rate, rate)
-    gain = np.abs(np.fft.rfft(resample(there, rate, AUDIO.sample_rate)))
-    return float(np.argmax(gain < 10 ** (-3 / 20)))
+def resampling_edge_hz(rate: int, operator: str = "soxr") -> float:
+    """Where a resampler, down to `rate` and back by soxr VHQ, is 3 dB down, to 1 Hz.
+
+    With soxr VHQ both ways: 0.945 of half the rate (0.950 one way).
+    """
+    return rate_edge_hz(operator, rate)
 
 
 def round_to_16_bit(wave: Wave) -> Wave:
@@ -242,15 +304,38 @@ def round_to_16_bit(wave: Wave) -> Wave:
 
 
 def describe_filter(conditions: Conditions) -> str:
-    """The operator in words, for reports."""
+    """The operators in words, for reports."""
+    return " | ".join(_filter_in_words(name, conditions.order) for name in conditions.filters)
+
+
+def describe_resampler(conditions: Conditions) -> str:
+    """What made the inputs at lower rates, in words."""
+    return " | ".join(RESAMPLERS[name].words for name in conditions.resamplers)
+
+
+def _filter_in_words(name: str, order: int) -> str:
+    if name in RESAMPLERS:
+        return f"{RESAMPLERS[name].words}, down to twice the cutoff and back"
     details = {
         "cheby1": f"Chebyshev I, {PASS_RIPPLE_DB} dB, sosfiltfilt",
         "ellip": f"elliptic, {PASS_RIPPLE_DB}/{STOP_BAND_DB:g} dB, sosfiltfilt",
         "butter": "Butterworth, sosfiltfilt",
-        "boxcar": f"ideal low-pass cut by a rectangular window of {TAPS_PER_ORDER * conditions.order + 1} taps, twice",
-        "resampler": f"windowed sinc, flat up to {1 - RESAMPLER_TRANSITION / conditions.order:.2f} of the cutoff",
+        "boxcar": f"ideal low-pass cut by a rectangular window of {TAPS_PER_ORDER * order + 1} taps, twice",
+        "resampler": f"windowed sinc, flat up to {1 - RESAMPLER_TRANSITION / order:.2f} of the cutoff",
     }
-    return f"{details.get(conditions.filter, conditions.filter)}, order {conditions.order}"
+    return f"{details.get(name, name)}, order {order}"
+
+
+def _known_operators(value: str, known: tuple[str, ...]) -> str:
+    names = [word.strip() for word in value.split(",")]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise ValueError("an operator is named twice")
+    for name in names:
+        if name in RESAMPLERS:
+            check_installed(name)
+    return ",".join(names)
 
 
 def noises_in_words(conditions: Conditions) -> str | None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from latentsr.config import AUDIO, AudioConfig
+from latentsr.evaluation.perceptual import visqol_api
 from latentsr.signal.mel import MelSpectrogram, mel_edges_hz
 
 Edge = float | Tensor  # Hz; one for the batch, or (B,)
@@ -244,13 +245,7 @@ def visqol(reference: Tensor, estimate: Tensor, sample_rate: int = VISQOL_RATE) 
 
 @cache
 def _visqol_api() -> Any | None:
-    try:
-        from visqol import VisqolApi
-    except ModuleNotFoundError:
-        return None
-    api = VisqolApi()
-    api.create(mode="audio")
-    return api
+    return visqol_api()
 
 
 # --- shared by the above ---------------------------------------------------------------------------------------------
