@@ -10,6 +10,7 @@ import string
 import tempfile
 from pathlib import Path
 
+import huggingface_hub
 import sentencepiece
 import torch
 from diffusers import (
@@ -394,3 +395,35 @@ HUB = {  # what lies in each repository
     "cvssp/audioldm2": (audioldm2,),
     "stabilityai/stable-audio-open-1.0": (stable_audio,),
 }
+
+
+# --- where huggingface_hub looks ----------------------------------------------------------------------------------
+
+
+def write_hub(folder):
+    """Save everything as huggingface_hub keeps what it downloaded, in `folder`: what HF_HUB_CACHE is to name."""
+    revision = "0" * 40
+    for repository, parts in HUB.items():  # blobs and links to them are not needed
+        home = Path(folder, "models--" + repository.replace("/", "--"))
+        snapshot = home / "snapshots" / revision
+        for part in parts:
+            part().save_pretrained(snapshot)
+        (home / "refs").mkdir()
+        (home / "refs" / "main").write_text(revision)
+
+
+@functools.cache
+def hub():
+    """The cache, written once per process; it goes when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="hub-")
+    write_hub(folder.name)
+    return folder
+
+
+def patch_hub(monkeypatch):
+    """Let `from_pretrained` and `pipeline` in this process find the ids of `HUB` as if downloaded, and nothing else."""
+    folder = hub().name
+    monkeypatch.setenv("HF_HUB_CACHE", folder)  # for processes that it starts
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", folder)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
