@@ -33,7 +33,7 @@ class LatentsrRestore:
                 "audio": ("AUDIO",),
                 "head": (list(HEADS), {"tooltip": "which network makes the top; vocoder is AudioSR's way"}),
                 "seed": ("INT", {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True}),
-                "steps": ("INT", {"default": 0, "min": 0, "max": 1000, "tooltip": "of the diffusion; 0: the model's own"}),
+                "steps": ("INT", {"default": 0, "min": 0, "max": 1000, "tooltip": "of diffusion; 0: the model's own"}),
                 "denoise": ("BOOLEAN", {"default": False, "tooltip": "takes hiss and hum out of what was there, too"}),
                 "cutoff_hz": (
                     "FLOAT",

@@ -22,7 +22,7 @@ def function(output: Any, call: Call) -> Any:
     if isinstance(output, (np.ndarray, Tensor)):
         return call.restored(output)
     if isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], (int, float, np.number)):
-        return call.restored(output[0], rate=output[1]), AUDIO.sample_rate
+        return call.restored(output[0], rate=float(output[1])), AUDIO.sample_rate
     if isinstance(output, (list, tuple)) and output and all(isinstance(one, (np.ndarray, Tensor)) for one in output):
         return type(output)([call.restored(one) for one in output])
     if isinstance(output, dict) and (audio_key := _first(AUDIO_KEYS, output)):

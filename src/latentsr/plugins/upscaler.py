@@ -53,6 +53,10 @@ class Options:
         if self.denoise and not HEADS[self.head].can_denoise:
             able = ", ".join(name for name, kind in HEADS.items() if kind.can_denoise)
             raise ValueError(f"the {self.head} head cannot denoise; choose one of {able}")
+        if not _whole(self.seed, -(2**63), 2**64 - 1):  # what torch's generators take
+            raise ValueError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
+        if self.steps is not None and not _whole(self.steps, 1, 1000):
+            raise ValueError(f"steps must be 1 to 1000, got {self.steps!r}")
         if self.cutoff_hz is not None:
             sources.checked_cutoff(self.cutoff_hz)
         if self.on_nonfinite not in ("error", "zero"):
@@ -216,6 +220,10 @@ def _share_of(progress: Progress, item: int, items: int) -> Progress:
 
 def _unheard(done_s: float, total_s: float) -> None:
     """No bar in the middle of a generator's."""
+
+
+def _whole(value: Any, lowest: int, highest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
 
 
 def _checked_samples(samples: Any) -> Samples:

@@ -106,7 +106,9 @@ class Upscaled:
         return f"<{self._upscaler.name}{rate}, upscaled to {AUDIO.sample_rate} Hz by {self._upscaler.options}>"
 
     def _run(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        options = kwargs.pop(OPTIONS, None) or {}
+        options = kwargs.pop(OPTIONS, {})
+        if not isinstance(options, Mapping):
+            raise TypeError(f"{OPTIONS} takes a mapping of options ({{'seed': 3}}), not {type(options).__name__}")
         self._upscaler.options.but(**options)  # a wrong one is refused before the generator has worked
         function = getattr(self.__wrapped__, method)
         call = Call(
