@@ -5,7 +5,7 @@ import pytest
 import small_generators as small
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, TextToAudioPipeline
 
 from latentsr import AudioError, EmptyAudio, InvalidAudio
 from latentsr import Pipeline as Restorer
@@ -28,6 +28,11 @@ def one_line(error):
 # --- when wrapping ----------------------------------------------------------------------------------------------------
 
 
+def speecht5_pipeline(vocoder):
+    tokenizer = small.speecht5_processor().tokenizer
+    return TextToAudioPipeline(model=small.speecht5(), tokenizer=tokenizer, vocoder=vocoder)
+
+
 def bert():
     return BertModel(
         BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
@@ -41,6 +46,10 @@ def bert():
         (None, "NoneType makes no audio"),
         (bert, "BertModel is not known to make audio"),
         (lambda: upscale(small.vits()), "VitsModel is upscaled already"),
+        (
+            lambda: speecht5_pipeline(upscale(small.speecht5_hifigan())),
+            "vocoder of TextToAudioPipeline is upscaled already",
+        ),
         (lambda: Restorer.from_pretrained(heads=[]), "this is the restorer"),
     ],
 )
@@ -194,10 +203,13 @@ def test_pcm_has_the_full_scale_of_its_type_and_comes_back_as_pcm(kind, full):
     assert (Upscaler()(np.full(1_600, silence, kind), 16_000) == silence).all()
 
 
-def test_pcm_at_full_scale_does_not_wrap():
+def test_pcm_that_would_pass_full_scale_is_turned_down():
     square = (np.sign(np.sin(np.arange(16_000) / 30)) * 32_767).astype(np.int16)
-    made = Upscaler(cutoff_hz=4_000)(square, 16_000).astype(np.int64)
-    assert np.abs(np.diff(made)).max() < 60_000
+    made = Upscaler(cutoff_hz=4_000)(square, 16_000).astype(np.float64)
+    expected = Upscaler(cutoff_hz=4_000)(square / np.float32(2**15), 16_000)
+    peak = np.abs(expected).max()
+    assert peak > 1.05  # what was cut off rings
+    assert np.abs(made / 2**15 - expected / peak).max() < 1e-4  # turned down, not clipped
 
 
 def test_arrays_that_share_no_memory_or_order_are_read_right():

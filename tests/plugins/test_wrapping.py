@@ -71,6 +71,16 @@ def test_pipeline_of_stereo_musicgen_gives_two_channels(batch_size):
     assert len(shapes) == 1 and shapes.pop()[0] == 2
 
 
+def test_pipeline_of_speecht5_plays_through_its_own_vocoder():
+    speak = upscale(
+        TextToAudioPipeline(
+            model=small.speecht5(), tokenizer=small.speecht5_processor().tokenizer, vocoder=small.speecht5_hifigan()
+        )
+    )
+    made = speak("hello", forward_params={"speaker_embeddings": torch.zeros(1, 512), "maxlenratio": 2.0})
+    assert made["sampling_rate"] == RATE and made["audio"].shape[-1] % (3 * 256) == 0
+
+
 def test_two_axes_that_a_pipeline_squeezed_are_channels_of_stereo_models_alone():
     assert _two_axes(small.musicgen_stereo()) == "CT"
     assert _two_axes(small.musicgen_mono()) == _two_axes(small.vits()) == "BT"

@@ -59,6 +59,8 @@ def _adapter(generator: Any, name: str) -> Adapter:
         raise TypeError(f"{name} is upscaled already")
     if _is(generator, "latentsr", "Components"):
         raise TypeError("this is the restorer; upscale(generator, restorer) takes it second")
+    if isinstance(getattr(generator, "vocoder", None), Upscaled):
+        raise TypeError(f"the vocoder of {name} is upscaled already, and its config still says its own rate; unwrap it")
     if _is(generator, "transformers", "TextToAudioPipeline"):
         return transformers_audio.PIPELINE
     if _is(generator, "diffusers", "DiffusionPipeline"):

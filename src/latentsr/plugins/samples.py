@@ -107,12 +107,15 @@ class Batch:
         return (wave.double().sub(silence) / scale).float()
 
     def encoded(self, wave: Tensor) -> Tensor:
-        """Floats (C, n) in the type that the batch came with; PCM is rounded, and ends at full scale."""
+        """Floats (C, n) in the type that the batch came with; for PCM turned down where they pass full scale."""
         kind = self.items.dtype
         if kind not in PCM:
             return wave.to(kind)
         scale, silence = PCM[kind]
-        return (wave.double() * scale + silence).round().clamp(silence - scale, silence + scale - 1).to(kind)
+        room = 1 - 1 / scale  # the largest value of PCM
+        wave = wave.double()
+        wave = wave * (room / wave.abs().max().clamp(min=room))
+        return (wave * scale + silence).round().to(kind)
 
     def silence(self, samples: int) -> Tensor:
         """(B, C, samples)"""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
 
+import torch
+
 from latentsr.config import AUDIO
 from latentsr.plugins.samples import Samples, layout_of
 from latentsr.plugins.upscaler import Upscaler
@@ -44,8 +46,9 @@ class Call:
             )
         axes = layout_of(samples, self.layout, layout)
         device = getattr(self.generator, "device", None)
+        known = isinstance(device, torch.device)  # not whatever else a class may call its device
         return self.upscaler.restore(
-            samples, hz, axes, lengths=lengths, device=None if device is None else str(device), **self.options
+            samples, hz, axes, lengths=lengths, device=device if known else None, **self.options
         )
 
 
