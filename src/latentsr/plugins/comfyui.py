@@ -5,6 +5,7 @@ ComfyUI imports this when it starts and asks for INPUT_TYPES: what is slow to im
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -82,21 +83,17 @@ def _upscaler() -> Upscaler:
 
 
 def _device() -> str | None:
-    """ComfyUI's device, where this runs in ComfyUI."""
-    try:
-        from comfy.model_management import get_torch_device
-    except ImportError:
-        return None
-    return str(get_torch_device())
+    """ComfyUI's device, where this runs in ComfyUI, which has imported its own modules long before a node runs."""
+    management = sys.modules.get("comfy.model_management")
+    return None if management is None else str(management.get_torch_device())
 
 
 def _progress() -> Progress | None:
     """ComfyUI's progress bar, which also ends the run when the user cancels it."""
-    try:
-        from comfy.utils import ProgressBar
-    except ImportError:
+    utils = sys.modules.get("comfy.utils")
+    if utils is None:
         return None
-    bar = ProgressBar(TICKS)
+    bar = utils.ProgressBar(TICKS)
 
     def tell(done_s: float, total_s: float) -> None:
         bar.update_absolute(round(TICKS * done_s / total_s) if total_s else TICKS, TICKS)
