@@ -48,20 +48,21 @@ def row(pipe: Pipeline, head: str, items: int, seconds: float, runs: int) -> Non
     def alone() -> None:
         pipe(list(batch), RATE, head=head, progress=lambda done_s, total_s: None)
 
-    plain_s, wrapped_s = median_s(alone, runs), median_s(wrapped, runs)
+    plain_s, wrapped_s = medians_s([alone, wrapped], runs)
     audio_s = items * seconds
     share = (wrapped_s - plain_s) / wrapped_s
     print(f"| {head} | {items} x {seconds:g} | {plain_s / audio_s:.4f} | {wrapped_s / audio_s:.4f} | {share:.1%} |")
 
 
-def median_s(work: Callable[[], object], runs: int) -> float:
-    work()  # loads, and warms caches
-    taken = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+def medians_s(works: list[Callable[[], object]], runs: int) -> list[float]:
+    """Median of each, run in turns: what else the machine does then falls on all alike."""
+    taken: list[list[float]] = [[] for _ in works]
+    for _ in range(1 + runs):  # the first loads, and warms caches
+        for work, seconds in zip(works, taken, strict=True):
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds[1:]) for seconds in taken]
 
 
 if __name__ == "__main__":
