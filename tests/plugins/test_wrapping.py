@@ -1,6 +1,7 @@
 """What a wrapped generator keeps: containers, lengths, types, attributes; and what decides the result."""
 
 import copy
+import pickle
 import subprocess
 import sys
 
@@ -256,6 +257,8 @@ def test_the_rest_of_the_generator_is_within_reach():
     with pytest.raises(AttributeError, match="nonsense"):
         speak.nonsense  # noqa: B018
     assert copy.copy(speak).__wrapped__ is model
+    make = upscale(noise, sample_rate=16_000)
+    assert repr(pickle.loads(pickle.dumps(make))) == repr(make)
 
 
 def test_a_call_that_makes_no_audio_is_the_models_own():
