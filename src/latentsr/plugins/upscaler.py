@@ -1,0 +1,245 @@
+"""Arrays in, arrays at 48 kHz out: what every wrapper of a generator does with what it made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from latentsr import source as sources
+from latentsr.components import components_of
+from latentsr.config import AUDIO
+from latentsr.heads import HEADS
+from latentsr.plugins.samples import Batch, Samples, checked_layout, checked_rate, layout_of, repaired
+from latentsr.signal.audio import output_length
+
+if TYPE_CHECKING:
+    from latentsr.pipeline import Pipeline, RestorationOutput
+
+logger = logging.getLogger(__name__)
+
+RINGING_S = 0.05  # of a filter after the last sound: what is silent from there on is padding
+Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to restore; each may be said once for all calls, and again for one.
+
+    Attributes:
+        head: a key of `latentsr.heads.HEADS`.
+        seed: same seed, same output, whatever else is in the batch.
+        steps: of the diffusion; None takes the model's default.
+        denoise: filter the band that the generator made, too.
+        cutoff_hz: where that band ends; None estimates it, for each item.
+        on_nonfinite: "zero" puts zeros in the place of samples that are NaN or infinite.
+    """
+
+    head: str = "mamba-gan"
+    seed: int = 0
+    steps: int | None = None
+    denoise: bool = False
+    cutoff_hz: float | None = None
+    on_nonfinite: Literal["error", "zero"] = "error"
+
+    def __post_init__(self) -> None:
+        components_of(self.head)  # refuses unknown names
+        if self.denoise and not HEADS[self.head].can_denoise:
+            able = ", ".join(name for name, kind in HEADS.items() if kind.can_denoise)
+            raise ValueError(f"the {self.head} head cannot denoise; choose one of {able}")
+        if not _whole(self.seed, -(2**63), 2**64 - 1):  # what torch's generators take
+            raise ValueError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
+        if self.steps is not None and not _whole(self.steps, 1, 1000):
+            raise ValueError(f"steps must be 1 to 1000, got {self.steps!r}")
+        if self.cutoff_hz is not None:
+            sources.checked_cutoff(self.cutoff_hz)
+        if self.on_nonfinite not in ("error", "zero"):
+            raise ValueError(f"on_nonfinite must be 'error' or 'zero', got {self.on_nonfinite!r}")
+
+    def but(self, **changes: Any) -> Options:
+        """The same with a few changes."""
+        known = [field.name for field in fields(self)]
+        if unknown := sorted(changes.keys() - set(known)):
+            raise TypeError(f"unknown option {', '.join(unknown)}; there are {', '.join(known)}")
+        return replace(self, **changes)
+
+
+class Upscaler:
+    """Restores arrays of samples to 48 kHz; called as a pedalboard plug-in is: `upscaler(samples, sample_rate)`.
+
+    Args:
+        restorer: a `latentsr.Pipeline`, a model folder or Hub id, or None: the embedded model, one for all upscalers,
+            loaded when first called, on the CPU or on the CUDA device that the samples or the generator are on.
+        name: who made the samples, for messages.
+        options: those of `Options`: head, seed, steps, denoise, cutoff_hz, on_nonfinite.
+
+    >>> import numpy as np
+    >>> up = Upscaler(seed=1)
+    >>> up(np.zeros((2, 16_000), np.float32), 16_000).shape
+    (2, 48000)
+    """
+
+    def __init__(
+        self,
+        restorer: Pipeline | str | os.PathLike[str] | None = None,
+        *,
+        name: str = "the generator",
+        **options: Any,
+    ) -> None:
+        self.options = Options().but(**options)
+        self.name = name
+        self._restorer = _checked_restorer(restorer)
+
+    @property
+    def output_sample_rate(self) -> int:
+        """Hz of what a call returns."""
+        return AUDIO.sample_rate
+
+    def __call__(self, samples: Samples, sample_rate: float, *, layout: str | None = None, **options: Any) -> Samples:
+        """Restore (T,), (C, T) or (B, C, T) samples.
+
+        Args:
+            samples: numpy or torch. Float with full scale 1.0, or PCM in int16, int32 or uint8, full scale that of its
+                type.
+            sample_rate: theirs, Hz.
+            layout: what the axes are: one of T, CT, TC, BT, BCT. None takes one axis for T, two for CT (where
+                pedalboard guesses), three for BCT.
+            options: those of the constructor, for this call.
+
+        Returns:
+            The same axes, type and device at 48 kHz, T x 48000 / sample_rate samples rounded half up.
+
+        Raises:
+            AudioError: samples are NaN or infinite, or there are none.
+            TypeError: these are no samples.
+            ValueError: shape, rate or option are out of range.
+        """
+        layout = layout_of(_checked_samples(samples), checked_layout(layout), two_axes="CT")
+        return self.restore(samples, sample_rate, layout, **options)
+
+    def restore(
+        self,
+        samples: Samples,
+        sample_rate: float,
+        layout: str,
+        *,
+        lengths: Sequence[int] | None = None,
+        device: torch.device | str | None = None,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Samples:
+        """Restore samples whose axes are known, and of which the items may be padded.
+
+        Args:
+            samples: with the axes that `layout` says.
+            sample_rate: theirs, Hz.
+            layout: one of T, CT, TC, BT, BCT.
+            lengths: samples of each item; what follows is padding and comes back as silence.
+            device: of the generator, for the embedded model; None: that of the samples.
+            progress: called with (seconds done, seconds in all) of the batch.
+            options: as in a call.
+        """
+        chosen, rate = self.options.but(**options), checked_rate(sample_rate)
+        batch = Batch.of(samples, layout)
+        whole = batch.items.shape[-1]
+        ends = [whole] * len(batch.items) if lengths is None else [min(int(end), whole) for end in lengths]
+        pipe = self._pipeline(_device(samples, device), chosen.head)
+        made = batch.silence(output_length(whole, rate, AUDIO.sample_rate))
+        for item, end in enumerate(ends):
+            wave = repaired(batch.wave(item, end), self.name, chosen.on_nonfinite)
+            wave = wave[:, : _end_of_sound(wave, rate)]
+            if not wave.numel():
+                continue
+            told = None if progress is None else _share_of(progress, item, len(ends))
+            out = _restored(pipe, wave, rate, chosen, told)
+            restored = torch.from_numpy(out.audio)
+            if rate == AUDIO.sample_rate and not chosen.denoise and out.cutoff_hz >= AUDIO.sample_rate / 2:
+                made[item] = batch.items[item]  # nothing was missing: not even the type is rounded
+            else:
+                made[item, :, : restored.shape[-1]] = batch.encoded(restored)
+        return batch.back(made)
+
+    def _pipeline(self, device: str, head: str) -> Pipeline:
+        if self._restorer is None:
+            return _embedded(device, head)
+        if isinstance(self._restorer, (str, os.PathLike)):
+            from latentsr.pipeline import Pipeline
+
+            self._restorer = Pipeline.from_pretrained(self._restorer, heads=[head]).to(device)
+        return self._restorer
+
+    def __repr__(self) -> str:
+        return f"Upscaler({self.options})"
+
+
+@cache
+def _embedded(device: str, head: str) -> Pipeline:
+    """The embedded model on a device: one for all upscalers, its networks loaded when their head is first asked for."""
+    from latentsr.pipeline import Pipeline
+
+    return Pipeline.from_pretrained(heads=[head]).to(device)
+
+
+def _restored(
+    pipe: Pipeline, wave: Tensor, rate: int, options: Options, progress: Progress | None
+) -> RestorationOutput:
+    made = pipe(
+        wave.numpy(), sample_rate=rate, head=options.head, seed=options.seed, steps=options.steps,
+        denoise=options.denoise, cutoff_hz=options.cutoff_hz, progress=progress or _unheard,
+    )  # fmt: skip
+    out = cast("RestorationOutput", made)
+    logger.info("%.2f s, cutoff %.0f Hz%s", out.seconds, out.cutoff_hz, f": {out.note}" if out.note else "")
+    return out
+
+
+def _end_of_sound(wave: Tensor, rate: int) -> int:
+    """Samples up to where nothing but zeros follows, with room for filters to ring."""
+    sounding = wave.ne(0).any(dim=0).nonzero()
+    return min(int(sounding[-1]) + 1 + round(RINGING_S * rate), wave.shape[-1]) if len(sounding) else 0
+
+
+def _device(samples: Samples, device: torch.device | str | None) -> str:
+    """Where to run the embedded model: elsewhere than on a CPU or with CUDA nobody has tried."""
+    if device is None:
+        device = samples.device if isinstance(samples, Tensor) else "cpu"
+    return str(device) if torch.device(device).type == "cuda" else "cpu"
+
+
+def _share_of(progress: Progress, item: int, items: int) -> Progress:
+    def tell(done_s: float, total_s: float) -> None:
+        progress(item * total_s + done_s, items * total_s)
+
+    return tell
+
+
+def _unheard(done_s: float, total_s: float) -> None:
+    """No bar in the middle of a generator's."""
+
+
+def _whole(value: Any, lowest: int, highest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
+
+
+def _checked_samples(samples: Any) -> Samples:
+    import numpy as np
+
+    if not isinstance(samples, (np.ndarray, Tensor)):
+        raise TypeError(f"samples are a numpy array or a torch tensor, not {type(samples).__name__}")
+    return samples
+
+
+def _checked_restorer(restorer: Any) -> Any:
+    from latentsr.pipeline import Pipeline
+
+    if restorer is not None and not isinstance(restorer, (Pipeline, str, os.PathLike)):
+        raise TypeError(
+            f"restorer is a latentsr.Pipeline, a model folder or a Hub id, not {type(restorer).__name__}; "
+            "options are given by name (head=, seed=)"
+        )
+    return restorer
