@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from latentsr.apps.terminal import FAILED, INTERRUPTED, fail, warn
+
+if TYPE_CHECKING:
+    from latentsr.apps.web.desk import Limits
+    from latentsr.apps.web.engine import Engine
+    from latentsr.apps.web.server import Place
+    from latentsr.apps.web.store import Store
 
 
 def demo_command(
@@ -54,27 +61,44 @@ def demo_command(
         Loader(model, chosen, device), queue, time_limit, offline=model is None or Path(model).exists(),
         on_broken=broken.append,
     )  # fmt: skip
+    limits = Limits(max_mb, max_seconds, queue, time_limit)
     try:
-        engine.start()  # the model is loaded while gradio is imported
-        _serve(engine, store, place, bound, Limits(max_mb, max_seconds, queue, time_limit), heads, chosen, broken)
+        try:
+            engine.start()  # the model is loaded while gradio is imported
+            _serve(engine, store, place, bound, limits, heads, chosen, broken)
+        finally:
+            bound.close()
+            engine.close()
+            store.close()
     except KeyboardInterrupt:
         fail("stopped; nothing is left", INTERRUPTED)
-    finally:
-        bound.close()
-        engine.close()
-        store.close()
     if broken:
         fail(broken[0], FAILED)
 
 
-def _serve(engine, store, place, bound, limits, heads, head, broken) -> None:  # type: ignore[no-untyped-def]
+def _serve(
+    engine: Engine,
+    store: Store,
+    place: Place,
+    bound: socket.socket,
+    limits: Limits,
+    heads: list[str],
+    head: str,
+    broken: list[str],
+) -> None:
+    """Until a signal comes, or the model turns out to be none."""
     from latentsr.apps.web.server import Server, prepare
 
     prepare(store)
     server = Server(place, bound, engine, store, limits, heads, head)
+
+    def give_up(text: str) -> None:
+        broken.append(text)
+        server.stop()
+
+    engine.on_broken = give_up
     if broken:
         return
-    engine.on_broken = lambda text: (broken.append(text), server.stop())
     if not place.loopback:
         warn(f"{place.url} asks for no password, and other machines can reach it; --host 127.0.0.1 keeps it here")
     typer.echo(f"latentsr demo on {place.url} (Ctrl-C ends it)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -86,7 +85,7 @@ class Desk:
         folder = self.store.new_folder(session)
         try:
             source = folder / ".source"
-            _link(path, source)  # the upload may go; this stays until the job has ended
+            shutil.copyfile(path, source)  # the upload may go or be replaced; this stays
             order = Order(str(source), name, str(folder), self.limits.max_seconds, **checked)
             self._jobs[session] = job = self.engine.submit(order)
         except (OSError, QueueFullError) as error:
@@ -176,13 +175,6 @@ def _number(value: Any, what: str) -> float:
     if not math.isfinite(number):
         raise WrongOrderError(f"The {what} must be a number")
     return number
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def tidy_for_ever(store: Store, until: threading.Event) -> None:

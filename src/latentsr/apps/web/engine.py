@@ -202,9 +202,7 @@ class Engine:
         if message is not None:
             self._take(job, message)
         elif self._process is None:
-            job.error = (
-                f"{job.order.name} could not be restored: it brought down its decoder; save it as WAV or FLAC first"
-            )
+            job.error = f"{job.order.name} could not be restored: its decoder failed; save it as WAV or FLAC"
         else:
             if time.monotonic() > deadline and not job.stop.is_set():
                 job.error = (

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from latentsr.signal import audio
 from latentsr.signal.audio import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
@@ -50,7 +51,7 @@ def look(path: Path, max_seconds: float, mend: bool = False, tick: Callable[[], 
         AudioError: it is none, or too long.
     """
     frames = 0
-    on_nonfinite = "zero" if mend else "error"
+    on_nonfinite: Literal["zero", "error"] = "zero" if mend else "error"
     with audio.Reader(path, max_seconds=max_seconds, salvage=mend, on_nonfinite=on_nonfinite) as reader:
         for block in reader:
             frames += block.shape[1]

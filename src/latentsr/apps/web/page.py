@@ -15,7 +15,7 @@ from latentsr.apps.web.engine import Job, QueueFullError
 from latentsr.apps.web.look import WrongFileError
 
 HERE = Path(__file__).parent
-EXAMPLES = {"phone_speech": "Telephone speech", "loop_5500hz": "Music loop", "drumroll_4000hz": "Drum roll"}
+EXAMPLES = {"phone_speech": "Telephone", "loop_5500hz": "Music loop", "drumroll_4000hz": "Drum roll"}
 FILES = "files"  # below the page's address: results by token
 HEAD_HTML = (
     '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">'
@@ -30,6 +30,11 @@ def theme() -> gr.themes.Base:
         radius_size="md",
         font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
         font_mono=["ui-monospace", "Consolas", "monospace"],
+    ).set(  # as dark as small letters need to be
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
     )
 
 
@@ -42,12 +47,12 @@ def build(desk: Desk, examples: list[Path], head: str) -> gr.Blocks:
         head: that is chosen at first.
     """
     with gr.Blocks(title="latentsr", analytics_enabled=False) as blocks:
-        gr.HTML(_title(desk), elem_classes="lsr-title")
+        gr.HTML(_title(desk), elem_classes="lsr-title", padding=False)
         with gr.Row(elem_classes="lsr-columns"):
             with gr.Column(scale=4, min_width=300):
                 given = _given(examples)
                 settings = _settings(desk.heads, head)
-                with gr.Row():
+                with gr.Row(elem_classes="lsr-go"):
                     go = gr.Button("Restore", variant="primary", elem_id="lsr-restore", scale=3)
                     stop = gr.Button("Stop", elem_id="lsr-stop", scale=1, interactive=False)
             with gr.Column(scale=7, min_width=320):
@@ -58,9 +63,10 @@ def build(desk: Desk, examples: list[Path], head: str) -> gr.Blocks:
                         {}, html_template=_own("player.html"), js_on_load=_own("player.js"), elem_id="lsr-player",
                         apply_default_css=False,
                     )  # fmt: skip
+                    gr.HTML(panels.CAPTION)
                     slider = gr.ImageSlider(
-                        label="Spectrogram, before and after", interactive=False, buttons=["fullscreen"],
-                        elem_id="lsr-slider", type="filepath", format="png",
+                        label="Spectrogram: before and after", show_label=False, interactive=False,
+                        elem_id="lsr-slider", type="filepath", format="png", buttons=["fullscreen"],
                     )  # fmt: skip
                     details = gr.HTML(elem_id="lsr-details-box")
         record = gr.JSON(visible=False)
@@ -74,12 +80,13 @@ def _given(examples: list[Path]) -> dict[str, Any]:
             upload = gr.File(label="Recording", show_label=False, elem_id="lsr-upload", height=150, type="filepath")
         with gr.Tab("Record"):
             microphone = gr.Audio(
-                sources=["microphone"], type="filepath", format="wav", label="Microphone", show_label=False,
+                sources=["microphone"], type="filepath", format="wav", label="Microphone", show_label=False, buttons=[],
                 elem_id="lsr-microphone",
             )  # fmt: skip
+    ordered = sorted(examples, key=lambda path: list(EXAMPLES).index(path.stem))
     with gr.Row(elem_classes="lsr-examples"):
         gr.HTML('<span class="lsr-label">Examples</span>', min_width=60)
-        buttons = {path: gr.Button(EXAMPLES.get(path.stem, path.stem), size="sm", min_width=90) for path in examples}
+        buttons = {path: gr.Button(EXAMPLES.get(path.stem, path.stem), size="sm", min_width=60) for path in ordered}
     return {"upload": upload, "microphone": microphone, "examples": buttons}
 
 

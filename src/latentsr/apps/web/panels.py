@@ -9,10 +9,13 @@ from latentsr.apps.web.work import LISTEN_S, MOST_CHANNELS, Result
 from latentsr.config import AUDIO
 
 HEADS = {
-    "mamba-gan": "Mamba-GAN: fastest, one pass",
-    "diffwave-mamba": "DiffWave-Mamba: diffusion on the wave",
-    "vocoder": "Vocoder: latent diffusion, liveliest",
+    "mamba-gan": "Mamba-GAN (fastest)",
+    "diffwave-mamba": "DiffWave-Mamba (natural texture)",
+    "vocoder": "Vocoder (latent diffusion)",
 }
+CAPTION = (
+    '<div class="lsr-heading"><span>Before</span><span>Spectrogram in kHz: drag the line</span><span>After</span></div>'
+)
 PLACEHOLDER = (
     '<div class="lsr-empty"><p>The restored recording appears here, to be compared with what you gave: '
     "by ear, switching in mid-play, and by eye.</p></div>"

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 from latentsr.config import AUDIO
 
 N_FFT = 2048
-WIDTH, HEIGHT = 800, 400  # pixels of the plot
-LEFT, BOTTOM, TOP = 58, 36, 10  # margins with the scales
+WIDTH, HEIGHT = 780, 450  # pixels of the plot
+LEFT, BOTTOM, TOP = 68, 40, 12  # margins with the scales
 RANGE_DB = 90.0  # of colours, below the loudest point of both pictures
-FONT_PX = 21
+FONT_PX = 25
 FLOOR_DB = -140.0
 # Stops of a scale from black over purple to white, even in brightness.
 STOPS = ((0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122), (229, 80, 100), (251, 135, 97),
@@ -104,7 +104,7 @@ def _mark(
     for x in range(LEFT, LEFT + WIDTH, 14):
         pen.line((x, y, x + 7, y), colour, width=2)
     text = f"ends at {cutoff_hz / 1000:.1f} kHz"
-    right, middle = LEFT + WIDTH - 10, y - 17 if y > TOP + 34 else y + 17
+    right, middle = LEFT + WIDTH - 10, y - 20 if y > TOP + 40 else y + 20
     box = pen.textbbox((right, middle), text, font, anchor="rm")
     pen.rectangle((box[0] - 6, box[1] - 4, box[2] + 6, box[3] + 4), fill=(16, 15, 24))
     pen.text((right, middle), text, colour, font, anchor="rm")

@@ -102,6 +102,7 @@ function draw() {
   bar.style.setProperty("--done", `${(100 * position()) / (duration() || 1)}%`);
   bar.setAttribute("aria-valuetext", `${clock(position())} of ${clock(duration())}`);
   find(".lsr-time").textContent = `${clock(position())} / ${clock(duration())}`;
+  document.querySelectorAll("#lsr-slider img").forEach((image, i) => { image.alt = `Spectrogram ${i ? "after" : "before"}`; });
   for (const side of element.querySelectorAll("[data-side]"))
     side.setAttribute("aria-checked", String(side.dataset.side === state.side));
 }
