@@ -72,8 +72,8 @@ def long_opus(folder: Path, hours: float = 2.1) -> Path:
 
 
 def band_db(wave: np.ndarray, rate_hz: int, low_hz: float, high_hz: float) -> float:
-    """Energy of a band, dB of an arbitrary unit. (T,)"""
-    spectrum = np.abs(np.fft.rfft(wave)) ** 2
+    """Energy of a band under a Hann window, without which the high band leaks into the low. dB. (T,)"""
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave)))) ** 2
     frequencies = np.fft.rfftfreq(len(wave), 1 / rate_hz)
     return float(10 * np.log10(spectrum[(frequencies >= low_hz) & (frequencies < high_hz)].sum() + 1e-30))
 

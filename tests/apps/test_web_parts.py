@@ -99,7 +99,9 @@ def test_a_new_result_replaces_the_last_one_and_old_things_go():
     store = Store()
     first, second = store.new_folder("anna"), store.new_folder("anna")
     assert not first.exists() and second.exists()
-    os.utime(second, (0, 0))
+    (store.files / "half an upload").write_bytes(b"x")
+    for path in (second, store.files / "half an upload"):
+        os.utime(path, (0, 0))
     (store.files / "fresh").mkdir()
     store.tidy()
     assert [path.name for path in store.files.iterdir()] == ["fresh"]

@@ -84,10 +84,32 @@ def _given(examples: list[Path]) -> dict[str, Any]:
                 elem_id="lsr-microphone",
             )  # fmt: skip
     ordered = sorted(examples, key=lambda path: list(EXAMPLES).index(path.stem))
+    for component in (upload, microphone):
+        _take_uploads_only(component)
     with gr.Row(elem_classes="lsr-examples"):
         gr.HTML('<span class="lsr-label">Examples</span>', min_width=60)
         buttons = {path: gr.Button(EXAMPLES.get(path.stem, path.stem), size="sm", min_width=60) for path in ordered}
     return {"upload": upload, "microphone": microphone, "examples": buttons}
+
+
+def _take_uploads_only(component: gr.components.Component) -> None:
+    """Let a visitor name no file but one that was uploaded.
+
+    gradio copies whatever a request names into its folder, from where it can be had: paths of this machine (which it
+    checks in apps that `launch` started alone), and addresses, which it fetches.
+    """
+    folder = Path(component.GRADIO_CACHE).resolve()
+
+    def own(path: str | Path | None) -> str | None:
+        if path is not None and not Path(path).resolve().is_relative_to(folder):
+            raise gr.Error("That is no upload; choose a file", print_exception=False)
+        return None if path is None else str(path)
+
+    async def own_too(path: str | Path | None) -> str | None:
+        return own(path)
+
+    for name, function in (("move_resource_to_block_cache", own), ("async_move_resource_to_block_cache", own_too)):
+        setattr(component, name, function)
 
 
 def _settings(heads: list[str], head: str) -> dict[str, Any]:
@@ -107,10 +129,18 @@ def _settings(heads: list[str], head: str) -> dict[str, Any]:
 def _wire(
     blocks: gr.Blocks, desk: Desk, given: dict[str, Any], settings: dict[str, Any], go: Any, stop: Any, shown: list[Any]
 ) -> None:
-    names = list(settings)
-
-    def restore(request: gr.Request, upload: str | None, *values: Any) -> Iterator[dict[Any, Any]]:
-        yield from _restore(desk, upload, dict(zip(names, values, strict=True)), _session(request), shown, go, stop)
+    def restore(  # the names are those of the HTTP interface
+        request: gr.Request,
+        recording: str | None,
+        head: str,
+        steps: float,
+        denoise: bool,
+        seed: float,
+        cutoff_hz: float,
+        mend: bool,
+    ) -> Iterator[dict[Any, Any]]:
+        words = {"head": head, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff_hz, "mend": mend}
+        yield from _restore(desk, recording, words, _session(request), shown, go, stop)
 
     def look(request: gr.Request, upload: str | None, mend: bool) -> Any:
         if upload is None:
@@ -127,7 +157,7 @@ def _wire(
         desk.leave(_session(request))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    inputs = [given["upload"], *settings.values()]
+    inputs = [given["upload"], *(settings[name] for name in ("head", "steps", "denoise", "seed", "cutoff_hz", "mend"))]
     go.click(restore, inputs, [*shown, go, stop], api_name="restore", show_progress="hidden", trigger_mode="once")
     stop.click(halt, None, None, queue=False, **quiet)
     given["upload"].change(look, [given["upload"], settings["mend"]], shown[0], trigger_mode="always_last", **quiet)

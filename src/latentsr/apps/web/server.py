@@ -120,6 +120,7 @@ class Server:
             pwa=False, mcp_server=False, theme=page.theme(), css=page.css(), head=page.HEAD_HTML,
             favicon_path=str(HERE / "icon.png"),
         )  # fmt: skip
+        blocks.has_launched = True  # or gradio would check no path that a request names
         config = uvicorn.Config(
             _Guard(app, place.loopback), log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_S
         )

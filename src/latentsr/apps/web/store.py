@@ -71,10 +71,10 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what is older than an hour, whoever had it."""
-        for folder in self.files.iterdir():
+        for path in self.files.iterdir():
             with suppress(OSError):
-                if folder.name != EXAMPLES and time.time() - folder.stat().st_mtime > KEEP_S:
-                    shutil.rmtree(folder, ignore_errors=True)
+                if path.name != EXAMPLES and time.time() - path.stat().st_mtime > KEEP_S:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()  # an upload that was broken off is a file
 
     def find(self, token: str, name: str) -> Path | None:
         """A file of a result."""
