@@ -12,6 +12,7 @@ import demo_files
 sync_api = pytest.importorskip("playwright.sync_api")
 PATIENCE_MS = 240_000
 HOSTS = ("127.0.0.1",)
+GRADIO_SAYS = "warning: Method not implemented."  # when it closes the stream of an upload's progress
 # Everything that is sent to the loudspeakers goes by an analyser, which keeps the last 0.7 s.
 TAP = """
 const connect = AudioNode.prototype.connect;
@@ -62,7 +63,8 @@ def visit(chromium, demo):
     yield open_page
     for context in contexts:
         context.close()
-    assert [line for line in complaints if line.startswith(("error", "warning"))] == []
+    said = [line for line in complaints if line != GRADIO_SAYS]
+    assert said == []
     assert {host for host in asked if host} <= set(HOSTS)
 
 
@@ -233,11 +235,15 @@ def test_a_closed_tab_stops_its_work_and_takes_its_files_along(visit, recordings
     page.get_by_role("option", name="Vocoder").click()
     page.click("#lsr-restore")
     demo.until(lambda: busy(demo), "nothing is written")
-    page.close()
-    demo.until(lambda: not busy(demo), "the work goes on")
-    demo.until(lambda: not [f for f in demo.files if list(f.glob("minutes*"))], "files are left")
     after = visit()
-    restored(after, demo_files.make(recordings, "next.flac", seconds=1.0))
+    upload(after, demo_files.make(recordings, "next.flac", seconds=1.0))
+    sync_api.expect(status(after)).to_contain_text("next.flac", timeout=PATIENCE_MS)
+    after.click("#lsr-restore")
+    sync_api.expect(status(after)).to_contain_text("Waiting: 1 recording is before yours", timeout=PATIENCE_MS)
+    page.close()
+    after.wait_for_selector(".lsr-download[href*='next']")
+    assert not busy(demo)
+    demo.until(lambda: not [f for f in demo.files if list(f.glob("minutes*"))], "files are left")
 
 
 def busy(demo):
