@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -51,7 +52,6 @@ class Desk:
     def __init__(self, engine: Engine, store: Store, limits: Limits, heads: list[str]) -> None:
         self.engine, self.store, self.limits, self.heads = engine, store, limits, heads
         self._jobs: dict[str, Job] = {}  # of a session
-        self._looks = threading.Semaphore(MOST_LOOKS)
 
     def look(self, session: str, upload: str, mend: bool = False) -> Seen:
         """What an upload is; raises `WrongFileError`."""
@@ -59,8 +59,7 @@ class Desk:
         self.store.claim(session, path)
         name = shown_name(path)
         self._check_size(path, name)
-        with self._looks:
-            return look_from_outside(path, name, self.limits.max_seconds, mend)
+        return look_from_outside(path, name, self.limits.max_seconds, mend)
 
     def submit(self, session: str, upload: str, **words: Any) -> Job:
         """Put an order into the queue.
@@ -96,17 +95,17 @@ class Desk:
         return job
 
     def follow(self, job: Job) -> Iterator[tuple[int, str, float]]:
-        """(how many are before it, what is done, fraction), whenever that changes, until the job has ended.
+        """(how many are before it, what is done, fraction), when that changes and once a second, until it has ended.
 
         Closing the iterator before its end stops the job.
         """
-        last = None
+        last, told = None, 0.0
         try:
             while not job.ended.wait(LOOK_S):
                 now = (0 if job.what else self.engine.ahead(job), job.what, job.fraction)
-                if now != last:
+                if now != last or time.monotonic() - told > 1.0:  # a lost connection is noticed when something is sent
                     yield now
-                    last = now
+                    last, told = now, time.monotonic()
         finally:
             job.stop.set()
 

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from latentsr.apps.web import panels
-from latentsr.apps.web.desk import HIGHEST_CUTOFF_HZ, MOST_STEPS, Desk, WrongOrderError, outcome, shown_name
+from latentsr.apps.web.desk import HIGHEST_CUTOFF_HZ, MOST_LOOKS, MOST_STEPS, Desk, WrongOrderError, outcome, shown_name
 from latentsr.apps.web.engine import Job, QueueFullError
 from latentsr.apps.web.look import WrongFileError
 
@@ -80,7 +80,7 @@ def _given(examples: list[Path]) -> dict[str, Any]:
             upload = gr.File(label="Recording", show_label=False, elem_id="lsr-upload", height=150, type="filepath")
         with gr.Tab("Record"):
             microphone = gr.Audio(
-                sources=["microphone"], type="filepath", format="wav", label="Microphone", show_label=False, buttons=[],
+                sources=["microphone"], type="filepath", label="Microphone", show_label=False, buttons=[],
                 elem_id="lsr-microphone",
             )  # fmt: skip
     ordered = sorted(examples, key=lambda path: list(EXAMPLES).index(path.stem))
@@ -160,7 +160,10 @@ def _wire(
     inputs = [given["upload"], *(settings[name] for name in ("head", "steps", "denoise", "seed", "cutoff_hz", "mend"))]
     go.click(restore, inputs, [*shown, go, stop], api_name="restore", show_progress="hidden", trigger_mode="once")
     stop.click(halt, None, None, queue=False, **quiet)
-    given["upload"].change(look, [given["upload"], settings["mend"]], shown[0], trigger_mode="always_last", **quiet)
+    given["upload"].change(
+        look, [given["upload"], settings["mend"]], shown[0],
+        trigger_mode="always_last", concurrency_limit=MOST_LOOKS, **quiet,
+    )  # fmt: skip
     given["microphone"].stop_recording(lambda path: path, given["microphone"], given["upload"], **quiet)
     for path, button in given["examples"].items():
         button.click(lambda path=path: str(path), None, given["upload"], **quiet)
