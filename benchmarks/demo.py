@@ -159,7 +159,10 @@ def draw(folder: Path) -> None:
             page.click("#lsr-restore")
             page.get_by_text("Done:").wait_for()
             page.wait_for_timeout(1_500)
-            save(page.screenshot(full_page=True), folder / f"demo_{name}.png")
+            height = page.evaluate("document.querySelector('.gradio-container').scrollHeight")
+            page.set_viewport_size({"width": width, "height": height})  # full_page leaves out what came later
+            page.wait_for_timeout(500)
+            save(page.screenshot(), folder / f"demo_{name}.png")
         page = chromium.new_page(viewport={"width": 1280, "height": 600})
         page.goto(url)
         wrong = Path(temporary) / "diary.wav"

@@ -183,9 +183,7 @@ def test_stopping_the_server_in_mid_run_leaves_nothing(tmp_path, recordings, num
     with running(tmp_path) as demo:
         path = demo_files.make(recordings, "long.flac", seconds=60.0)
         client = connect(demo)
-        job = client.submit(
-            gradio_client.handle_file(str(path)), "vocoder", 100, False, 0, 0, False, api_name="/restore"
-        )
+        client.submit(gradio_client.handle_file(str(path)), "vocoder", 100, False, 0, 0, False, api_name="/restore")
         demo.until(lambda: any(list(folder.glob(".latentsr-*.part")) for folder in demo.files), "nothing is written")
         workers = processes_of(demo.process.pid)
         assert demo.stop(number) == code, demo.said
@@ -194,5 +192,4 @@ def test_stopping_the_server_in_mid_run_leaves_nothing(tmp_path, recordings, num
             assert time.monotonic() < end, "a process is left"
             time.sleep(0.05)
         assert workers
-        assert list(tmp_path.iterdir()) == []
-        job.cancel()
+        assert list(tmp_path.glob("latentsr-demo-*")) == []  # torch makes an empty folder of its own
