@@ -1,38 +1,40 @@
-"""A headless Chromium for tests of pages: found on the machine, never downloaded."""
+"""Finds Chromium and starts it without a window; tests that need a browser skip where there is none."""
+
+from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+NAMES = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 
 
-def find_chromium():
-    """$CHROMIUM, else /usr/bin/chromium, else what is on PATH; None where there is none."""
-    named = [os.environ.get("CHROMIUM"), "/usr/bin/chromium", *map(shutil.which, NAMES)]
-    return next((path for path in named if path and Path(path).is_file()), None)
+def find_chromium() -> str | None:
+    """The browser that $CHROMIUM names, else the first that is installed; None where there is none."""
+    named = os.environ.get("CHROMIUM")
+    candidates = (named,) if named else NAMES
+    return next((path for name in candidates if name and (path := shutil.which(name))), None)
 
 
-def launch(playwright):
-    return playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+def launch(playwright: Any, *arguments: str) -> Any:
+    """A browser of `playwright`'s, headless, that makes no requests of its own; skips the test where there is none."""
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("needs Chromium: install it, or name it in $CHROMIUM")
+    return playwright.chromium.launch(executable_path=chromium, args=[*ARGUMENTS, *arguments])
 
 
 @pytest.fixture
-def browser():
+def browser() -> Iterator[Any]:
+    """A browser for one test."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if find_chromium() is None:
-        pytest.skip("no Chromium on this machine")
     with api.sync_playwright() as playwright:
         chromium = launch(playwright)
         yield chromium

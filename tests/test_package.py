@@ -16,7 +16,12 @@ import soundfile
 import latentsr
 
 ROOT = Path(__file__).resolve().parents[1]
-DISTRIBUTIONS = {"yaml": "pyyaml", "visqol": "visqol-python", "google": "protobuf"}  # import name -> name to install
+DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "visqol": "visqol-python",
+    "google": "protobuf",
+}  # import name -> name to install
 
 
 def canonical(name: str) -> str:

@@ -46,6 +46,7 @@ LAZY = {
     "convert": ("latentsr.apps.convert", "convert_command", "Make a model folder of an official AudioSR checkpoint."),
     "spectrogram": ("latentsr.apps.evaluate", "spectrogram_command", "Draw recordings before and after."),
     "eval": ("latentsr.apps.evaluate", "eval_command", "Cut wide-band recordings, restore them, and score the result."),
+    "demo": ("latentsr.apps.web.command", "demo_command", "Serve a page to restore recordings in a browser."),
 }
 
 

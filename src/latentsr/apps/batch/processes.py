@@ -6,20 +6,15 @@ decoder taken over by a hostile file can tell the supervisor nothing but text.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -27,12 +22,12 @@ from latentsr.apps.batch.engine import Event, Replaced, Working
 from latentsr.apps.batch.journal import BatchError, Journal
 from latentsr.apps.batch.plan import Item
 from latentsr.apps.batch.worker import Outcome, Setup, Worker, outcome_of
+from latentsr.apps.children import deaf, die_with, environment, hush
 from latentsr.apps.restore import one_line
 
 STILLBORN = 3  # workers in a row that die before they have loaded the model: it will not get better
 MESSAGE_BYTES = 2**20  # of a worker, at most
 PROGRESS_S = 0.5
-PR_SET_PDEATHSIG = 1
 
 
 def run(setup: Setup, items: Sequence[Item], workers: int | None, address: str | None) -> Generator[Event, None, None]:
@@ -158,36 +153,10 @@ def _start(setup: Setup, number: int) -> _Slot:
     surroundings = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(setup.threads)}
     if setup.gpus:
         surroundings["CUDA_VISIBLE_DEVICES"] = setup.gpus[number % len(setup.gpus)]
-    with _deaf(), _environment(surroundings):
+    with deaf(), environment(surroundings):
         process.start()
     theirs.close()
     return _Slot(number, process, ours)
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """What is started here never hears of Ctrl-C, which a terminal sends to all: the supervisor decides."""
-    resource_tracker.ensure_running()  # starting it opens the ears again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _environment(words: dict[str, str]) -> Iterator[None]:
-    """What is started here finds these in its environment: libraries read them when they are imported."""
-    before = {name: os.environ.get(name) for name in words}
-    os.environ.update(words)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _cause(process: Any) -> str:
@@ -198,8 +167,8 @@ def _cause(process: Any) -> str:
 
 def _work(setup: Setup, pipe: Connection, supervisor: int) -> None:
     """The life of a worker: load the model, then restore what comes, until nothing more does."""
-    _die_with(supervisor)
-    _hush()
+    die_with(supervisor)
+    hush()
 
     def say(**message: Any) -> None:
         pipe.send_bytes(json.dumps(message).encode("ascii"))
@@ -226,24 +195,3 @@ def _reporter(say: Any) -> Any:
             say(working=[done_s, total_s])
 
     return progress
-
-
-def _die_with(supervisor: int) -> None:
-    """However the supervisor ends, this process ends too, and writes nothing behind its back."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def watch() -> None:
-        while os.getppid() == supervisor:
-            time.sleep(1.0)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _hush() -> None:
-    """Decoders print what they think of a damaged file; `LATENTSR_DEBUG` lets them."""
-    if not os.environ.get("LATENTSR_DEBUG"):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)

@@ -1,0 +1,182 @@
+"""What the page's buttons do, without a word of how it looks: uploads looked at, orders checked, jobs followed."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from latentsr.apps.web.engine import Engine, Job, QueueFullError
+from latentsr.apps.web.look import Seen, WrongFileError, look_from_outside
+from latentsr.apps.web.store import Store
+from latentsr.apps.web.work import Order
+
+MOST_STEPS = 100
+LOWEST_CUTOFF_HZ, HIGHEST_CUTOFF_HZ = 500, 24_000
+LARGEST_SEED = 2**63 - 1
+MOST_LOOKS = 4  # at uploads, at once
+LOOK_S = 0.1  # between two looks at a job
+NAME_LENGTH = 80
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a visitor may ask for."""
+
+    max_mb: float = 50.0
+    max_seconds: float = 300.0
+    queue: int = 8
+    time_limit_s: float = 300.0
+
+
+class WrongOrderError(ValueError):
+    """Something is asked for that there is not; the message is one sentence for the page."""
+
+
+class Desk:
+    """Takes uploads and orders of many visitors; each gets its own back.
+
+    Args:
+        engine: does the work.
+        store: keeps the files.
+        limits: of an order.
+        heads: that the model has.
+    """
+
+    def __init__(self, engine: Engine, store: Store, limits: Limits, heads: list[str]) -> None:
+        self.engine, self.store, self.limits, self.heads = engine, store, limits, heads
+        self._jobs: dict[str, Job] = {}  # of a session
+
+    def look(self, session: str, upload: str, mend: bool = False) -> Seen:
+        """What an upload is; raises `WrongFileError`."""
+        path = Path(upload)
+        self.store.claim(session, path)
+        name = shown_name(path)
+        self._check_size(path, name)
+        return look_from_outside(path, name, self.limits.max_seconds, mend)
+
+    def submit(self, session: str, upload: str, **words: Any) -> Job:
+        """Put an order into the queue.
+
+        Args:
+            session: whose it is; it may have one at a time.
+            upload: the recording.
+            words: of `Order`, as the page has them.
+
+        Raises:
+            WrongFileError: not that file.
+            WrongOrderError: not like that.
+            QueueFullError: not now.
+        """
+        path = Path(upload)
+        name = shown_name(path)
+        self.store.claim(session, path)
+        self._check_size(path, name)
+        if (job := self._jobs.get(session)) is not None and not job.ended.is_set():
+            raise WrongOrderError("Your last recording is still being worked on; wait for it, or stop it")
+        checked = self._checked(**words)
+        folder = self.store.new_folder(session)
+        try:
+            source = folder / ".source"
+            shutil.copyfile(path, source)  # the upload may go or be replaced; this stays
+            order = Order(str(source), name, str(folder), self.limits.max_seconds, **checked)
+            self._jobs[session] = job = self.engine.submit(order)
+        except (OSError, QueueFullError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise WrongFileError(f"{name} is no longer here; choose it again") from None
+            raise
+        return job
+
+    def follow(self, job: Job) -> Iterator[tuple[int, str, float]]:
+        """(how many are before it, what is done, fraction), when that changes and once a second, until it has ended.
+
+        Closing the iterator before its end stops the job.
+        """
+        last, told = None, 0.0
+        try:
+            while not job.ended.wait(LOOK_S):
+                now = (0 if job.what else self.engine.ahead(job), job.what, job.fraction)
+                if now != last or time.monotonic() - told > 1.0:  # a lost connection is noticed when something is sent
+                    yield now
+                    last, told = now, time.monotonic()
+        finally:
+            job.stop.set()
+
+    def stop(self, session: str) -> None:
+        """End what a session has at work or in the queue."""
+        if (job := self._jobs.get(session)) is not None:
+            job.stop.set()
+
+    def leave(self, session: str) -> None:
+        """A page was closed: nothing of it stays."""
+        job = self._jobs.pop(session, None)
+        if job is not None:
+            job.stop.set()
+            job.ended.wait(30.0)  # or its folder would be removed under its hands
+        self.store.forget(session)
+
+    def _check_size(self, path: Path, name: str) -> None:
+        with suppress(OSError):
+            if path.stat().st_size > self.limits.max_mb * 1e6:
+                raise WrongFileError(f"{name} is larger than {self.limits.max_mb:g} MB; cut it, or save it as FLAC")
+
+    def _checked(
+        self,
+        head: Any,
+        steps: Any = None,
+        seed: Any = 0,
+        denoise: Any = False,
+        cutoff_hz: Any = None,
+        mend: Any = False,
+    ) -> dict[str, Any]:
+        """The words of an order; raises `WrongOrderError`. An empty or zero field leaves the choice to the model."""
+        if head not in self.heads:
+            raise WrongOrderError(f"There is no such head; choose one of {', '.join(self.heads)}")
+        steps, seed, cutoff = _number(steps, "steps"), _number(seed, "seed"), _number(cutoff_hz, "cutoff")
+        if not 0 <= steps <= MOST_STEPS or steps % 1:
+            raise WrongOrderError(f"Steps are a whole number up to {MOST_STEPS}; 0 takes the model's own")
+        if not 0 <= seed <= LARGEST_SEED or seed % 1:
+            raise WrongOrderError("The seed is a whole number from 0 on")
+        if cutoff and not LOWEST_CUTOFF_HZ <= cutoff <= HIGHEST_CUTOFF_HZ:
+            raise WrongOrderError(f"The cutoff is {LOWEST_CUTOFF_HZ} to {HIGHEST_CUTOFF_HZ} Hz; 0 measures it")
+        return {
+            "head": head, "steps": int(steps) or None, "seed": int(seed), "denoise": bool(denoise),
+            "cutoff_hz": cutoff or None, "mend": bool(mend),
+        }  # fmt: skip
+
+
+def outcome(job: Job, url: str) -> dict[str, Any]:
+    """What became of a job, for programs."""
+    if job.result is None:
+        return {"error": job.error or "stopped"}
+    return {**asdict(job.result), "download": f"{url}/{job.result.name}", "before": f"{url}/before.flac",
+            "after": f"{url}/after.flac"}  # fmt: skip
+
+
+def shown_name(path: Path) -> str:
+    """The name of an upload, short enough for a sentence and for a file system."""
+    stem = path.stem if len(path.name) <= NAME_LENGTH else f"{path.stem[: NAME_LENGTH - len(path.suffix[:10]) - 1]}…"
+    return f"{stem}{path.suffix[:10]}"
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        number = float(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise WrongOrderError(f"The {what} must be a number")
+    return number
+
+
+def tidy_for_ever(store: Store, until: threading.Event) -> None:
+    """Every minute, what nobody came back for is removed."""
+    while not until.wait(60.0):
+        store.tidy()

@@ -1,0 +1,235 @@
+"""The page: what is seen, and which button calls what. Importing this imports gradio."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from latentsr.apps.web import panels
+from latentsr.apps.web.desk import HIGHEST_CUTOFF_HZ, MOST_LOOKS, MOST_STEPS, Desk, WrongOrderError, outcome, shown_name
+from latentsr.apps.web.engine import Job, QueueFullError
+from latentsr.apps.web.look import WrongFileError
+
+HERE = Path(__file__).parent
+EXAMPLES = {"phone_speech": "Telephone", "loop_5500hz": "Music loop", "drumroll_4000hz": "Drum roll"}
+FILES = "files"  # below the page's address: results by token
+HEAD_HTML = (
+    '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">'
+)
+
+
+def theme() -> gr.themes.Base:
+    """Fonts of the system, so that no other host is asked for any."""
+    return gr.themes.Base(
+        primary_hue="teal",
+        neutral_hue="slate",
+        radius_size="md",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "Consolas", "monospace"],
+    ).set(  # as dark as small letters need to be
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+    )
+
+
+def build(desk: Desk, examples: list[Path], head: str) -> gr.Blocks:
+    """The page.
+
+    Args:
+        desk: does what is asked for.
+        examples: recordings to offer.
+        head: that is chosen at first.
+    """
+    with gr.Blocks(title="latentsr", analytics_enabled=False) as blocks:
+        gr.HTML(_title(desk), elem_classes="lsr-title", padding=False)
+        with gr.Row(elem_classes="lsr-columns"):
+            with gr.Column(scale=4, min_width=300):
+                given = _given(examples)
+                settings = _settings(desk.heads, head)
+                with gr.Row(elem_classes="lsr-go"):
+                    go = gr.Button("Restore", variant="primary", elem_id="lsr-restore", scale=3)
+                    stop = gr.Button("Stop", elem_id="lsr-stop", scale=1, interactive=False)
+            with gr.Column(scale=7, min_width=320):
+                status = gr.HTML(panels.plain("Choose a recording to begin"), elem_id="lsr-status-box")
+                nothing = gr.HTML(panels.PLACEHOLDER)
+                with gr.Column(visible=False) as results:
+                    player = gr.HTML(
+                        {}, html_template=_own("player.html"), js_on_load=_own("player.js"), elem_id="lsr-player",
+                        apply_default_css=False,
+                    )  # fmt: skip
+                    gr.HTML(panels.CAPTION)
+                    slider = gr.ImageSlider(
+                        label="Spectrogram: before and after", show_label=False, interactive=False,
+                        elem_id="lsr-slider", type="filepath", format="png", buttons=["fullscreen"],
+                    )  # fmt: skip
+                    details = gr.HTML(elem_id="lsr-details-box")
+        record = gr.JSON(visible=False)
+        _wire(blocks, desk, given, settings, go, stop, [status, nothing, results, player, slider, details, record])
+    return blocks.queue(max_size=4 * (desk.limits.queue + 2), default_concurrency_limit=None)
+
+
+def _given(examples: list[Path]) -> dict[str, Any]:
+    with gr.Tabs():
+        with gr.Tab("Upload"):
+            upload = gr.File(label="Recording", show_label=False, elem_id="lsr-upload", height=150, type="filepath")
+        with gr.Tab("Record"):
+            microphone = gr.Audio(
+                sources=["microphone"], type="filepath", label="Microphone", show_label=False, buttons=[],
+                elem_id="lsr-microphone",
+            )  # fmt: skip
+    ordered = sorted(examples, key=lambda path: list(EXAMPLES).index(path.stem))
+    for component in (upload, microphone):
+        _take_uploads_only(component)
+    with gr.Row(elem_classes="lsr-examples"):
+        gr.HTML('<span class="lsr-label">Examples</span>', min_width=60)
+        buttons = {path: gr.Button(EXAMPLES.get(path.stem, path.stem), size="sm", min_width=60) for path in ordered}
+    return {"upload": upload, "microphone": microphone, "examples": buttons}
+
+
+def _take_uploads_only(component: gr.components.Component) -> None:
+    """Let a visitor name no file but one that was uploaded.
+
+    gradio copies whatever a request names into its folder, from where it can be had: paths of this machine (which it
+    checks in apps that `launch` started alone), and addresses, which it fetches.
+    """
+    folder = Path(component.GRADIO_CACHE).resolve()
+
+    def own(path: str | Path | None) -> str | None:
+        if path is not None and not Path(path).resolve().is_relative_to(folder):
+            raise gr.Error("That is no upload; choose a file", print_exception=False)
+        return None if path is None else str(path)
+
+    async def own_too(path: str | Path | None) -> str | None:
+        return own(path)
+
+    for name, function in (("move_resource_to_block_cache", own), ("async_move_resource_to_block_cache", own_too)):
+        setattr(component, name, function)
+
+
+def _settings(heads: list[str], head: str) -> dict[str, Any]:
+    choices = [(panels.HEADS.get(name, name), name) for name in heads]
+    chosen = gr.Dropdown(choices, value=head, label="Head", info="What makes the missing band", filterable=False)
+    denoise = gr.Checkbox(label="Denoise", info="Take tones, hum and hiss out of the given band too")
+    with gr.Accordion("Advanced", open=False):
+        steps = gr.Slider(0, MOST_STEPS, value=0, step=1, label="Steps", info="Of the diffusion; 0: the model's own")
+        seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="The same seed makes the same band")
+        cutoff = gr.Number(
+            value=0, minimum=0, maximum=HIGHEST_CUTOFF_HZ, label="Cutoff in Hz", info="Where it ends; 0: measured"
+        )
+        mend = gr.Checkbox(label="Mend damaged files", info="Take what can be read of them, and note what is missing")
+    return {"head": chosen, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff, "mend": mend}
+
+
+def _wire(
+    blocks: gr.Blocks, desk: Desk, given: dict[str, Any], settings: dict[str, Any], go: Any, stop: Any, shown: list[Any]
+) -> None:
+    def restore(  # the names are those of the HTTP interface
+        request: gr.Request,
+        recording: str | None,
+        head: str,
+        steps: float,
+        denoise: bool,
+        seed: float,
+        cutoff_hz: float,
+        mend: bool,
+    ) -> Iterator[dict[Any, Any]]:
+        words = {"head": head, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff_hz, "mend": mend}
+        yield from _restore(desk, recording, words, _session(request), shown, go, stop)
+
+    def look(request: gr.Request, upload: str | None, mend: bool) -> Any:
+        if upload is None:
+            return panels.plain("Choose a recording to begin")
+        try:
+            return panels.seen(shown_name(Path(upload)), desk.look(_session(request), upload, mend))
+        except WrongFileError as error:
+            return panels.error(str(error))
+
+    def halt(request: gr.Request) -> None:
+        desk.stop(_session(request))
+
+    def leave(request: gr.Request) -> None:
+        desk.leave(_session(request))
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    inputs = [given["upload"], *(settings[name] for name in ("head", "steps", "denoise", "seed", "cutoff_hz", "mend"))]
+    go.click(restore, inputs, [*shown, go, stop], api_name="restore", show_progress="hidden", trigger_mode="once")
+    stop.click(halt, None, None, queue=False, **quiet)
+    given["upload"].change(
+        look, [given["upload"], settings["mend"]], shown[0],
+        trigger_mode="always_last", concurrency_limit=MOST_LOOKS, **quiet,
+    )  # fmt: skip
+    given["microphone"].stop_recording(lambda path: path, given["microphone"], given["upload"], **quiet)
+    for path, button in given["examples"].items():
+        button.click(lambda path=path: str(path), None, given["upload"], **quiet)
+    blocks.unload(leave)
+
+
+def _restore(
+    desk: Desk, upload: str | None, words: dict[str, Any], session: str, shown: list[Any], go: Any, stop: Any
+) -> Iterator[dict[Any, Any]]:
+    status, nothing, results, player, slider, details, record = shown
+    idle = {go: gr.update(interactive=True), stop: gr.update(interactive=False)}
+    if upload is None:
+        text = "Choose a recording first: upload one, record one, or take an example"
+        yield {**idle, status: panels.error(text), record: {"error": text}}
+        return
+    try:
+        job = desk.submit(session, upload, **words)
+    except (WrongFileError, WrongOrderError, QueueFullError) as error:
+        yield {**idle, status: panels.error(str(error)), record: {"error": str(error)}}
+        return
+    busy = {go: gr.update(interactive=False), stop: gr.update(interactive=True)}
+    for ahead, what, fraction in desk.follow(job):
+        yield {
+            **busy,
+            status: panels.waiting(ahead) if ahead else panels.working(what or "Loading the model", fraction),
+        }
+    folder = Path(job.order.folder)
+    url = f"{FILES}/{folder.name}"
+    if job.result is None:
+        stopped = panels.plain("Stopped") if job.error is None else panels.error(job.error)
+        yield {**idle, status: stopped, record: outcome(job, url)}
+        return
+    yield {
+        **idle,
+        status: panels.plain(f"Done: {job.order.name}"),
+        nothing: gr.update(visible=False),
+        results: gr.update(visible=True),
+        player: _to_hear(job, url),
+        slider: gr.update(value=(str(folder / "before.png"), str(folder / "after.png"))),
+        details: panels.details(job.result, f"{url}/{job.result.name}"),
+        record: outcome(job, url),
+    }
+
+
+def _to_hear(job: Job, url: str) -> dict[str, Any]:
+    assert job.result is not None
+    return {"before": f"{url}/before.flac", "after": f"{url}/after.flac", "seconds": job.result.duration_s}
+
+
+def _title(desk: Desk) -> str:
+    limits = desk.limits
+    return (
+        "<h1>latentsr</h1><p>Restore a dull recording to 48 kHz; what was there stays as it was. "
+        f"<span>Up to {panels.duration(limits.max_seconds).removesuffix(' 0 s')} and {limits.max_mb:g} MB. "
+        "Files stay on this server while the page is open, an hour at most.</span></p>"
+    )
+
+
+def _session(request: gr.Request) -> str:
+    return str(getattr(request, "session_hash", None) or secrets.token_hex(8))
+
+
+def _own(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def css() -> str:
+    """How it looks."""
+    return _own("page.css")

@@ -1,0 +1,141 @@
+// One transport, two sources: both play all the time, sample by sample together, and a gain of 0 or 1 says which is heard.
+const RATE = 48000, FADE_S = 0.012, SOON_S = 0.03, PREFETCH_S = 60;
+const old = window.latentsrPlayer;
+if (old) old.dispose();
+
+const state = { value: null, buffers: null, loading: null, context: null, gains: null, sources: null,
+                startedAt: 0, offset: 0, playing: false, side: "after", frame: 0 };
+const find = (selector) => element.querySelector(selector);
+const duration = () => (state.buffers ? state.buffers.after.duration : (state.value || {}).seconds || 0);
+const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
+
+function position() {
+  if (!state.playing) return state.offset;
+  return Math.min(duration(), state.offset + Math.max(0, state.context.currentTime - state.startedAt));
+}
+
+async function load() {
+  const value = state.value;
+  if (!state.loading) {
+    const decoder = new OfflineAudioContext(1, 1, RATE);
+    const one = async (url) => {
+      const answer = await fetch(url);
+      if (!answer.ok) throw new Error("gone");
+      return decoder.decodeAudioData(await answer.arrayBuffer());
+    };
+    state.loading = Promise.all([one(value.before), one(value.after)]);
+  }
+  try {
+    const [before, after] = await state.loading;
+    if (value === state.value) state.buffers = { before, after };
+  } catch (error) {
+    if (value === state.value) hint("The recordings are no longer on the server: restore them again.");
+  }
+  draw();
+}
+
+function hint(text) { const place = find(".lsr-hint"); if (place) place.textContent = text; }
+
+async function play() {
+  if (state.playing || !state.value) return;
+  state.context = state.context || new AudioContext({ sampleRate: RATE });
+  await Promise.all([state.context.resume(), load()]);
+  if (!state.buffers || state.playing) return;
+  if (state.offset >= duration() - 0.01) state.offset = 0;
+  state.startedAt = state.context.currentTime + SOON_S;
+  state.gains = {}; state.sources = [];
+  for (const side of ["before", "after"]) {
+    const source = new AudioBufferSourceNode(state.context, { buffer: state.buffers[side] });
+    const gain = new GainNode(state.context, { gain: side === state.side ? 1 : 0 });
+    source.connect(gain).connect(state.context.destination);
+    source.start(state.startedAt, state.offset);
+    state.gains[side] = gain; state.sources.push(source);
+  }
+  state.playing = true;
+  tick();
+}
+
+function pause() {
+  if (!state.playing) return;
+  state.offset = position();
+  state.playing = false;
+  cancelAnimationFrame(state.frame);
+  for (const source of state.sources) source.stop();
+  draw();
+}
+
+function tick() {
+  if (!state.playing) return;
+  if (position() >= duration()) { pause(); state.offset = 0; }
+  draw();
+  state.frame = requestAnimationFrame(tick);
+}
+
+function choose(side) {
+  state.side = side;
+  if (state.playing) {
+    const now = state.context.currentTime;
+    for (const [name, gain] of Object.entries(state.gains)) {
+      gain.gain.cancelScheduledValues(now);
+      gain.gain.setValueAtTime(gain.gain.value, now);
+      gain.gain.linearRampToValueAtTime(name === side ? 1 : 0, now + FADE_S);
+    }
+  }
+  draw();
+}
+
+async function seek(seconds) {
+  const playing = state.playing;
+  pause();
+  state.offset = Math.min(Math.max(0, seconds), duration());
+  if (playing) await play(); else draw();
+}
+
+function draw() {
+  const button = find(".lsr-play"), bar = find(".lsr-seek");
+  if (!button || !bar) return;
+  button.disabled = bar.disabled = !state.value;
+  button.classList.toggle("lsr-playing", state.playing);
+  button.setAttribute("aria-label", state.playing ? "Pause" : "Play");
+  bar.max = duration() || 1;
+  if (document.activeElement !== bar || state.playing) bar.value = position();
+  bar.style.setProperty("--done", `${(100 * position()) / (duration() || 1)}%`);
+  bar.setAttribute("aria-valuetext", `${clock(position())} of ${clock(duration())}`);
+  find(".lsr-time").textContent = `${clock(position())} / ${clock(duration())}`;
+  document.querySelectorAll("#lsr-slider img").forEach((image, i) => { image.alt = `Spectrogram ${i ? "after" : "before"}`; });
+  for (const side of element.querySelectorAll("[data-side]"))
+    side.setAttribute("aria-checked", String(side.dataset.side === state.side));
+}
+
+function take(value) {
+  pause();
+  const good = value && value.before;
+  Object.assign(state, { value: good ? value : null, buffers: null, loading: null, offset: 0 });
+  if (good && value.seconds <= PREFETCH_S) load();
+  draw();
+}
+
+function pressed(event) {
+  const typing = event.target.closest && event.target.closest("input:not([type=range]):not([type=checkbox]), textarea, [contenteditable=true]");
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !state.value || !element.isConnected) return;
+  const key = event.key.toLowerCase();
+  if (key === "x") choose(state.side === "after" ? "before" : "after");
+  else if (key === "p") { if (state.playing) pause(); else play(); }
+  else return;
+  event.preventDefault();
+}
+
+element.addEventListener("click", (event) => {
+  const side = event.target.closest("[data-side]");
+  if (side) choose(side.dataset.side);
+  else if (event.target.closest(".lsr-play")) { if (state.playing) pause(); else play(); }
+});
+element.addEventListener("input", (event) => { if (event.target.matches(".lsr-seek")) seek(Number(event.target.value)); });
+document.addEventListener("keydown", pressed);
+
+window.latentsrPlayer = {
+  position, play, pause, choose, seek, state,
+  dispose() { pause(); document.removeEventListener("keydown", pressed); if (state.context) state.context.close(); },
+};
+watch("value", () => take(props.value));
+take(props.value);

@@ -1,0 +1,229 @@
+"""The process with the model: one job after another, each from an upload to a folder of results.
+
+A folder holds the restored recording, `before.flac` and `after.flac` to listen to (16 bit, 48 kHz, as long, in one
+scale), and `before.png` and `after.png` to look at.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from latentsr.apps.children import die_with, hush
+from latentsr.apps.restore import one_line, writable_extension
+from latentsr.apps.web.look import look, sentence
+from latentsr.config import AUDIO
+from latentsr.signal import audio
+
+if TYPE_CHECKING:  # it imports torch
+    from latentsr.files import SourceFile
+
+LISTEN_S = 300.0  # how much of a recording there is to listen to in the page
+MOST_CHANNELS = 2  # of the same; more are averaged
+RESTORING_SHARE = 0.8  # of the work, as progress has it
+PROGRESS_S = 0.15  # between two messages
+
+Step = Callable[[float, str], None]  # (fraction done, what is being done)
+
+
+class StoppedError(Exception):
+    """Nobody wants the result any more."""
+
+
+class Loads(Protocol):
+    """Makes a pipeline; can be sent to another process."""
+
+    def __call__(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted: the words of `Pipeline.restore_file`, and where."""
+
+    source: str
+    name: str  # of the recording, as the page calls it
+    folder: str
+    max_seconds: float
+    head: str
+    steps: int | None = None
+    seed: int = 0
+    denoise: bool = False
+    cutoff_hz: float | None = None
+    mend: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of it."""
+
+    name: str  # of the restored recording
+    head: str
+    cutoff_hz: float
+    duration_s: float
+    seconds: float  # of work
+    sample_rate: int  # Hz, of the restored file
+    channels: int
+    samples: int
+    subtype: str
+    bytes: int
+    gain: float
+    source_rate: int  # Hz
+    lines_hz: tuple[float, ...]
+    notes: tuple[str, ...]
+
+
+def serve(loader: Loads, pipe: Connection, supervisor: int) -> None:
+    """The life of the process: load the model, then do what comes, until nothing more does."""
+    die_with(supervisor)
+    hush()
+
+    def say(**message: Any) -> None:
+        pipe.send_bytes(json.dumps(message).encode("ascii"))
+
+    try:
+        pipeline = loader()
+        say(ready=True)
+        while True:
+            say(**_answer(pipeline, Order(**json.loads(pipe.recv_bytes())), pipe, say))
+    except (EOFError, BrokenPipeError):
+        return
+    except Exception as error:
+        say(broken=one_line(error))
+
+
+def restored(pipeline: Any, order: Order, step: Step) -> Result:
+    """Do the work of an order; raises `AudioError` and whatever else a recording can die of."""
+    from latentsr.files import SourceFile
+
+    source, folder = Path(order.source), Path(order.folder)
+    step(0.0, "Reading")
+    seen = look(source, order.max_seconds, order.mend, lambda: step(0.0, "Reading"))
+    target = folder / output_name(order.name)
+    repair: dict[str, Any] = {"salvage": order.mend, "on_nonfinite": "zero" if order.mend else "error"}
+    started = time.perf_counter()
+    written = pipeline.restore_file(
+        source, target, head=order.head, steps=order.steps, seed=order.seed, denoise=order.denoise,
+        cutoff_hz=order.cutoff_hz, progress=_restoring(step), **repair,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    step(RESTORING_SHARE, "Drawing")
+    _show(SourceFile(source, **repair), SourceFile(target), written.gain, written.cutoff_hz, folder, step)
+    return Result(
+        name=target.name,
+        head=order.head,
+        cutoff_hz=float(written.cutoff_hz),
+        duration_s=written.seconds,
+        seconds=seconds,
+        sample_rate=written.sample_rate,
+        channels=written.channels,
+        samples=written.samples,
+        subtype=written.subtype,
+        bytes=target.stat().st_size,
+        gain=written.gain,
+        source_rate=seen.sample_rate,
+        lines_hz=tuple(round(hz, 1) for hz in written.lines_hz),
+        notes=(*_format_note(order.name, target.name), *written.notes),
+    )
+
+
+def output_name(name: str) -> str:
+    """What the restored `name` is called: in its own format where that can be written.
+
+    >>> output_name("old.mp3"), output_name("voice memo.m4a")
+    ('old.48k.mp3', 'voice memo.48k.flac')
+    """
+    return f"{Path(name).stem}.{AUDIO.sample_rate // 1000}k.{writable_extension(Path(name))}"
+
+
+def _format_note(name: str, target: str) -> tuple[str, ...]:
+    before, after = Path(name).suffix.lower().removeprefix("."), Path(target).suffix.removeprefix(".")
+    return () if before == after.lower() else (f"{before or 'a name without an extension'} came back as {after}",)
+
+
+def _answer(pipeline: Any, order: Order, pipe: Connection, say: Any) -> dict[str, Any]:
+    try:
+        return {"result": asdict(restored(pipeline, order, _reporter(pipe, say)))}
+    except StoppedError:
+        return {"stopped": True}
+    except Exception as error:
+        text = sentence(error, Path(order.source), order.name)
+        if text is not None:
+            return {"error": text}
+        return {
+            "error": f"{order.name} could not be restored; the server's log says why",
+            "log": traceback.format_exc(),
+        }
+
+
+def _reporter(pipe: Connection, say: Any) -> Step:
+    said, fraction_said, what_said = 0.0, 0.0, ""
+
+    def step(fraction: float, what: str) -> None:
+        nonlocal said, fraction_said, what_said
+        if pipe.poll():  # whatever comes in mid-work means: stop
+            pipe.recv_bytes()
+            raise StoppedError
+        if time.monotonic() - said > PROGRESS_S or what != what_said:
+            said, fraction_said, what_said = time.monotonic(), max(fraction, fraction_said), what
+            say(working=[fraction_said, what])
+
+    return step
+
+
+def _restoring(step: Step) -> Callable[[float, float], None]:
+    def progress(done_s: float, total_s: float) -> None:
+        step(RESTORING_SHARE * done_s / max(total_s, 1e-9), f"Restoring: {done_s:.1f} of {total_s:.1f} s")
+
+    return progress
+
+
+# --- to be listened to and looked at ----------------------------------------------------------------------------------
+
+
+def _show(before: SourceFile, after: SourceFile, gain: float, cutoff_hz: float, folder: Path, step: Step) -> None:
+    """Pictures and listening copies of both, at one position, in one scale."""
+    from latentsr.apps.web import picture
+
+    samples = sum(block.shape[1] for block in _blocks(after, step, "Drawing"))
+    columns = {
+        "before": picture.levels_of(_blocks(before, step, "Drawing", gain), samples),
+        "after": picture.levels_of(_blocks(after, step, "Drawing"), samples),
+    }
+    levels = {name: column.levels_db() for name, column in columns.items()}
+    top_db = max(float(level.max()) for level in levels.values())
+    scale = 1.0 / max(1.0, *(column.peak for column in columns.values()))  # FLAC ends at full scale
+    for name, level in levels.items():
+        picture.draw(level, top_db, samples / AUDIO.sample_rate, cutoff_hz, folder / f"{name}.png")
+    _copy(_blocks(before, step, "Making it heard", scale * gain), folder / "before.flac", samples)
+    _copy(_blocks(after, step, "Making it heard", scale), folder / "after.flac", samples)
+
+
+def _blocks(source: SourceFile, step: Step, what: str, gain: float = 1.0) -> Iterator[np.ndarray]:
+    for block in source.blocks():
+        step(RESTORING_SHARE, what)
+        yield block.numpy() * np.float32(gain)
+
+
+def _copy(blocks: Iterator[np.ndarray], path: Path, samples: int) -> None:
+    """The beginning of a recording, `samples` at most, for a browser."""
+    left = min(samples, round(LISTEN_S * AUDIO.sample_rate))
+    first = _folded(next(blocks))  # a recording without samples was refused before
+    with audio.Writer(path, first.shape[0], AUDIO.sample_rate, left, subtype="PCM_16") as writer:
+        for block in chain([first], map(_folded, blocks)):
+            writer.write(np.clip(block[:, :left], -1, 1))
+            left -= min(block.shape[1], left)
+            if not left:
+                break
+
+
+def _folded(block: np.ndarray) -> np.ndarray:
+    return block if block.shape[0] <= MOST_CHANNELS else block.mean(axis=0, keepdims=True)

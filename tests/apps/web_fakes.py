@@ -1,0 +1,50 @@
+"""In place of a model: brings recordings to 48 kHz, and does on the way what the seed says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import soxr
+
+DIE, HANG, FAIL, WORK = 101, 102, 103, 104  # seeds
+
+
+@dataclass(frozen=True)
+class FakeLoader:
+    """Called in the process with the model."""
+
+    name: str = "fake"
+
+    def __call__(self):
+        if self.name == "missing":
+            raise ValueError("no such model")
+        return FakePipeline()
+
+
+class FakePipeline:
+    """Has what the demo calls of a pipeline."""
+
+    def restore_file(self, source, target, *, seed, progress, cutoff_hz, **_):
+        from latentsr.files import RestoredFile
+
+        if seed == DIE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if seed == HANG:
+            time.sleep(600)
+        if seed == FAIL:
+            raise RuntimeError(f"cannot open {source} in /a/secret/place")
+        for tenth in range(600 if seed == WORK else 2):
+            progress(tenth / 10, 60.0)
+            time.sleep(0.1 if seed == WORK else 0.0)
+        wave, rate_hz = soundfile.read(source, always_2d=True)
+        wave = soxr.resample(wave, rate_hz, 48_000)
+        soundfile.write(target, wave, 48_000, format=Path(target).suffix[1:])
+        return RestoredFile(
+            path=Path(target), sample_rate=48_000, channels=wave.shape[1], samples=len(wave), subtype="PCM_16",
+            cutoff_hz=cutoff_hz or 4_000.0, seconds=len(wave) / 48_000, gain=1.0, notes=("a fake made this",),
+        )  # fmt: skip
