@@ -169,12 +169,12 @@ class Processing:
 
     # --- noise -----------------------------------------------------------------------------------------------------
 
-    def noise(self, seed: int, first: int, frames: int, channels: int, rows: int) -> Array:
+    def noise(self, seed: int, first: int, frames: int, channels: int, rows: int, offset: int = 0) -> Array:
         """Standard normal (channels, frames, rows) of the frames from `first` on, as `latentsr` draws it."""
         about = self.about["noise"]
         size = about["block_frames"]
         blocks = range(first // size, (first + frames - 1) // size + 1)
-        drawn = [_normal(seed * about["seed_stride"] + block, (channels, size, rows)) for block in blocks]
+        drawn = [_normal(seed * about["seed_stride"] + block + offset, (channels, size, rows)) for block in blocks]
         start = first - blocks[0] * size
         return np.concatenate(drawn, axis=1)[:, start : start + frames]
 

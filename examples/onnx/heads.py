@@ -61,12 +61,9 @@ class MambaGan:
             real, imag, _ = self.model.run("mamba-gan", mel=mel, cutoff_hz=np.float32([cutoff_hz]))
             made.append(p.wave_of(real, imag))
         frames = low.shape[1] // p.hop
-        first_frame, about = first * p.about["windows"]["stride"], p.about["noise"]
-        noises = [
-            p.noise(self.seed + source * about["source_stride"] // 1, first_frame, frames, 1, p.hop)
-            for source in range(1)
-        ]
-        return p.as_noise(np.concatenate(made), np.concatenate(noises).reshape(1, -1))
+        first_frame, stride = first * p.about["windows"]["stride"], p.about["noise"]["source_stride"]
+        drawn = [p.noise(self.seed, first_frame, frames, 1, p.hop, source * stride) for source in range(mix.shape[1])]
+        return p.as_noise(np.concatenate(made), mix @ np.concatenate(drawn).reshape(len(drawn), -1))
 
 
 class Vocoder:
@@ -107,16 +104,32 @@ class Vocoder:
         count = len(alphas)
         times = np.round(np.arange(count, 0, -count / self.steps)).astype(np.int64)[: self.steps] - 1
         for t in times:
-            inputs = {"noisy": x, "condition": condition, "timestep": np.full(channels, t)}
-            if d["told_cutoff"]:
-                inputs["cutoff_hz"] = np.full(channels, cutoff_hz, np.float32)
-            [v] = self.model.run("unet", **inputs)
+            v = self._velocity(x, condition, t, cutoff_hz)
             before = t - count // self.steps
             a, b = alphas[t], alphas[before] if before >= 0 else np.float32(d["final_alpha"])
             clean = np.sqrt(a) * x - np.sqrt(1 - a) * v
             drawn = np.sqrt(a) * v + np.sqrt(1 - a) * x
             x = np.sqrt(b) * clean + np.sqrt(1 - b) * drawn
         return x
+
+    def _velocity(self, x: Array, condition: Array, t: int, cutoff_hz: float) -> Array:
+        """The denoiser, with classifier-free guidance (rescaled: Lin et al. 2024, eqs. 14-16) where that is not 1."""
+        d = self.diffusion
+        scale = d["default_guidance_scale"]
+        if scale != 1:
+            x = np.concatenate([x, x])
+            condition = np.concatenate([condition, np.full_like(condition, d["unconditional"])])
+        inputs = {"noisy": x, "condition": condition, "timestep": np.full(len(x), t)}
+        if d["told_cutoff"]:
+            inputs["cutoff_hz"] = np.full(len(x), cutoff_hz, np.float32)
+        [v] = self.model.run("unet", **inputs)
+        if scale == 1:
+            return v
+        told, free = np.split(v, 2)
+        v = free + np.float32(scale) * (told - free)
+        spread, wanted = (each.std(axis=(1, 2, 3), ddof=1, keepdims=True) for each in (v, told))
+        share = np.float32(d["guidance_rescale"])
+        return share * v * (wanted / np.maximum(spread, 1e-8)) + (1 - share) * v
 
     def decode(self, low: Array, cutoff_hz: float, first: int, last: int, mix: Array) -> Array:
         """Wide-band waves (C, T): the decoded mel, with the given bands put back, through the vocoder."""

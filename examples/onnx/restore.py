@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from dsp import Array, Processing, resample, take
+from image import polarities_and_mix
+
 from heads import HEADS, Model
 
 
@@ -44,12 +46,14 @@ def restore(
         around = take(wave, first * hop - edge, last * hop + edge) * np.float32(gain)
         return np.ascontiguousarray(p.cut_sharply(around, cutoff_hz)[:, edge:-edge])
 
+    signs, mix = polarities_and_mix(wave, cutoff_hz, p.rate, model.about["image"])
+    signs = signs[:, None]  # what is made of a channel is turned round where the channel is
     head.prepare(low_of, total, cutoff_hz)
     out, tail = np.empty_like(wave), None
     for start in range(0, total, core):
         stop, first = min(start + core, total), max(start - margin, 0)
         last = min(stop + margin, total)
-        wide = head.decode(low_of(first, last), cutoff_hz, first, last, np.ones(1)) / np.float32(gain)
+        wide = signs * head.decode(signs * low_of(first, last), cutoff_hz, first, last, mix) / np.float32(gain)
         source = take(wave, first * hop, last * hop)
         merged = p.turn_down(source, p.merge(source, wide, cutoff_hz), max(1.0, peak))
         made = merged[:, (start - first) * hop :]

@@ -42,7 +42,6 @@ def export_command(
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         fail(f"export needs {error.name}; install it with: pip install 'latentsr[onnx]'", FAILED)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch._higher_order_ops.scan import scan
 
+from latentsr.export.loops import DOMAIN
 from latentsr.export.scan import softplus
 from latentsr.signal import passband
 from latentsr.signal.passband import DB, DRIFT_DB2, FLOOR_DB2, GRAIN_DB2, SLOPE_DB, START_DB2, TAIL
@@ -32,24 +33,41 @@ def log_likelihood(bands_db: Tensor, floor_db: Tensor, gain_db: Tensor, jump: fl
     bands = (bands_db.T[..., None] - floor_db) / DB
     gain_db = gain_db + (floor_db[:1] - floor_db)
     losses = torch.arange(len(bands), device=bands.device)[:, None, None] * (-SLOPE_DB / DB) - gain_db / DB
-    bands, losses = torch.broadcast_tensors(bands, losses)  # within the loop, tracing takes sizes of 1 for any size
-
-    def step(carry: tuple[Tensor, Tensor], at: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        (state, variance), (band, loss) = carry, at
-        log_floor_share = -softplus(-state - loss)  # onnxruntime's sigmoid ends at 0, whose logarithm is none
-        slope = 1 - log_floor_share.exp()
-        error = log_floor_share + band
-        moved = slope * variance
-        spread = FLOOR_DB2 / DB**2 + GRAIN_DB2 / DB**2 * slope * slope + slope * moved
-        scale = spread + (error.square() - spread) / (TAIL + 1)
-        doubted = torch.maximum(scale, spread)
-        gain = moved / doubted
-        variance = variance - gain * moved + DRIFT_DB2 / DB**2 + jump * slope * (doubted - spread)
-        likelihood = TAIL / 2 * spread.log() - (TAIL + 1) / 2 * scale.log()
-        return (state - gain * error, variance), likelihood
-
+    bands, losses = torch.broadcast_tensors(bands, losses)
     state = -bands[0]
-    return scan(step, (state, torch.full_like(state, START_DB2 / DB**2)), (bands, losses))[1].sum(0)
+    variance = torch.full_like(state, START_DB2 / DB**2)
+    numbers = (
+        GRAIN_DB2 / DB**2, FLOOR_DB2 / DB**2, 1 / (TAIL + 1), DRIFT_DB2 / DB**2, jump, TAIL / 2, (TAIL + 1) / 2
+    )  # fmt: skip
+    constants = [torch.tensor(number) for number in numbers]
+    return cast(Tensor, _KalmanFilter.apply(state, variance, bands, losses, *constants)).sum(0)
+
+
+class _KalmanFilter(torch.autograd.Function):
+    """The loop, traced as one node; its body in `loops.py` is what a graph computes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, state: Tensor, variance: Tensor, bands: Tensor, losses: Tensor, grain: Tensor, floor: Tensor,
+        doubt: Tensor, drift: Tensor, jump: Tensor, spread_weight: Tensor, scale_weight: Tensor,
+    ) -> Tensor:  # fmt: skip
+        likelihoods = []
+        for band, loss in zip(bands, losses, strict=True):
+            log_share = -softplus(-state - loss)
+            slope, error = 1 - log_share.exp(), log_share + band
+            moved = slope * variance
+            spread = floor + grain * slope * slope + slope * moved
+            scale = spread + (error.square() - spread) * doubt
+            doubted = torch.maximum(scale, spread)
+            gain = moved / doubted
+            state = state - gain * error
+            variance = variance - gain * moved + drift + jump * slope * (doubted - spread)
+            likelihoods.append(spread_weight * spread.log() - scale_weight * scale.log())
+        return torch.stack(likelihoods)
+
+    @staticmethod
+    def symbolic(g: Any, *inputs: Any) -> Any:
+        return g.op(f"{DOMAIN}::KalmanFilter", *inputs).setType(inputs[2].type())
 
 
 def highest_from(x: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from latentsr.heads import HEADS
 from latentsr.models.unet import LatentUNet, frame_multiple
 from latentsr.models.vae import strides
 from latentsr.models.vocos import ISTFTVocoder
-from latentsr.sampling import NOISE_BLOCK, SOURCE_STRIDE
-from latentsr.signal import bandwidth, level, lowband, texture
+from latentsr.sampling import GUIDANCE_RESCALE, NOISE_BLOCK, SOURCE_STRIDE
+from latentsr.signal import bandwidth, image, level, lowband, texture
 from latentsr.signal.mel import mel_edges_hz, mel_filterbank
 
 FORMAT = 1
@@ -46,6 +46,8 @@ def describe(pipe: Any, head: str, model_hash: str) -> dict[str, Any]:
                      "merge_hop": lowband.MERGE_HOP, "merge_from": lowband.MERGE_FROM},
         "cutoff": {"frame": estimator.frame, "window": list(bandwidth.BLACKMAN_HARRIS),
                    "steady": bandwidth.STEADY, "fewest_frames": bandwidth.FEWEST_FRAMES},
+        "image": {"n_fft": image.N_FFT, "hop": image.HOP, "band_bins": image.BAND_BINS, "from": image.FROM,
+                  "to": image.TO, "alike": image.ALIKE},
         "noise": {"block_frames": NOISE_BLOCK, "source_stride": SOURCE_STRIDE, "seed_stride": 1_000_003},
     }  # fmt: skip
     network = pipe.mamba_gan if head == "mamba-gan" else pipe.vocoder
@@ -69,8 +71,6 @@ def _diffusion(pipe: Any) -> dict[str, Any]:
             f"the runner samples with DDIM, v-prediction and trailing times; this model's scheduler is "
             f"{type(scheduler).__name__} ({config.get('prediction_type')}); export its parts one by one with --part"
         )
-    if pipe.config.default_guidance_scale != 1.0:
-        raise ExportError("the runner samples without guidance, which this model's default asks for; use --part")
     depth, rows = latent_shape(pipe.vae)
     return {
         "latent_channels": depth,
@@ -81,6 +81,9 @@ def _diffusion(pipe: Any) -> dict[str, Any]:
         "final_alpha": float(scheduler.final_alpha_cumprod),
         "default_steps": pipe.config.default_steps,
         "default_temperature": pipe.config.default_temperature,
+        "default_guidance_scale": pipe.config.default_guidance_scale,
+        "guidance_rescale": GUIDANCE_RESCALE,
+        "unconditional": pipe.config.unconditional_latent * (pipe.vae.config.scaling_factor or 1.0),
         "scaling_factor": pipe.vae.config.scaling_factor,
         "shift_factor": pipe.vae.config.shift_factor or 0.0,
     }
@@ -89,7 +92,6 @@ def _diffusion(pipe: Any) -> dict[str, Any]:
 def _sparse(filters: np.ndarray) -> dict[str, Any]:
     """Of each band its first bin and its weights from there on."""
     spans = [np.flatnonzero(row) for row in filters]
-    return {
-        "first_bin": [int(span[0]) if span.size else 0 for span in spans],
-        "weights": [row[span[0] : span[-1] + 1].tolist() if span.size else [] for row, span in zip(filters, spans, strict=True)],
-    }  # fmt: skip
+    ends = [(int(span[0]), int(span[-1]) + 1) if span.size else (0, 0) for span in spans]
+    weights = [row[first:last].tolist() for row, (first, last) in zip(filters, ends, strict=True)]
+    return {"first_bin": [first for first, _ in ends], "weights": weights}

@@ -14,7 +14,6 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from latentsr.config import AUDIO
-from latentsr.models.hifigan import vocode
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.unet import DenoisingUNet, LatentUNet, frame_multiple, predict_v
 from latentsr.models.vae import mode, strides, to_mel
@@ -70,7 +69,7 @@ class VocoderWave(nn.Module):
         self.network = network
 
     def forward(self, mel: Tensor) -> Tensor:
-        return vocode(self.network, mel[:, None])[:, 0]
+        return self.network(mel)[:, : mel.shape[1] * AUDIO.hop_length]
 
 
 class VaeEncoder(nn.Module):

@@ -82,7 +82,7 @@ def export(
             path = place / (target.name if target.suffix else f"{name}.onnx")
             made.append(_write(pipe, name, path, about, dtype, opset, check))
         if target.suffix:
-            os.replace(made[0].path, target)
+            made[0].path.replace(target)
             return [Exported(made[0].part, target, made[0].size, made[0].difference)]
         text = json.dumps({**about, "graphs": {name: f"{name}.onnx" for name in parts}})
         (place / DESCRIPTION).write_text(text, "utf-8")
