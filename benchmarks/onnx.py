@@ -1,8 +1,7 @@
 """Speed and quality of exported graphs, printed as tables.
 
     python benchmarks/onnx.py speed [--threads 2] [--seconds 30]     torch against onnxruntime, the Mamba-GAN
-    python benchmarks/onnx.py quality REF_DIR [--limit N]            LSD of float32, float16 and int8
-    python benchmarks/onnx.py scan [--threads 2]                     forms of the selective scan in onnxruntime
+    python benchmarks/onnx.py quality REF_DIR [--limit N]            LSD of torch, float32, float16 and int8
 
 Each figure of speed comes from a fresh process, its memory from the kernel's account of that process.
 """
@@ -35,16 +34,17 @@ RATE = 48_000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "quality", "scan", "one"])
+    parser.add_argument("what", choices=["speed", "quality", "one"])
     parser.add_argument("place", nargs="?", type=Path, help="recordings; of `one`, the exported model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30, help="of mono audio for the whole path")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--limit", type=int, help="of recordings")
     parser.add_argument("--cutoffs", default="4000,8000", help="Hz, separated by commas")
+    parser.add_argument("--systems", default=f"torch,{','.join(DTYPES)}", help="of the quality, separated by commas")
     parser.add_argument("--engine", choices=["torch", "onnx"])
     args = parser.parse_args()
-    {"speed": speed, "quality": quality, "scan": scans, "one": one}[args.what](args)
+    {"speed": speed, "quality": quality, "one": one}[args.what](args)
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------
@@ -73,9 +73,8 @@ def speed(args: argparse.Namespace) -> None:
     for name, runs in figures.items():
         best = {key: min(run[key] for run in runs) for key in runs[0]}
         size = f"{sizes[name] / 1e6:.1f}" if sizes[name] else "7.8"
-        print(
-            f"| {name} | {best['network']:.4f} | {best['whole']:.4f} | {size} | {best['load']:.1f} | {best['peak']:.0f} |"
-        )
+        factors = f"{best['network']:.4f} | {best['whole']:.4f}"
+        print(f"| {name} | {factors} | {size} | {best['load']:.1f} | {best['peak']:.0f} |")
 
 
 def one(args: argparse.Namespace) -> None:
@@ -179,8 +178,11 @@ def quality(args: argparse.Namespace) -> None:
         return run
 
     with tempfile.TemporaryDirectory() as folder:
-        systems = [benchmark.restored("torch", by_torch)]
-        for dtype in DTYPES:
+        systems = []
+        for dtype in args.systems.split(","):
+            if dtype == "torch":
+                systems.append(benchmark.restored(dtype, by_torch))
+                continue
             target = Path(folder) / dtype
             words = ["-m", "latentsr", "export", str(target), "--dtype", dtype, "--no-check"]
             subprocess.run([sys.executable, *words], check=True, capture_output=True)

@@ -56,7 +56,7 @@ def to_onnx(graph: Graph, name: str, opset: int = DEFAULT_OPSET) -> onnx.ModelPr
             torch.onnx.export(
                 graph.module.eval(), graph.example(*EXAMPLE), file, dynamo=False, dynamic_axes=axes,
                 input_names=list(graph.inputs), output_names=list(graph.outputs), opset_version=opset,
-                custom_opsets={DOMAIN: 1},
+                custom_opsets={DOMAIN: 1} if graph.loops else None,
             )  # fmt: skip
         except Exception as error:  # the exporter has a class for each of its stages
             raise ExportError(_reason(error, name, opset)) from error

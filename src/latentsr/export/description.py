@@ -23,8 +23,18 @@ from latentsr.signal.mel import mel_edges_hz, mel_filterbank
 FORMAT = 1
 
 
-def describe(pipe: Any, head: str, model_hash: str) -> dict[str, Any]:
-    """All of it for one head. Units are in the names; samples and frames are at 48 kHz and its hop."""
+def describe(pipe: Any, head: str, model_hash: str, sampled: bool = True) -> dict[str, Any]:
+    """All of it for one head. Units are in the names; samples and frames are at 48 kHz and its hop.
+
+    Args:
+        pipe: with the head's networks loaded.
+        head: a key of `HEAD_PARTS`.
+        model_hash: of the model.
+        sampled: say how latents are drawn, if the head needs them.
+
+    Raises:
+        ExportError: the runner cannot draw latents as this model wants them drawn.
+    """
     kind = HEADS[head]
     decoder = kind(**{name: getattr(pipe, name) for name in kind.components})
     estimator = bandwidth.CutoffEstimator(AUDIO.sample_rate)
@@ -56,8 +66,9 @@ def describe(pipe: Any, head: str, model_hash: str) -> dict[str, Any]:
     if head == "mamba-gan":
         about["texture"] = {"n_fft": texture.N_FFT, "hop": texture.HOP, "smoothed": list(texture.SMOOTHED),
                             "silent": texture.SILENT, "share": network.config.noise_share}  # fmt: skip
-    if head == "vocoder":
+    if head == "vocoder" and sampled:
         about["diffusion"] = _diffusion(pipe)
+    if head == "vocoder":
         about["windows"]["stride"] = strides(pipe.vae)[0]
     return about
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentsr.config import AUDIO
 from latentsr.models.mamba_gan import MambaGenerator
+from latentsr.models.ssm import Mamba
 from latentsr.models.unet import DenoisingUNet, LatentUNet, frame_multiple, predict_v
 from latentsr.models.vae import mode, strides, to_mel
 from latentsr.models.vocos import ISTFTVocoder, cartesian
@@ -36,6 +37,7 @@ class Graph:
     outputs: tuple[str, ...]
     example: Callable[[int, int], tuple[Tensor, ...]]
     multiple: int = 1
+    loops: bool = False  # whether it has any of `loops.py`
 
 
 class MambaGanSpectra(nn.Module):
@@ -131,7 +133,8 @@ def mamba_gan(pipe: Any) -> Graph:
         return _mel(batch, frames), _cutoffs(batch)
 
     inputs: dict[str, Shape] = {"mel": ("batch", "frames", AUDIO.n_mels), "cutoff_hz": ("batch",)}
-    return Graph(MambaGanSpectra(pipe.mamba_gan), inputs, ("real", "imag", "wide_mel"), example)
+    loops = any(isinstance(layer, Mamba) for layer in pipe.mamba_gan.modules())
+    return Graph(MambaGanSpectra(pipe.mamba_gan), inputs, ("real", "imag", "wide_mel"), example, loops=loops)
 
 
 def vocoder(pipe: Any) -> Graph:
@@ -200,7 +203,7 @@ def cutoff(_pipe: Any) -> Graph:
         return power, 2 * power.square()
 
     inputs: dict[str, Shape] = {"power": ("channels", bins), "squared": ("channels", bins)}
-    return Graph(module, inputs, ("cutoff_hz",), example)
+    return Graph(module, inputs, ("cutoff_hz",), example, loops=True)
 
 
 PARTS: dict[str, Callable[[Any], Graph]] = {

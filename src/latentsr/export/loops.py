@@ -27,8 +27,8 @@ selective_scan (float[b,k,n,d] h, float[b,k,one,d] delta, float[b,k,one,d] enter
 KALMAN_FILTER = """
 kalman_filter (float[b,n] state, float[b,n] variance, float[b,n] band, float[b,n] loss)
         => (float[b,n] state_next, float[b,n] variance_next, float[b,n] likelihood) {
-    zero = Constant<value: float = {0.0}>()
-    one = Constant<value: float = {1.0}>()
+    zero = Constant <value_float: float = 0.0> ()
+    one = Constant <value_float: float = 1.0> ()
     lowered = Add(state, loss)
     negative = Neg(lowered)
     positive = Max(negative, zero)

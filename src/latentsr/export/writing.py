@@ -71,7 +71,7 @@ def export(
     if dtype not in DTYPES:
         raise ExportError(f"weights cannot be stored as {dtype}; choose one of {', '.join(DTYPES)}")
     pipe._load(components_of(head))
-    about = describe(pipe, head, model_hash)
+    about = describe(pipe, head, model_hash, sampled=not target.suffix)
     about |= {"dtype": dtype, "opset": opset}
     place = Path(mkdtemp(prefix=f".{target.name}.", dir=_existing_parent(target)))
     try:
