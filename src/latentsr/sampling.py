@@ -29,6 +29,7 @@ SCHEDULERS: dict[str, type[SchedulerMixin]] = {"ddim": DDIMScheduler, "dpmsolver
 FLOW_SCHEDULERS: dict[str, type[SchedulerMixin]] = {"flow-euler": FlowMatchEulerDiscreteScheduler}
 
 NOISE_BLOCK = 64  # latent frames drawn with one generator
+GUIDANCE_RESCALE = 0.7
 SOURCE_STRIDE = 0x9E3779B1  # of seeds: the generator keeps 32 bits, in which 64 sources of any length stay apart
 
 
@@ -128,7 +129,7 @@ def set_steps(scheduler: SchedulerMixin, steps: int, device: torch.device) -> No
             scheduler.timesteps = times
 
 
-def guided(conditional: Tensor, unconditional: Tensor, scale: float, rescale: float = 0.7) -> Tensor:
+def guided(conditional: Tensor, unconditional: Tensor, scale: float, rescale: float = GUIDANCE_RESCALE) -> Tensor:
     """Classifier-free guidance with the standard deviation partly brought back (Lin et al. 2024, eqs. 14-16)."""
     v = unconditional + scale * (conditional - unconditional)
     axes = tuple(range(1, v.ndim))

@@ -44,6 +44,7 @@ LAZY = {
     "batch": ("latentsr.apps.batch.command", "batch_command", "Restore an archive, over kills and bad files."),
     "shard": ("latentsr.apps.shard", "shard_command", "Pack recordings into WebDataset shards to train from."),
     "convert": ("latentsr.apps.convert", "convert_command", "Make a model folder of an official AudioSR checkpoint."),
+    "export": ("latentsr.apps.export", "export_command", "Write networks as ONNX, for onnxruntime without torch."),
     "spectrogram": ("latentsr.apps.evaluate", "spectrogram_command", "Draw recordings before and after."),
     "eval": ("latentsr.apps.evaluate", "eval_command", "Cut wide-band recordings, restore them, and score the result."),
     "demo": ("latentsr.apps.web.command", "demo_command", "Serve a page to restore recordings in a browser."),

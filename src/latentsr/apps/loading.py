@@ -24,9 +24,9 @@ class Loader:
 
     def key(self) -> str:
         """A hash of everything about the model that the result depends on."""
-        parts = [_model_hash(self.model), self.dtype or "float32"]
+        parts = [model_hash(self.model), self.dtype or "float32"]
         if self.vocoder is not None:
-            parts.append(_model_hash(None if self.vocoder == "embedded" else self.vocoder))
+            parts.append(model_hash(None if self.vocoder == "embedded" else self.vocoder))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -59,7 +59,8 @@ def load_pipeline(
     return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _model_hash(model: str | None) -> str:
+def model_hash(model: str | None) -> str:
+    """A hash of the model's files, or of its list of hashes."""
     from latentsr import folder as folders
     from latentsr.convert import audiosr_hub
 

@@ -155,6 +155,18 @@ class MambaGenerator(ModelMixin, ConfigMixin):
         Returns:
             Wave (B, L * hop_length), and the log-mel (B, L, M) of the wide band as the front has it.
         """
+        spectra, wide = self.spectra(mel, cutoff_hz, latents, told)
+        log_magnitude, phase = spectra.transpose(1, 2).chunk(2, dim=1)
+        return inverse_stft(log_magnitude, phase, self.window, self.config.hop_length), wide
+
+    def spectra(
+        self, mel: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, told: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` short of the inverse STFT.
+
+        Returns:
+            Log-magnitudes, then phases, (B, L, 2 (n_fft / 2 + 1)), and the log-mel (B, L, M).
+        """
         config = self.config
         given = (mel - config.mel_mean) / config.mel_std
         x = self.embed_mel(given) + self.embed_cutoff(cutoff_features(cutoff_hz).to(given))[:, None]
@@ -169,9 +181,7 @@ class MambaGenerator(ModelMixin, ConfigMixin):
         y = self.norm_in(y)
         for block in self.blocks:
             y = block(y)
-        log_magnitude, phase = self.head(self.norm_out(y)).float().transpose(1, 2).chunk(2, dim=1)
-        wave = inverse_stft(log_magnitude, phase, self.window, config.hop_length)
-        return wave, wide * config.mel_std + config.mel_mean
+        return self.head(self.norm_out(y)).float(), wide * config.mel_std + config.mel_mean
 
     def _of_latents(self, latents: Tensor) -> Tensor:
         """(B, Z, l, m) -> (B, l * latent_frames, channels)"""

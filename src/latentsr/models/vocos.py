@@ -66,12 +66,16 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
         return int(reach + self.config.n_fft // self.config.hop_length // 2 + 1)
 
     def forward(self, mel: Tensor) -> Tensor:
+        log_magnitude, phase = self.spectra(mel).transpose(1, 2).chunk(2, dim=1)
+        return self._synthesise(log_magnitude, phase)
+
+    def spectra(self, mel: Tensor) -> Tensor:
+        """Log-magnitudes, then phases, of each frame's spectrum. (B, L, M) -> (B, L, 2 (n_fft / 2 + 1))"""
         x = (mel - self.config.mel_mean) / self.config.mel_std
         x = self.norm_in(self.embed(x.transpose(1, 2)).transpose(1, 2))
         for block in self.blocks:
             x = block(x)
-        log_magnitude, phase = self.head(self.norm_out(x)).float().transpose(1, 2).chunk(2, dim=1)
-        return self._synthesise(log_magnitude, phase)
+        return self.head(self.norm_out(x)).float()
 
     def _synthesise(self, log_magnitude: Tensor, phase: Tensor) -> Tensor:
         return inverse_stft(log_magnitude, phase, self.window, self.config.hop_length)
@@ -90,14 +94,19 @@ def inverse_stft(log_magnitude: Tensor, phase: Tensor, window: Tensor, hop_lengt
         (B, L * hop_length), frame l centred on sample (l + 1/2) * hop_length.
     """
     window, n_fft = window.float(), len(window)
-    magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
-    spectrum = torch.complex(magnitude * phase.cos(), magnitude * phase.sin())
+    spectrum = torch.complex(*cartesian(log_magnitude, phase))
     frames = torch.fft.irfft(spectrum, n=n_fft, dim=1) * window[:, None]
     length = (frames.shape[-1] - 1) * hop_length + n_fft
     wave = _overlap_add(frames, length, hop_length)
     envelope = _overlap_add(window.square()[None, :, None].expand(1, n_fft, frames.shape[-1]), length, hop_length)
     trim = (n_fft - hop_length) // 2
     return wave[:, trim : length - trim] / envelope[:, trim : length - trim].clamp(min=1e-4)
+
+
+def cartesian(log_magnitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary parts of spectra, shaped as both are given."""
+    magnitude = log_magnitude.clamp(max=MAX_LOG_MAGNITUDE).exp()
+    return magnitude * phase.cos(), magnitude * phase.sin()
 
 
 def _overlap_add(frames: Tensor, length: int, hop: int) -> Tensor:

@@ -20,6 +20,7 @@ LOWEST_RATE = 4_000
 STEADY = 1.3  # mean squared power over squared mean power: 1 for a sine, 2 for noise, more for programme
 LINE_DB = 6.0
 FEWEST_FRAMES = 8  # with fewer, steadiness says nothing
+BLACKMAN_HARRIS = (0.35875, -0.48829, 0.14128, -0.01168)
 
 
 def estimate_cutoff_hz(wave: Tensor, sample_rate: int = 48_000) -> Tensor:
@@ -86,14 +87,11 @@ class CutoffEstimator:
             self._add(pad(self._rest, (0, self.frame - self._rest.shape[-1])))
         assert self._power is not None and self._squared is not None
         power, squared = self._power / self._frames, self._squared / self._frames
+        if self._frames < FEWEST_FRAMES:
+            squared = 2 * STEADY * power.square()  # nothing is a line
         if together:
-            # Steadiness per channel, weighted: a tone is steady in every channel that has it.
-            squared = (squared / power.clamp_min(1e-18)).sum(0, keepdim=True) * power.sum(0, keepdim=True)
-            power = power.sum(0, keepdim=True)
-        level_db = DB * power.clamp_min(1e-15).log()
-        if self._frames >= FEWEST_FRAMES:
-            level_db = _without_lines(level_db, squared / power.square().clamp_min(1e-36))
-        return cutoff_of_spectrum(level_db, templates(self.sample_rate, self.frame, power.device))
+            return cutoff_of_power(power, squared, self.sample_rate, self.frame)
+        return _cutoffs(power, squared, self.sample_rate, self.frame)
 
     def _add(self, samples: Tensor) -> None:
         window = _blackman_harris(self.frame, samples.device)
@@ -104,12 +102,25 @@ class CutoffEstimator:
         self._frames += power.shape[1]
 
 
+def cutoff_of_power(power: Tensor, squared: Tensor, sample_rate: int, frame: int) -> Tensor:
+    """One cutoff in Hz, (1,), of the channels' mean powers and mean squared powers (C, F) over frames."""
+    # Steadiness per channel, weighted: a tone is steady in every channel that has it.
+    squared = (squared / power.clamp_min(1e-18)).sum(0, keepdim=True) * power.sum(0, keepdim=True)
+    return _cutoffs(power.sum(0, keepdim=True), squared, sample_rate, frame)
+
+
+def _cutoffs(power: Tensor, squared: Tensor, sample_rate: int, frame: int) -> Tensor:
+    """(B, F), (B, F) -> (B,) Hz"""
+    level_db = DB * power.clamp_min(1e-15).log()
+    level_db = _without_lines(level_db, squared / power.square().clamp_min(1e-36))
+    return cutoff_of_spectrum(level_db, templates(sample_rate, frame, power.device))
+
+
 @lru_cache(maxsize=8)
 def _blackman_harris(length: int, device: torch.device) -> Tensor:
     """Side lobes at -92 dB: a tone at full scale stays within four bins. Scaled to unit energy."""
     phase = 2 * math.pi * torch.arange(length, dtype=torch.float64) / length
-    terms = (0.35875, -0.48829, 0.14128, -0.01168)
-    window = torch.stack([a * torch.cos(k * phase) for k, a in enumerate(terms)]).sum(0)
+    window = torch.stack([a * torch.cos(k * phase) for k, a in enumerate(BLACKMAN_HARRIS)]).sum(0)
     return (window / window.square().sum().sqrt()).float().to(device)
 
 

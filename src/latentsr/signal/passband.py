@@ -221,13 +221,18 @@ def _edge_hz(above_db: Tensor, rough_hz: Tensor, bank: Templates) -> Tensor:
 def _cliff_hz(bands_db: Tensor, bank: Templates) -> Tensor:
     """Where the last band before a cliff begins; 0 where there is none. (B, K) -> (B,) Hz"""
     count = bands_db.shape[1] - 2
-    highest_behind = bands_db.flip(1).cummax(1).values.flip(1)[:, 2:]
+    highest_behind = _highest_from(bands_db)[:, 2:]
     before = pad(bands_db[:, None], (CLIFF_TREND_BANDS, 0), mode="replicate")[:, :, : count + CLIFF_TREND_BANDS - 1]
     trend = avg_pool1d(before, CLIFF_TREND_BANDS, 1)[:, 0]
     level = bands_db[:, :count]
     cliff = (level - highest_behind > CLIFF_DB) & (level > trend - CLIFF_TREND_DB)
     band = torch.arange(count, device=bands_db.device)
     return torch.where(cliff.any(-1), bank.band_hz[(cliff * band).amax(-1)], 0.0)
+
+
+def _highest_from(x: Tensor) -> Tensor:
+    """The largest value at each place or behind it. (B, K) -> (B, K)"""
+    return x.flip(1).cummax(1).values.flip(1)
 
 
 def _fine_filters(rough_hz: Tensor, edge_hz: Tensor, bank: Templates) -> tuple[Tensor, Tensor]:
@@ -238,10 +243,15 @@ def _fine_filters(rough_hz: Tensor, edge_hz: Tensor, bank: Templates) -> tuple[T
     return filters.clamp_min(0), filters >= 0
 
 
+def _first_at_least(ascending: Tensor, values: Tensor) -> Tensor:
+    """Index in (N,) of the first that is no smaller than each of (B,). -> (B,)"""
+    return torch.searchsorted(ascending, values)
+
+
 def _around(hz: Tensor, count: int, bank: Templates) -> Tensor:
     """(B,) -> (B, count)"""
     count = min(count, len(bank.cutoff_hz))
-    start = (torch.searchsorted(bank.cutoff_hz, hz) - count // 2).clamp(0, len(bank.cutoff_hz) - count)
+    start = (_first_at_least(bank.cutoff_hz, hz) - count // 2).clamp(0, len(bank.cutoff_hz) - count)
     return start[:, None] + torch.arange(count, device=hz.device)
 
 

@@ -1,0 +1,101 @@
+"""Restore a recording with numpy and onnxruntime alone: no torch, and no latentsr.
+
+    latentsr export model_onnx                       # where latentsr is installed
+    python restore.py model_onnx old.wav new.wav     # where it is not
+
+Needs: pip install numpy scipy soundfile soxr onnxruntime
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from dsp import Array, Processing, resample, take
+from image import polarities_and_mix
+
+from heads import HEADS, Model
+
+
+def restore(
+    model: Model, samples: Array, rate: int, cutoff_hz: float | None = None, seed: int = 0, steps: int | None = None
+) -> tuple[Array, float]:
+    """Restored samples (C, T) at 48 kHz of samples (C, T) at any rate, and the cutoff that was used.
+
+    It is what `latentsr restore` does with the same head, seed and steps, without `--denoise`.
+    """
+    p = Processing(model.about)
+    wave = resample(samples, rate, p.rate)
+    if cutoff_hz is None:
+        cutoff_hz = estimate_cutoff_hz(model, p, wave)
+    peak = float(np.abs(wave).max())
+    if cutoff_hz >= p.rate / 2 or peak == 0:
+        return wave, cutoff_hz
+    level, windows = model.about["level"], model.about["windows"]
+    gain = min(level["network_peak"] / peak, level["largest_gain"])
+    hop, edge, seam = windows["stride"] * p.hop, windows["edge_samples"], windows["seam_samples"]
+    margin = -(-windows["context_frames"] // windows["stride"]) + 1
+    total, core = -(-wave.shape[1] // hop), windows["core"]
+    options = {"steps": steps} if "diffusion" in model.about else {}
+    head = HEADS[model.about["head"]](model, p, seed, **options)
+
+    def low_of(first: int, last: int) -> Array:
+        around = take(wave, first * hop - edge, last * hop + edge) * np.float32(gain)
+        return np.ascontiguousarray(p.cut_sharply(around, cutoff_hz)[:, edge:-edge])
+
+    signs, mix = polarities_and_mix(wave, cutoff_hz, p.rate, model.about["image"])
+    signs = signs[:, None]  # what is made of a channel is turned round where the channel is
+    head.prepare(low_of, total, cutoff_hz)
+    out, tail = np.empty_like(wave), None
+    for start in range(0, total, core):
+        stop, first = min(start + core, total), max(start - margin, 0)
+        last = min(stop + margin, total)
+        wide = signs * head.decode(signs * low_of(first, last), cutoff_hz, first, last, mix) / np.float32(gain)
+        source = take(wave, first * hop, last * hop)
+        merged = p.turn_down(source, p.merge(source, wide, cutoff_hz), max(1.0, peak))
+        made = merged[:, (start - first) * hop :]
+        if tail is not None:  # normalisation layers see each window as a whole: a short cross-fade hides it
+            made[:, :seam] = tail + np.linspace(0, 1, seam, dtype=np.float32) * (made[:, :seam] - tail)
+        size = (stop - start) * hop
+        tail = made[:, size : size + seam].copy()
+        end = min(stop * hop, wave.shape[1])
+        out[:, start * hop : end] = made[:, : end - start * hop]
+    return out, cutoff_hz
+
+
+def estimate_cutoff_hz(model: Model, p: Processing, wave: Array) -> float:
+    """Where the pass band of a recording (C, T) ends, as `latentsr restore` finds it; half the rate: full band."""
+    if not model.has("cutoff"):
+        raise SystemExit(
+            "a single graph has no cutoff estimator; pass --cutoff HZ, or export a folder: latentsr export model_onnx"
+        )
+    power, squared = p.long_term(wave)
+    return float(model.run("cutoff", power=power, squared=squared)[0][0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Restore a recording with onnxruntime.")
+    parser.add_argument("model", type=Path, help="folder or .onnx file that latentsr export wrote")
+    parser.add_argument("source", type=Path, help="recording: WAV, FLAC, OGG, MP3")
+    parser.add_argument("target", type=Path, help="restored, at 48 kHz; the extension says the format")
+    parser.add_argument("--cutoff", type=float, metavar="HZ", help="where the recording's band ends; else estimated")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="of the diffusion (vocoder head)")
+    parser.add_argument("--threads", type=int, default=0, help="of onnxruntime; 0: one per core")
+    args = parser.parse_args()
+    if args.target.exists():
+        raise SystemExit(f"{args.target} exists; choose another name")
+    model = Model(args.model, args.threads)
+    samples, rate = soundfile.read(args.source, dtype="float32", always_2d=True)
+    began = time.perf_counter()
+    restored, cutoff_hz = restore(model, np.ascontiguousarray(samples.T), rate, args.cutoff, args.seed, args.steps)
+    seconds, duration = time.perf_counter() - began, len(samples) / rate
+    soundfile.write(args.target, restored.T, model.about["audio"]["sample_rate"], subtype="PCM_24")
+    print(f"{args.source} -> {args.target}  ({duration:.1f} s in {seconds:.1f} s, cutoff {cutoff_hz:.0f} Hz)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""A module becomes an ONNX model: traced, translated by torch's exporter, and rid of what it says of this machine.
+
+It is torch's older exporter: the newer one takes a hundred times as long over a diffusers UNet of any length.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx
+import torch
+from torch import nn
+
+from latentsr.export.cutoff import filters_for_export
+from latentsr.export.errors import ExportError
+from latentsr.export.graphs import Graph
+from latentsr.export.loops import DOMAIN, put_loops
+from latentsr.export.scan import scans_for_export
+from latentsr.models.fastconv import FastConv1d, FastConv2d
+
+DEFAULT_OPSET = 20  # the first with Gelu; onnxruntime 1.17 and newer
+LOWEST_OPSET, HIGHEST_OPSET = 17, 20  # the first with LayerNormalization; the last that torch's exporter writes
+MAX_BYTES = 2**31  # of one protobuf file
+EXAMPLE = (2, 5)  # batch and length that are traced
+
+
+def to_onnx(graph: Graph, name: str, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+    """Trace and translate.
+
+    Args:
+        graph: what to export.
+        name: of it, for messages and in the file.
+        opset: version of ONNX' operators.
+
+    Raises:
+        ExportError: it is too large for one file, or uses an operation that ONNX lacks at this opset.
+    """
+    _check_opset(opset)
+    size = sum(tensor.numel() * 4 for tensor in graph.module.parameters())
+    if size >= MAX_BYTES:
+        raise ExportError(
+            f"{name} has {size / 1e9:.1f} GB of weights in float32, more than the 2 GB that one ONNX file holds; "
+            "export the other parts with --part"
+        )
+    axes = {
+        name: {place: axis for place, axis in enumerate(shape) if isinstance(axis, str)}
+        for name, shape in graph.inputs.items()
+    }
+    file = io.BytesIO()
+    with _quiet(), scans_for_export(), filters_for_export(), _plain_convolutions(graph.module), torch.no_grad():
+        try:
+            torch.onnx.export(
+                graph.module.eval(), graph.example(*EXAMPLE), file, dynamo=False, dynamic_axes=axes,
+                input_names=list(graph.inputs), output_names=list(graph.outputs), opset_version=opset,
+                custom_opsets={DOMAIN: 1} if graph.loops else None,
+            )  # fmt: skip
+        except Exception as error:  # the exporter has a class for each of its stages
+            raise ExportError(_reason(error, name, opset)) from error
+    model = onnx.load_from_string(file.getvalue())
+    put_loops(model)
+    _anonymous(model.graph)
+    model.graph.name, model.producer_name, model.doc_string = name, "latentsr", ""
+    del model.metadata_props[:]
+    return model
+
+
+def _check_opset(opset: int) -> None:
+    if not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
+        raise ExportError(
+            f"opset {opset} cannot be written; choose --opset {LOWEST_OPSET} (LayerNormalization is new in it) to "
+            f"{HIGHEST_OPSET}"
+        )
+
+
+def _reason(error: Exception, name: str, opset: int) -> str:
+    """One line: the operation that has no ONNX form, if that is what is wrong, else what the exporter says."""
+    found = re.search(r"operator '([^']+)' to ONNX", str(error))
+    if found:
+        return f"{name} cannot be exported: ONNX has no form of {found.group(1)} at opset {opset}"
+    return f"{name} cannot be exported at opset {opset}: {' '.join(str(error).split())[:300]}"
+
+
+@contextmanager
+def _plain_convolutions(module: nn.Module) -> Iterator[None]:
+    """Within, convolutions are the library's own: their fast forms are written for torch's memory."""
+    changed: list[tuple[nn.Module, type]] = [
+        (each, type(each)) for each in module.modules() if isinstance(each, FastConv1d | FastConv2d)
+    ]
+    for each, kind in changed:
+        each.__class__ = nn.Conv1d if kind is FastConv1d else nn.Conv2d
+    try:
+        yield
+    finally:
+        for each, kind in changed:
+            each.__class__ = kind
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within, the exporter keeps its warnings to itself: that tracing takes sizes for constants is tested for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _anonymous(graph: onnx.GraphProto) -> None:
+    """Take out what the exporter notes of each node: stack traces, with the paths of this machine."""
+    for each in (graph, *graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output):
+        del each.metadata_props[:]
+        each.doc_string = ""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _anonymous(attribute.g)

@@ -1,0 +1,167 @@
+"""`export`: a graph in one file, or all that a head's runner needs in a folder; whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from latentsr import __version__
+from latentsr.components import components_of
+from latentsr.export.check import largest_difference
+from latentsr.export.convert import DEFAULT_OPSET, MAX_BYTES, to_onnx
+from latentsr.export.description import describe
+from latentsr.export.errors import ExportError
+from latentsr.export.graphs import HEAD_PARTS, PARTS
+from latentsr.export.precision import DTYPES, store_as
+
+DESCRIPTION = "latentsr.json"
+KEY = "latentsr"  # of the description in a graph's metadata
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph that was written."""
+
+    part: str
+    path: Path
+    size: int  # bytes
+    difference: float | None  # from torch, relative where values are above 1; None: not checked
+
+
+def export(
+    pipe: Any,
+    target: str | os.PathLike[str],
+    head: str = "mamba-gan",
+    part: str | None = None,
+    *,
+    dtype: str = "float32",
+    opset: int = DEFAULT_OPSET,
+    overwrite: bool = False,
+    check: bool = True,
+    model_hash: str = "",
+    on_part: Callable[[str], None] | None = None,
+) -> list[Exported]:
+    """Write networks of a pipeline as ONNX.
+
+    Args:
+        pipe: a `latentsr.Pipeline` on the CPU, in float32.
+        target: a name that ends in .onnx for one graph; one without extension for a folder with all graphs of the head
+            and `latentsr.json`.
+        head: whose networks: a key of `HEAD_PARTS`.
+        part: which graph; None: the head's network, if it has a single one.
+        dtype: in which large weights are stored.
+        opset: version of ONNX' operators.
+        overwrite: replace what an earlier export left at `target`.
+        check: run every graph in onnxruntime beside torch.
+        model_hash: of the model, to be noted in the files.
+        on_part: called with the name of each part before it is begun.
+
+    Raises:
+        ExportError: nothing was written.
+    """
+    target = Path(target)
+    parts = chosen_parts(target, head, part)
+    check_target(target, overwrite)
+    if dtype not in DTYPES:
+        raise ExportError(f"weights cannot be stored as {dtype}; choose one of {', '.join(DTYPES)}")
+    pipe._load(components_of(head))
+    about = describe(pipe, head, model_hash, sampled=not target.suffix)
+    about |= {"dtype": dtype, "opset": opset}
+    place = Path(mkdtemp(prefix=f".{target.name}.", dir=_existing_parent(target)))
+    try:
+        made = []
+        for name in parts:
+            if on_part is not None:
+                on_part(name)
+            path = place / (target.name if target.suffix else f"{name}.onnx")
+            made.append(_write(pipe, name, path, about, dtype, opset, check))
+        if target.suffix:
+            made[0].path.replace(target)
+            return [Exported(made[0].part, target, made[0].size, made[0].difference)]
+        text = json.dumps({**about, "graphs": {name: f"{name}.onnx" for name in parts}})
+        (place / DESCRIPTION).write_text(text, "utf-8")
+        place.chmod(0o777 & ~_umask())
+        _replace_folder(place, target)
+        return [Exported(each.part, target / each.path.name, each.size, each.difference) for each in made]
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def chosen_parts(target: Path, head: str, part: str | None) -> Sequence[str]:
+    """The parts to write; raise `ExportError` where the name of the target does not fit them."""
+    if head not in HEAD_PARTS:
+        raise ExportError(f"the {head} head cannot be exported; choose one of {', '.join(HEAD_PARTS)}")
+    known = HEAD_PARTS[head]
+    if part is not None and part not in known:
+        raise ExportError(f"the {head} head has no part {part!r}; choose one of {', '.join(known)}")
+    if target.suffix not in ("", ".onnx"):
+        raise ExportError(f"{target} must end in .onnx, or have no extension for a folder with all parts")
+    if part is None and target.suffix:
+        if head not in known:
+            raise ExportError(
+                f"the {head} head is several graphs ({', '.join(known)}); name a folder, without .onnx, or pick one "
+                "with --part"
+            )
+        part = head
+    if part is not None and not target.suffix:
+        raise ExportError(f"one part goes into one file: {target} must end in .onnx")
+    return known if part is None else (part,)
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raise `ExportError` where something lies at the target that must not be replaced."""
+    _existing_parent(target)
+    if not os.path.lexists(target):
+        return
+    if target.suffix and (target.is_dir() or target.is_symlink()):
+        raise ExportError(f"{target} is a {'folder' if target.is_dir() else 'link'}; choose another name")
+    if not overwrite:
+        raise ExportError(f"{target} exists; choose another name, or pass --overwrite (overwrite=True)")
+    if not target.suffix and not (target / DESCRIPTION).is_file():
+        raise ExportError(f"{target} is no folder of an export (it holds no {DESCRIPTION}); choose another name")
+
+
+def _write(pipe: Any, part: str, path: Path, about: dict[str, Any], dtype: str, opset: int, check: bool) -> Exported:
+    graph = PARTS[part](pipe)
+    model = to_onnx(graph, part, opset)
+    difference = None
+    if check:  # before weights are rounded: that is no fault of the graph
+        difference = largest_difference(graph, model)
+    store_as(model, "float32" if part == "cutoff" else dtype)
+    values = {KEY: json.dumps({**about, "part": part}), "version": __version__, "model": about["model"], "part": part}
+    for key, value in values.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    size = model.ByteSize()
+    if size >= MAX_BYTES:
+        raise ExportError(f"{part} would take {size / 1e9:.1f} GB, more than one ONNX file holds; pass --dtype float16")
+    path.write_bytes(model.SerializeToString())
+    return Exported(part, path, size, difference)
+
+
+def _replace_folder(made: Path, target: Path) -> None:
+    """Put a folder at `target`; what lay there goes when the new one is in its place."""
+    old = made.with_name(f"{made.name}.old")
+    if target.exists():
+        target.rename(old)
+    made.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _existing_parent(target: Path) -> Path:
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise ExportError(f"the folder {target.parent} does not exist; make it first")
+    return parent
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
