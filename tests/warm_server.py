@@ -50,6 +50,7 @@ def main(address: str) -> None:
 
 def serve(connection: socket.socket, asked: dict, streams: list[int]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    connection.send(os.getpid().to_bytes(8, "big"))
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     for stream in streams:

@@ -24,7 +24,7 @@ def adapt(words: list[str]) -> list[str]:
     patch()
     program, *rest = words
     if program == "latentsr":
-        return words + serial(rest)
+        return words + serial(rest) + quick(rest)
     at = 1 if program == "accelerate" else 0
     if len(rest) > at and Path(rest[at]).name in TINY:
         return [program, *rest[: at + 1], *small(Path(rest[at]).name, rest[at + 1 :])]
@@ -35,6 +35,12 @@ def serial(words: list[str]) -> list[str]:
     """A batch that is not told otherwise runs in one process: each worker would import torch anew."""
     told = {"--engine", "--workers", "--help"} & set(words)
     return [] if words[:1] != ["batch"] or told else ["--engine", "serial"]
+
+
+def quick(words: list[str]) -> list[str]:
+    """A table without the model of hearing and the ceiling, where a page's words name neither."""
+    told = {"--no-visqol", "--visqol", "--help"} & set(words)
+    return [] if words[:1] != ["eval"] or told else ["--no-visqol", "--no-ceiling"]
 
 
 def small(script: str, words: list[str]) -> list[str]:
@@ -62,6 +68,8 @@ def patch(monkeypatch: MonkeyPatch | None = None) -> None:
     patches.setenv("HF_HUB_OFFLINE", "1")
     if Path("pytorch_model.bin").exists():
         _patch_audiosr(patches)
+    if Path("generators").exists():
+        _patch_generators(patches)
 
 
 def _patch_audiosr(patches: MonkeyPatch) -> None:
@@ -78,3 +86,10 @@ def _patch_audiosr(patches: MonkeyPatch) -> None:
     patches.setenv("LATENTSR_CACHE", str(here / "cache"))
     patches.setattr(audiosr_hub, "hf_hub_download", lambda *_, **__: str(published))
     patches.setattr(audiosr, "architecture", lambda config=None: official(config or small))
+
+
+def _patch_generators(patches: MonkeyPatch) -> None:
+    """Speech and music models by their names on the Hub are small ones of the same classes."""
+    from plugins.small_generators import patch_hub
+
+    patch_hub(patches)

@@ -52,6 +52,14 @@ def furnish(folder: Path, page: str) -> None:
         else:
             (folder / "DIR" / "music").mkdir(parents=True, exist_ok=True)
             soundfile.write(folder / "DIR" / "music" / f"{at}.wav", wave, RATE)
+    if page == "plugins.md":
+        (folder / "generators").touch()  # names of the Hub are taken then
+    if page == "evaluation.md":
+        speaker = folder / "VCTK/wav48_silence_trimmed/p360"
+        speaker.mkdir(parents=True)
+        soundfile.write(speaker / "p360_001_mic1.flac", wide_band(1.2, seed=9), RATE)
+        for name in ("DIR1", "DIR2"):
+            (folder / name).symlink_to(ROOT / "src/latentsr/weights")
     if page == "aeromamba.md":
         from authors_aeromamba import authors_shapes, synthetic
 
