@@ -197,3 +197,7 @@ def quality(args: argparse.Namespace) -> None:
             for system in systems
         ]
         print(f"| {cutoff_hz:g} Hz | {' | '.join(f'{mean:.4f}' for mean in means)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import onnx
 import torch
@@ -50,7 +51,7 @@ def to_onnx(graph: Graph, name: str, opset: int = DEFAULT_OPSET) -> onnx.ModelPr
         name: {place: axis for place, axis in enumerate(shape) if isinstance(axis, str)}
         for name, shape in graph.inputs.items()
     }
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # torch takes it, though its types say a path
     with _quiet(), scans_for_export(), filters_for_export(), _plain_convolutions(graph.module), torch.no_grad():
         try:
             torch.onnx.export(
