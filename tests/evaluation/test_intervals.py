@@ -45,6 +45,8 @@ def test_seed_and_name_decide_and_nothing_else():
 def test_too_few_clips_have_none_and_equal_ones_no_width():
     assert interval([1.0, 2.0, 3.0, 4.0]) is None
     assert interval([2.0] * 9) == (2.0, 2.0)
+    low, high = interval([4.1 - 1.1, *[3.0] * 9, 1e-15 + 3.0])  # rounding alone: BCa would give NaN
+    assert low == pytest.approx(3) == high
 
 
 def test_paired_differences_see_what_two_intervals_do_not():

@@ -17,6 +17,7 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+EQUAL = 1e-9  # figures that differ by less, against their size, differ by rounding
 MIN_CLIPS = 5  # a bootstrap of fewer clips is far too sure of itself
 
 Interval = tuple[float, float]
@@ -40,15 +41,17 @@ def interval(
     """
     if len(values) < MIN_CLIPS or not all(map(math.isfinite, values)):
         return None
-    if min(values) == max(values):
-        return values[0], values[0]
+    size = max(abs(value) for value in values)
+    if max(values) - min(values) <= EQUAL * size:  # BCa divides by the spread
+        return min(values), max(values)
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     statistic: Callable[..., object] = np.median if median else np.mean
     method = "percentile" if median else "BCa"
     found = stats.bootstrap(
         (np.asarray(values),), statistic, n_resamples=resamples, confidence_level=CONFIDENCE, method=method, rng=rng
     ).confidence_interval
-    return float(found.low), float(found.high)
+    low, high = float(found.low), float(found.high)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def difference(
