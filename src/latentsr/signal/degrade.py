@@ -76,10 +76,21 @@ def _squared_quadratic(c0: float, c1: float, c2: float, cos: Array) -> Array:
 
 
 def _boxcar(recipe: Recipe, cos: Array, sample_rate: int) -> Array:
-    """|H|^2 of an ideal low-pass cut by a rectangular window: cos(k w) is the Chebyshev polynomial T_k(cos w)."""
-    taps = TAPS_PER_ORDER * recipe.order + 1
-    half = signal.firwin(taps, recipe.cutoff_hz, window="boxcar", fs=sample_rate)[taps // 2 :]
-    return np.polynomial.chebyshev.chebval(cos, np.concatenate([half[:1], 2 * half[1:]])) ** 2
+    return boxcar_gain(recipe.order, np.array(recipe.cutoff_hz), cos, sample_rate)
+
+
+def boxcar_gain(order: int, cutoff_hz: Array, cos: Array, sample_rate: int) -> Array:
+    """|H|^2 of ideal low-passes cut by a rectangular window: cos(k w) is the Chebyshev polynomial T_k(cos w).
+
+    Args:
+        order: taps are `TAPS_PER_ORDER` x order + 1.
+        cutoff_hz: of any shape that broadcasts with that of `cos`: a single one, or (N, 1).
+        cos: cosines of the frequencies w.
+        sample_rate: Hz.
+    """
+    k = np.arange(TAPS_PER_ORDER * order // 2 + 1).reshape(-1, *[1] * cutoff_hz.ndim)
+    series = np.sinc(2 * cutoff_hz / sample_rate * k) * np.where(k, 2, 1)  # sums to the gain at 0 Hz
+    return np.polynomial.chebyshev.chebval(cos, series / series.sum(0), tensor=False) ** 2
 
 
 def _resampler(recipe: Recipe, cos: Array, sample_rate: int) -> Array:
@@ -109,10 +120,10 @@ FAMILIES: dict[str, Callable[[Recipe, Array, int], Array]] = {
 
 def response(recipe: Recipe, freqs_hz: Array, sample_rate: int = 48_000) -> Array:
     """Amplitude gain |H|^2 of the filter run forwards and backwards, at any frequencies. (F,) Hz -> (F,) float64"""
-    return _gain(recipe, _cos(freqs_hz, sample_rate), sample_rate)
+    return _gain(recipe, cosines(freqs_hz, sample_rate), sample_rate)
 
 
-def _cos(freqs_hz: Array, sample_rate: int) -> Array:
+def cosines(freqs_hz: Array, sample_rate: int) -> Array:
     return np.cos(2 * math.pi / sample_rate * np.asarray(freqs_hz, dtype=np.float64))
 
 
@@ -137,22 +148,33 @@ def cutoff_3db_hz(recipe: Recipe, sample_rate: int = 48_000) -> float:
 
 
 def _lowpass_3db_hz(recipe: Recipe, sample_rate: int) -> float:
-    low_hz, high_hz = 0.2 * recipe.cutoff_hz, min(3 * recipe.cutoff_hz, sample_rate / 2)
+    end_hz = ends_hz(lambda freqs: response(recipe, freqs, sample_rate), np.array([recipe.cutoff_hz]), sample_rate)
+    if np.isnan(end_hz[0]):
+        raise ValueError(f"{recipe} has no -3 dB point below {sample_rate / 2:g} Hz")
+    return float(end_hz[0])
+
+
+def ends_hz(gain: Callable[[Array], Array], cutoff_hz: Array, sample_rate: int) -> Array:
+    """Where low-passes of the given design cutoffs first fall 3 dB; NaN where one does not. (N,) Hz -> (N,) Hz
+
+    `gain` takes a row of frequencies for each filter, (N, F) Hz, and gives their gains.
+    """
+    low_hz, high_hz = 0.2 * cutoff_hz, np.minimum(3 * cutoff_hz, sample_rate / 2)
+    found, rows = np.full(len(cutoff_hz), True), np.arange(len(cutoff_hz))
     for _ in range(3):  # each pass looks closer at the step in which the gain crosses -3 dB
-        freqs_hz = np.linspace(low_hz, high_hz, 129)
-        gain_db = 20 * np.log10(np.maximum(response(recipe, freqs_hz, sample_rate), 1e-12))
-        below = int(np.argmax(gain_db < -3))
-        if gain_db[below] >= -3 or below == 0:
-            raise ValueError(f"{recipe} has no -3 dB point below {sample_rate / 2:g} Hz")
-        low_hz, high_hz = float(freqs_hz[below - 1]), float(freqs_hz[below])
-    return (low_hz + high_hz) / 2
+        freqs_hz = np.linspace(low_hz, high_hz, 129, axis=-1)
+        gain_db = 20 * np.log10(np.maximum(gain(freqs_hz), 1e-12))
+        below = np.argmax(gain_db < -3, axis=-1)
+        found &= (gain_db[rows, below] < -3) & (below > 0)
+        low_hz, high_hz = freqs_hz[rows, below - 1], freqs_hz[rows, below]
+    return np.where(found, (low_hz + high_hz) / 2, np.nan)
 
 
 def lowpass(wave: Tensor, recipes: Sequence[Recipe], sample_rate: int) -> Tensor:
     """Low-pass each wave of the batch by its recipe, with zero phase. (B, 1, T) -> (B, 1, T)"""
     _check_count(wave, recipes)
     freqs_hz = filter_frequencies(wave.shape[-1], sample_rate).numpy()
-    cos = _cos(freqs_hz, sample_rate)
+    cos = cosines(freqs_hz, sample_rate)
     gain = np.stack([_gain(recipe, cos, sample_rate).astype(np.float32) for recipe in recipes])
     return filter_zero_phase(wave, torch.from_numpy(gain), sample_rate)
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
-from latentsr.signal.degrade import Array, Recipe, cutoff_3db_hz, response
+from latentsr.signal.degrade import Array, Recipe, boxcar_gain, cosines, cutoff_3db_hz, ends_hz, response
 
 LOWEST_BAND_HZ = 700.0
 LOWEST_CUTOFF_HZ = 1_000.0
@@ -130,14 +130,16 @@ def _warped_bank(family: str, order: int, cutoffs_hz: Array, freqs_hz: Array, ra
     return gain, rate / math.pi * np.arctan(end * cutoff)
 
 
-def _designed_bank(family: str, order: int, cutoffs_hz: Array, freqs_hz: Array, rate: int) -> tuple[Array, Array]:
-    """The same where every cutoff has its own design."""
-    recipes = [Recipe(family, order, float(cutoff_hz)) for cutoff_hz in cutoffs_hz]
-    gains = np.stack([response(recipe, freqs_hz, rate) for recipe in recipes])
-    return gains, np.array([cutoff_3db_hz(recipe, rate) for recipe in recipes])
+def _boxcar_bank(family: str, order: int, cutoffs_hz: Array, freqs_hz: Array, rate: int) -> tuple[Array, Array]:
+    """The same for cut ideal low-passes, which have a design for every cutoff."""
+
+    def gain(freqs_hz: Array) -> Array:
+        return boxcar_gain(order, cutoffs_hz[:, None], cosines(freqs_hz, rate), rate)
+
+    return gain(freqs_hz), ends_hz(gain, cutoffs_hz, rate)
 
 
-_BANK = {"cheby1": _warped_bank, "ellip": _warped_bank, "butter": _warped_bank, "boxcar": _designed_bank}
+_BANK = {"cheby1": _warped_bank, "ellip": _warped_bank, "butter": _warped_bank, "boxcar": _boxcar_bank}
 
 
 def _band_means(bins: int, bin_hz: float, edges_hz: Array) -> Array:
