@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from latentsr.evaluation import benchmark, scoring
+from latentsr.evaluation import benchmark, metrics, scoring
 from latentsr.evaluation.conditions import Conditions
 
 RATE = 48_000
@@ -78,3 +78,16 @@ class Fatal:
 def test_no_process_is_refused():
     with pytest.raises(ValueError, match="at least 1 process"):
         scoring.Scorers(0)
+
+
+def test_spectra_that_come_again_are_not_computed_again_and_change_no_figure(clips, monkeypatch):
+    computed = []
+    real = metrics._new_stft
+    monkeypatch.setattr(metrics, "_new_stft", lambda *how: computed.append(how[1:]) or real(*how))
+    case = benchmark.load_cases(clips[0], Conditions(cutoffs_hz=(4000,)))[0]
+    estimates = [0.5 * case.truth, 0.9 * case.truth]
+    each = [scoring.measured(case, estimate) for estimate in estimates]
+    alone = len(computed)
+    with metrics.remembering():
+        assert [scoring.measured(case, estimate) for estimate in estimates] == each
+    assert (alone, len(computed) - alone) == (20, 9)  # 3 of truth and input, and 3 of each estimate and its error

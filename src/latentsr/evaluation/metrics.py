@@ -7,7 +7,9 @@ band that starts at 0. Where a figure is not defined (an empty band, silence) it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -257,8 +259,45 @@ def _same_shape(reference: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
     return reference, estimate
 
 
+class _Spectra:
+    """The spectra of the last few waves, while somebody scores many estimates of one reference: see `remembering`."""
+
+    SIZE = 10  # those of one estimate, its reference and its input, twice over
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[tuple[Any, ...], tuple[Tensor, Tensor]] | None = None
+
+    def get(self, wave: Tensor, make: Callable[[], Tensor], *how: object) -> Tensor:
+        if self.kept is None:
+            return make()
+        key = (wave.data_ptr(), wave.shape, wave.stride(), wave.dtype, how)
+        if key not in self.kept:
+            self.kept[key] = wave, make()  # the wave is held too, so that nothing else comes to lie there
+        self.kept.move_to_end(key)
+        while len(self.kept) > self.SIZE:
+            self.kept.popitem(last=False)
+        return self.kept[key][1]
+
+
+_spectra = _Spectra()
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Within this, the spectrum of a wave that comes again is not computed again. Waves must not be written into."""
+    _spectra.kept = OrderedDict()
+    try:
+        yield
+    finally:
+        _spectra.kept = None
+
+
 def _stft(wave: Tensor, n_fft: int, hop_length: int, centred: bool) -> Tensor:
     """Hann magnitudes, not normalised. (B, T) -> (B, F, L); a wave shorter than a window is filled up with zeros."""
+    return _spectra.get(wave, lambda: _new_stft(wave, n_fft, hop_length, centred), n_fft, hop_length, centred)
+
+
+def _new_stft(wave: Tensor, n_fft: int, hop_length: int, centred: bool) -> Tensor:
     if wave.ndim != 2:
         raise ValueError(f"metrics take waves of shape (B, T), got {tuple(wave.shape)}; average the channels first")
     wave = torch.nn.functional.pad(wave, (0, max(0, n_fft - wave.shape[-1])))

@@ -113,7 +113,7 @@ def heard(truth: Tensor, wave: Tensor, *, visqol: bool, zimtohrli: bool) -> Figu
 
 def score_task(task: Task) -> list[Figures]:
     """The figures of one clip's estimates, in order; equal estimates (the ceiling's) are heard once."""
-    with one_thread():
+    with one_thread(), metrics.remembering():
         known: dict[int, Figures] = {}
         results = []
         for case, estimate in task.pairs:
