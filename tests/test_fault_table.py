@@ -26,8 +26,6 @@ def test_every_fault_has_a_row():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1][:30])
 def test_every_row_has_tests_that_exist(row):
-    if "comes with the demo" in row[2]:
-        return
     assert named(row[3]), f"row {row[0]} has no test"
     for file, test in named(row[3]):
         text = (TESTS / file).read_text(encoding="utf-8")
