@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -125,6 +126,8 @@ class Server:
             _Guard(app, place.loopback), log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_S
         )
         self._uvicorn = uvicorn.Server(config)
+        # Every open page holds a connection, which the end of the server cuts: no error, and no traceback.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: not self._uvicorn.should_exit)
 
     def run(self) -> None:
         """Serve; returns when `stop` is called, and raises KeyboardInterrupt or SystemExit on a signal."""
