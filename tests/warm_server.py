@@ -90,10 +90,11 @@ def run(*words: str) -> int:
 
 
 def python(*words: str) -> int:
-    """`python -c CODE`, `python -m MODULE` or `python SCRIPT`, each with its words."""
-    if words[0] == "-c":
-        sys.argv = ["-c", *words[2:]]
-        exec(compile(words[1], "-c", "exec"), {"__name__": "__main__"})
+    """`python -c CODE`, `python -` (from stdin), `python -m MODULE` or `python SCRIPT`, each with its words."""
+    if words[0] in ("-c", "-"):
+        code, rest = (words[1], words[2:]) if words[0] == "-c" else (sys.stdin.read(), words[1:])
+        sys.argv = [words[0], *rest]
+        exec(compile(code, words[0], "exec"), {"__name__": "__main__"})
     elif words[0] == "-m":
         sys.argv = list(words[1:])
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)

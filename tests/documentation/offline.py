@@ -38,9 +38,9 @@ def serial(words: list[str]) -> list[str]:
 
 
 def quick(words: list[str]) -> list[str]:
-    """A table without the model of hearing and the ceiling, where a page's words name neither."""
+    """A table without the model of hearing, the ceiling and the memory, where a page's words do not speak of them."""
     told = {"--no-visqol", "--visqol", "--help"} & set(words)
-    return [] if words[:1] != ["eval"] or told else ["--no-visqol", "--no-ceiling"]
+    return [] if words[:1] != ["eval"] or told else ["--no-visqol", "--no-ceiling", "--no-memory"]
 
 
 def small(script: str, words: list[str]) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import offline
@@ -39,23 +42,24 @@ def test_blocks_of_a_page_run(page, warm, tmp_path, monkeypatch):
         elif block.language == "yaml":
             check_yaml(block)
         elif block.language == "sh":
-            try:
-                run_shell(block, where, environment)
-            finally:
-                if "ray start" in block.code:  # whatever came of it
-                    subprocess.run(["ray", "stop", "--force"], env=environment, capture_output=True, timeout=60)
+            run_shell(block, where, environment, tmp_path / "printed")
 
 
-def run_shell(block: Block, where: str, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        ["bash", "-eux", "-o", "pipefail", "-c", block.code],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"{where} left with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-3000:]}"
+def run_shell(block: Block, where: str, environment: dict[str, str], printed: Path) -> None:
+    """What the block leaves running, a server of a failed block say, is ended with it, and holds nothing open."""
+    words = ["bash", "-eux", "-o", "pipefail", "-c", block.code]
+    with printed.open("w") as file:
+        shell = subprocess.Popen(
+            words, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+        try:
+            code = shell.wait(timeout=300)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGTERM)
+            if "ray start" in block.code:
+                subprocess.run(["ray", "stop", "--force"], env=environment, capture_output=True, timeout=60)
+    assert code == 0, f"{where} left with {code}:\n{printed.read_text()[-5000:]}"
 
 
 def check_yaml(block: Block) -> None:

@@ -21,6 +21,7 @@ from latentsr.evaluation.noises import Wave
 from latentsr.signal.audio import LOWEST_RATE_HZ, output_length, resample
 
 EDGE_DB = -3.0
+IMPULSES = range(0, 16 * 37, 37)  # samples: a prime apart, so that they stand differently at any lower rate
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,16 @@ def rate_edge_hz(name: str, rate: int) -> float:
 
 
 def impulse_edge_hz(operator: Callable[[Wave], Wave]) -> float:
-    """The first frequency, in bins of 1 Hz, at which a linear operator's answer to an impulse is 3 dB down."""
-    impulse = np.zeros(AUDIO.sample_rate)
-    impulse[len(impulse) // 2] = 1
-    gain = np.abs(np.fft.rfft(operator(impulse)))
-    return float(np.argmax(gain < 10 ** (EDGE_DB / 20)))
+    """The first frequency, in bins of 1 Hz, at which a linear operator is 3 dB down, as a tone there would be.
+
+    What a resampler folds back depends on where an impulse stands between the samples of the lower rate, and is no part
+    of a tone's own gain: the mean over several places, brought back to one, leaves it out.
+    """
+    samples = AUDIO.sample_rate
+    turn = 2j * np.pi / samples * np.arange(samples // 2 + 1)
+    total = np.zeros(samples // 2 + 1, dtype=complex)
+    for place in IMPULSES:
+        impulse = np.zeros(samples)
+        impulse[samples // 2 + place] = 1
+        total += np.fft.rfft(operator(impulse)) * np.exp(turn * place)
+    return float(np.argmax(np.abs(total) / len(IMPULSES) < 10 ** (EDGE_DB / 20)))
