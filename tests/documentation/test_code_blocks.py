@@ -10,6 +10,7 @@ from pathlib import Path
 
 import offline
 import pytest
+import soundfile
 import workplace
 import yaml
 from blocks import PAGES, ROOT, RUN, SHOWN, Block, blocks, commands_outside
@@ -43,6 +44,9 @@ def test_blocks_of_a_page_run(page, warm, tmp_path, monkeypatch):
             check_yaml(block)
         elif block.language == "sh":
             run_shell(block, where, environment, tmp_path / "printed")
+    if page.name == "README.md":
+        before, after = soundfile.info("examples/phone_speech.flac"), soundfile.info("phone_48k.flac")
+        assert (after.samplerate, after.frames) == (48_000, before.frames * 6)
 
 
 def run_shell(block: Block, where: str, environment: dict[str, str], printed: Path) -> None:
