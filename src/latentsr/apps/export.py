@@ -15,7 +15,8 @@ class Dtype(str, Enum):
     """Types that large weights can be stored in."""
 
     FLOAT32 = "float32"
-    FLOAT16 = "float16"  # int8 of `export.precision` comes when its LSD has been measured on all clips
+    FLOAT16 = "float16"
+    INT8 = "int8"
 
 
 def export_command(

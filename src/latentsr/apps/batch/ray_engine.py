@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from latentsr.apps.restore import UsageError, one_line
 from latentsr.signal import audio
 from latentsr.signal.audio import AudioError
 
+PATIENCE_S = 5.0  # with tasks that are at work when a batch ends before its end
 POLL_S = 0.5  # how often the journal is read for what the actors have done
 PROBED_AT_ONCE = 128  # files, in one task
 GROUPS_PER_WORKER = 8  # few enough to cost nothing, enough for a fast worker to take from a slow one
@@ -43,12 +44,15 @@ def run(setup: Setup, items: Sequence[Item], workers: int | None, address: str |
         workers, share = _pool(ray, setup, workers)
         groups = grouped(items, _durations(ray, items), workers)
         rows: queue.Queue[Any] = queue.Queue()
-        thread = threading.Thread(target=_work, args=(setup, groups, workers, share, rows), daemon=True)
+        over = threading.Event()
+        thread = threading.Thread(target=_work, args=(setup, groups, workers, share, rows, over), daemon=True)
         thread.start()
         try:
             yield from _outcomes(setup, items, rows)
         finally:
-            ray.shutdown()  # which ends the thread
+            over.set()
+            thread.join(PATIENCE_S)  # a thread that talks to Ray after its shutdown ends the whole process, silently
+            ray.shutdown()  # which ends the thread where it waits for a long task
             thread.join(10.0)
 
 
@@ -100,8 +104,18 @@ def _pool(ray: Any, setup: Setup, workers: int | None) -> tuple[int, dict[str, A
     return max(1, min(workers or most, most)), share
 
 
-def _work(setup: Setup, groups: list[list[Item]], workers: int, share: dict[str, Any], rows: queue.Queue[Any]) -> None:
-    """Run all groups, in a thread; what comes of them goes into `rows`, and then what it ended with."""
+def _work(
+    setup: Setup,
+    groups: list[list[Item]],
+    workers: int,
+    share: dict[str, Any],
+    rows: queue.Queue[Any],
+    over: threading.Event,
+) -> None:
+    """Run all groups, in a thread; what comes of them goes into `rows`, and then what it ended with.
+
+    Where it is over before, the thread leaves at the next row, and ends Ray Data's own threads as it does.
+    """
     import ray
     from ray.data import ActorPoolStrategy
 
@@ -114,8 +128,11 @@ def _work(setup: Setup, groups: list[list[Item]], workers: int, share: dict[str,
             compute=ActorPoolStrategy(size=min(workers, len(texts)), max_tasks_in_flight_per_actor=1),
             **share,
         )
-        for row in data.iter_rows():
-            rows.put(json.loads(row["outcomes"]))
+        with closing(iter(data.iter_rows())) as made:
+            for row in made:
+                if over.is_set():
+                    return
+                rows.put(json.loads(row["outcomes"]))
         rows.put(None)
     except Exception as error:
         rows.put({"broken": f"Ray gave up: {_last_line(error)}"})
