@@ -128,7 +128,8 @@ def _work(
             compute=ActorPoolStrategy(size=min(workers, len(texts)), max_tasks_in_flight_per_actor=1),
             **share,
         )
-        with closing(iter(data.iter_rows())) as made:
+        generator: Any = iter(data.iter_rows())
+        with closing(generator) as made:
             for row in made:
                 if over.is_set():
                     return
