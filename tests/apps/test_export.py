@@ -40,6 +40,7 @@ def test_one_graph_in_one_file(export):
         (("a.onnx", "--head", "diffwave-mamba"), "the diffwave-mamba head cannot be exported; choose one of mamba-gan"),
         (("a.onnx", "--part", "unet"), "the mamba-gan head has no part 'unet'; choose one of mamba-gan, cutoff"),
         (("a.onnx", "--head", "vocoder"), "the vocoder head is several graphs"),
+        (("folder", "--head", "vocoder", "--dtype", "int8"), "int8 was measured to keep the mamba-gan head's LSD, not"),
         (("folder", "--part", "cutoff"), "folder must end in .onnx"),
         (("a.pt",), "a.pt must end in .onnx"),
     ],
