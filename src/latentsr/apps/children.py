@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from latentsr.apps.restore import one_line
 
 PR_SET_PDEATHSIG = 1
+
+Model = TypeVar("Model")
 
 
 @contextmanager
@@ -60,3 +67,36 @@ def hush() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
+
+
+def serve(
+    pipe: Connection,
+    supervisor: int,
+    load: Callable[[], Model],
+    answer: Callable[[Model, Callable[..., None]], dict[str, Any]],
+) -> None:
+    """The life of such a process: load a model, then do what comes over the pipe, until nothing more does.
+
+    What it says is JSON: a decoder taken over by a hostile file can tell the supervisor nothing but text.
+
+    Args:
+        pipe: to the supervisor.
+        supervisor: its process.
+        load: makes the model; then `ready` is said, or `broken` where it fails.
+        answer: takes the model and a function that says something, receives one request, and gives what to say of it.
+    """
+    die_with(supervisor)
+    hush()
+
+    def say(**message: Any) -> None:
+        pipe.send_bytes(json.dumps(message).encode("ascii"))
+
+    try:
+        model = load()
+        say(ready=True)
+        while True:
+            say(**answer(model, say))
+    except (EOFError, BrokenPipeError):
+        return
+    except Exception as error:
+        say(broken=one_line(error))

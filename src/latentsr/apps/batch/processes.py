@@ -22,8 +22,7 @@ from latentsr.apps.batch.engine import Event, Replaced, Working
 from latentsr.apps.batch.journal import BatchError, Journal
 from latentsr.apps.batch.plan import Item
 from latentsr.apps.batch.worker import Outcome, Setup, Worker, outcome_of
-from latentsr.apps.children import deaf, die_with, environment, hush
-from latentsr.apps.restore import one_line
+from latentsr.apps.children import deaf, environment, serve
 
 STILLBORN = 3  # workers in a row that die before they have loaded the model: it will not get better
 MESSAGE_BYTES = 2**20  # of a worker, at most
@@ -167,22 +166,11 @@ def _cause(process: Any) -> str:
 
 def _work(setup: Setup, pipe: Connection, supervisor: int) -> None:
     """The life of a worker: load the model, then restore what comes, until nothing more does."""
-    die_with(supervisor)
-    hush()
 
-    def say(**message: Any) -> None:
-        pipe.send_bytes(json.dumps(message).encode("ascii"))
+    def answer(worker: Worker, say: Any) -> dict[str, Any]:
+        return {"outcome": asdict(worker(pipe.recv(), _reporter(say)))}
 
-    try:
-        worker = Worker(setup)
-        say(ready=True)
-        while True:
-            item = pipe.recv()
-            say(outcome=asdict(worker(item, _reporter(say))))
-    except (EOFError, BrokenPipeError):
-        return
-    except Exception as error:
-        say(broken=one_line(error))
+    serve(pipe, supervisor, lambda: Worker(setup), answer)
 
 
 def _reporter(say: Any) -> Any:

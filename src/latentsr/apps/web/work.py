@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from latentsr.apps.children import die_with, hush
-from latentsr.apps.restore import one_line, writable_extension
+from latentsr.apps import children
+from latentsr.apps.restore import writable_extension
 from latentsr.apps.web.look import look, sentence
 from latentsr.config import AUDIO
 from latentsr.signal import audio
@@ -83,21 +83,11 @@ class Result:
 
 def serve(loader: Loads, pipe: Connection, supervisor: int) -> None:
     """The life of the process: load the model, then do what comes, until nothing more does."""
-    die_with(supervisor)
-    hush()
 
-    def say(**message: Any) -> None:
-        pipe.send_bytes(json.dumps(message).encode("ascii"))
+    def answer(pipeline: Any, say: Any) -> dict[str, Any]:
+        return _answer(pipeline, Order(**json.loads(pipe.recv_bytes())), pipe, say)
 
-    try:
-        pipeline = loader()
-        say(ready=True)
-        while True:
-            say(**_answer(pipeline, Order(**json.loads(pipe.recv_bytes())), pipe, say))
-    except (EOFError, BrokenPipeError):
-        return
-    except Exception as error:
-        say(broken=one_line(error))
+    children.serve(pipe, supervisor, loader, answer)
 
 
 def restored(pipeline: Any, order: Order, step: Step) -> Result:
