@@ -54,6 +54,19 @@ def test_flac_is_salvaged_to_its_last_whole_block(files):
         assert share * 2 * RATE_HZ - frames < 2 * 4_096, len(data)
 
 
+@pytest.mark.parametrize("share", [0.06, 0.5, 0.96875, 0.98])
+def test_half_a_packet_of_alac_is_left_out(files, share):
+    """libsndfile decodes what is left of it, and noise behind that."""
+    got, whole = read(cut(files["alac.caf"], share), salvage=True).samples, read(files["alac.caf"]).samples
+    frames = got.shape[1]
+    assert np.array_equal(got, whole[:, :frames])
+    assert frames % 4_096 == 0
+    assert -1_024 < share * 2 * RATE_HZ - frames < 2 * 4_096  # headers take a share too, and packets differ in size
+    with pytest.raises(TruncatedAudio) as caught:
+        read(cut(files["alac.caf"], share))
+    assert caught.value.decoded_s == frames / RATE_HZ
+
+
 def test_an_mp4_whose_index_is_lost_cannot_be_salvaged(files):
     for salvage in (False, True):
         with pytest.raises(TruncatedAudio, match=r"its index \(moov\) is missing.*fetch a whole copy") as caught:

@@ -284,8 +284,9 @@ class Reader:
         elif claim is not None and claim.data_bytes is not None:
             why = f"its header declares {claim.data_bytes} bytes of audio, {claim.present_bytes} are there"
             declared_s = there * claim.data_bytes / max(claim.present_bytes, 1)
-            if decoder.subtype.startswith("ALAC"):  # its length is in a table of packets, which is whole
-                there, declared_s = there * claim.present_bytes / claim.data_bytes, there
+            if decoder.subtype.startswith("ALAC") and claim.frames is not None and claim.whole_frames is not None:
+                decoder.last_frame = max(claim.whole_frames, 0)
+                there, declared_s = decoder.last_frame / rate, claim.frames / rate
             self._cut_at_once(f"{self.path} is cut short: {why}", why, there, declared_s)
         elif survey is not None and survey.cut:
             there, declared_s = survey.counted / rate, decoder.frames / rate

@@ -51,6 +51,8 @@ class UnsupportedAudio(AudioError):  # noqa: N818
 UNKNOWN_BYTES = (0xFFFFFFFF, 0x7FFFF000)
 MAX_CHUNKS = 10_000
 MAX_OGG_PAGE_BYTES = 65_307
+MAX_PACKET_TABLE_BYTES = 2**24  # two weeks of ALAC
+CAF_EDIT_BYTES = 4  # a counter that comes before the audio
 OGG_CUT, OGG_OPEN = "it ends inside a page", "it has no end mark"
 
 
@@ -63,6 +65,8 @@ class Claim:
     channels: int | None = None
     sample_rate: float | None = None
     mend: tuple[int, bytes] | None = None  # (offset, bytes) that make the header claim what is there
+    frames: int | None = None  # samples per channel that a table of packets declares; None = no table
+    whole_frames: int | None = None  # those of the packets that are there to their end
 
     @property
     def cut(self) -> bool:
@@ -228,14 +232,39 @@ def _wave64(file: FileIO, size: int) -> Claim | None:
 
 def _caf(file: FileIO, size: int) -> Claim | None:
     """Apple's CAF, whose sizes are signed; -1 is "to the end of the file", which libsndfile does not know."""
-    channels = rate = None
+    channels = rate = table = None
+    packet_frames = 0
     for name, offset, length in _chunks(file, 8, size, ">q", pad=False):
         if name == b"desc":
-            rate, channels = struct.unpack(">d16xI", _at(file, offset, 28))
+            rate, packet_frames, channels = struct.unpack(">d12xII", _at(file, offset, 28))
+        elif name == b"pakt" and 24 < length <= min(MAX_PACKET_TABLE_BYTES, size - offset):
+            table = _at(file, offset, length)
         elif name == b"data":
-            mend = offset - 8, struct.pack(">q", size - offset)
-            return Claim(None if length == -1 else length, size - offset, channels, rate, mend)
+            present = size - offset
+            mend = offset - 8, struct.pack(">q", present)
+            frames = whole = None
+            if table is not None:
+                frames = struct.unpack(">q", table[8:16])[0]
+                whole = min(packet_frames * _whole_packets(table, present - CAF_EDIT_BYTES), frames)
+            return Claim(None if length == -1 else length, present, channels, rate, mend, frames, whole)
     return None
+
+
+def _whole_packets(table: bytes, present: int) -> int:
+    """How many packets of a CAF packet table end within the first `present` bytes of the audio.
+
+    After 24 bytes of header each packet's size stands in groups of 7 bits, the highest first, the last without bit 7.
+    """
+    count = end = packet = 0
+    for byte in table[24:]:
+        packet = packet << 7 | byte & 0x7F
+        if byte & 0x80:
+            continue
+        end, packet = end + packet, 0
+        if end > present:
+            break
+        count += 1
+    return count
 
 
 def _nist(file: FileIO, size: int) -> Claim | None:

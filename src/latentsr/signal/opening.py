@@ -30,10 +30,12 @@ class Decoder(soundfile.SoundFile):
 
     slack = 0  # samples by which the declared length may be too long
     overrun = False  # it never reads beyond the declared length
+    last_frame: int | None = None  # where to stop before libsndfile does: it decodes half a packet of ALAC to noise
 
     def __init__(self, file: FileIO, piece_frames: int, mends: Sequence[tuple[int, bytes]]) -> None:
         self._piece_frames = piece_frames
         self.damage: str | None = None
+        self._done = 0
         file.seek(0)
         if mends:
             super().__init__(_Mended(file, mends))
@@ -45,6 +47,8 @@ class Decoder(soundfile.SoundFile):
 
     def read_block(self, frames: int) -> np.ndarray:
         """The next (n, C) samples, n <= `frames`; n = 0 at the end or where nothing more can be decoded."""
+        if self.last_frame is not None:
+            frames = min(frames, self.last_frame - self._done)
         block = np.empty((frames, self.channels), dtype=np.float32)
         done = 0
         while done < frames and self.damage is None:
@@ -58,6 +62,7 @@ class Decoder(soundfile.SoundFile):
                 break
             block[done : done + len(piece)] = piece
             done += len(piece)
+        self._done += done
         order = xiph.VORBIS_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
         return block[:done] if order is None else block[:done, np.argsort(order)]
 
