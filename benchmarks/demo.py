@@ -9,7 +9,6 @@ docs/demo.md instead: on a desktop, on a phone, with an error.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import statistics
 import subprocess
@@ -27,7 +26,7 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from browser import launch
+from browser import launch, save_picture
 
 RATE_HZ = 16_000
 
@@ -162,23 +161,15 @@ def draw(folder: Path) -> None:
             height = page.evaluate("document.querySelector('.gradio-container').scrollHeight")
             page.set_viewport_size({"width": width, "height": height})  # full_page leaves out what came later
             page.wait_for_timeout(500)
-            save(page.screenshot(), folder / f"demo_{name}.png")
+            save_picture(page.screenshot(), folder / f"demo_{name}.png")
         page = chromium.new_page(viewport={"width": 1280, "height": 600})
         page.goto(url)
         wrong = Path(temporary) / "diary.wav"
         wrong.write_text("Dear diary, today I renamed a text file.")
         page.locator("#lsr-upload input[type=file]").set_input_files(str(wrong))
         page.locator(".lsr-error").wait_for()
-        save(page.screenshot(), folder / "demo_error.png")
+        save_picture(page.screenshot(), folder / "demo_error.png")
         chromium.close()
-
-
-def save(screenshot: bytes, path: Path) -> None:
-    """In 128 colours: a quarter of the bytes."""
-    from PIL import Image
-
-    picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,14 @@ def launch(playwright: Any, *arguments: str) -> Any:
     if chromium is None:
         pytest.skip("needs Chromium: install it, or name it in $CHROMIUM")
     return playwright.chromium.launch(executable_path=chromium, args=[*ARGUMENTS, *arguments])
+
+
+def save_picture(screenshot: bytes, path: Path) -> None:
+    """For the documentation, in 128 colours: a quarter of the bytes."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(screenshot)).convert("RGB")
+    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ def test_visqol_that_remembers_the_reference_equals_the_plain_call():
     truth, low = pair()
     for other in (low, 0.5 * truth, low, truth):
         expected = plain.measure_from_arrays(truth.numpy(), other.numpy(), RATE).moslqo
-        assert api.measure_from_arrays(truth.numpy(), other.numpy(), RATE).moslqo == expected
+        # Array alignment picks the vector code, so one process in some rounds the last digit apart.
+        assert api.measure_from_arrays(truth.numpy(), other.numpy(), RATE).moslqo == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_reference_s_spectrogram_is_computed_once_and_kept_within_bounds():
