@@ -6,14 +6,14 @@ Every number comes from the description that `latentsr export` writes beside the
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import scipy.fft
 import soxr
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import minimum_filter1d, uniform_filter
+from scipy.ndimage import minimum_filter1d, uniform_filter, uniform_filter1d
 
 Array = np.ndarray
 
@@ -49,17 +49,20 @@ def overlap_add(frames: Array, hop: int) -> Array:
     """(C, L, n) -> (C, (L - 1) hop + n)"""
     channels, count, size = frames.shape
     pieces = -(-size // hop)
-    padded = np.zeros((channels, count, pieces * hop), frames.dtype)
-    padded[..., :size] = frames
+    padded = frames
+    if size % hop:
+        padded = np.zeros((channels, count, pieces * hop), frames.dtype)
+        padded[..., :size] = frames
     out = np.zeros((channels, count + pieces - 1, hop), frames.dtype)
     for piece in range(pieces):
         out[:, piece : piece + count] += padded[:, :, piece * hop : (piece + 1) * hop]
     return out.reshape(channels, -1)[:, : (count - 1) * hop + size]
 
 
-def envelope(window: Array, count: int, hop: int) -> Array:
+@lru_cache(maxsize=8)  # windows of a recording are of two or three lengths
+def envelope(length: int, count: int, hop: int) -> Array:
     """Sum of the squared windows of `count` frames."""
-    return overlap_add(np.broadcast_to(window**2, (1, count, len(window))), hop)[0]
+    return overlap_add(np.broadcast_to(hann(length) ** 2, (1, count, length)), hop)[0]
 
 
 def stft(wave: Array, window: Array, hop: int) -> Array:
@@ -71,7 +74,7 @@ def stft(wave: Array, window: Array, hop: int) -> Array:
 def istft(spectra: Array, window: Array, hop: int) -> Array:
     """(C, L, bins) -> (C, (L - 1) hop + n), divided by the windows' envelope."""
     frames = scipy.fft.irfft(spectra, n=len(window), axis=-1) * window
-    return overlap_add(frames, hop) / np.maximum(envelope(window, spectra.shape[1], hop), 1e-11)
+    return overlap_add(frames, hop) / np.maximum(envelope(len(window), spectra.shape[1], hop), 1e-11)
 
 
 class Processing:
@@ -112,7 +115,8 @@ class Processing:
         """(C, T) -> (C, T / hop, M)"""
         padding = self.audio["padding"]
         padded = np.pad(wave, ((0, 0), (padding, padding)), mode="reflect")
-        magnitude = np.abs(stft(padded, hann(self.audio["n_fft"]), self.hop))
+        spectra = stft(padded, hann(self.audio["n_fft"]), self.hop)
+        magnitude = np.sqrt(spectra.real**2 + spectra.imag**2)  # np.abs guards against overflow, three times as slow
         return np.log(np.maximum(magnitude @ self.filters, np.float32(self.audio["floor"])))
 
     # --- wave ------------------------------------------------------------------------------------------------------
@@ -125,7 +129,7 @@ class Processing:
         window, hop = hann(about["n_fft"]), about["hop_length"]
         frames = scipy.fft.irfft(spectra, n=len(window), axis=-1) * window
         trim = (len(window) - hop) // 2
-        made, weight = overlap_add(frames, hop), np.maximum(envelope(window, real.shape[1], hop), 1e-4)
+        made, weight = overlap_add(frames, hop), np.maximum(envelope(len(window), real.shape[1], hop), 1e-4)
         return (made / weight)[:, trim : made.shape[1] - trim]
 
     def as_noise(self, wave: Array, noise: Array) -> Array:
@@ -203,9 +207,12 @@ class Processing:
 
 def _smoothed(power: Array, size: list[int]) -> Array:
     """Mean over bins x frames; at the edges over what there is. (C, L, bins)"""
-    across = (1, size[1], size[0])
-    inside = uniform_filter(np.ones((1, *power.shape[1:]), np.float32), across, mode="constant")
-    return np.maximum(uniform_filter(power, across, mode="constant"), 0) / inside
+    _, frames, bins = power.shape
+    sums = uniform_filter(power, (1, size[1], size[0]), mode="constant")
+    inside = (
+        uniform_filter1d(np.ones(n, np.float32), k, mode="constant") for n, k in ((frames, size[1]), (bins, size[0]))
+    )
+    return np.maximum(sums, 0) / np.outer(*inside)
 
 
 def torch_words(seed: int, count: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ class Model:
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         self.path, self._sessions = path, {}
+        self.threads = threads or os.cpu_count() or 1
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.log_severity_level = 3
+        # Threads that go on waiting in a loop for the next graph take the cores from what numpy does between two.
+        self._options.add_session_config_entry("session.force_spinning_stop", "1")
         if path.is_dir():
             self.about: dict[str, Any] = json.loads((path / "latentsr.json").read_text("utf-8"))
             self._files = {part: path / name for part, name in self.about["graphs"].items()}

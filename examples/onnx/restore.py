@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import scipy.fft
 import soundfile
 from dsp import Array, Processing, resample, take
 from image import polarities_and_mix
@@ -27,6 +28,13 @@ def restore(
 
     It is what `latentsr restore` does with the same head, seed and steps, without `--denoise`.
     """
+    with scipy.fft.set_workers(model.threads):
+        return _restore(model, samples, rate, cutoff_hz, seed, steps)
+
+
+def _restore(
+    model: Model, samples: Array, rate: int, cutoff_hz: float | None, seed: int, steps: int | None
+) -> tuple[Array, float]:
     p = Processing(model.about)
     wave = resample(samples, rate, p.rate)
     if cutoff_hz is None:
