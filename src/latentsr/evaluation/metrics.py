@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -154,13 +154,18 @@ def band_spread_ratio(
 
     Below 1 is a blur. Two (B, T) -> (B,). Only mel bands that lie wholly inside count.
     """
-    mel = MelSpectrogram(config).to(reference)
-    spreads = [mel(x[:, None])[:, 0].std(dim=1, correction=0) for x in _same_shape(reference, estimate)]  # (B, M)
+    spreads = [_spectra.get(x, partial(_mel_spread, x, config), config) for x in _same_shape(reference, estimate)]
     edges = mel_edges_hz(config).to(reference)
     top = config.sample_rate / 2 if high_hz is None else high_hz
     inside = (edges[:-2] >= _column(low_hz, reference)) & (edges[2:] <= _column(top, reference) + 1e-6)
     truth, other = (_masked_mean(spread[..., None], inside[..., None])[:, 0] for spread in spreads)
     return torch.where(truth > 0, other / truth, torch.nan)
+
+
+def _mel_spread(wave: Tensor, config: AudioConfig) -> Tensor:
+    """Standard deviation over time of each log-mel band. (B, T) -> (B, M)"""
+    mel = MelSpectrogram(config).to(wave)
+    return mel(wave[:, None])[:, 0].std(dim=1, correction=0)
 
 
 def level_error_db(source: Tensor, estimate: Tensor, high_hz: Edge, sample_rate: int = AUDIO.sample_rate) -> Tensor:
@@ -262,7 +267,7 @@ def _same_shape(reference: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
 class _Spectra:
     """The spectra of the last few waves, while somebody scores many estimates of one reference: see `remembering`."""
 
-    SIZE = 10  # those of one estimate, its reference and its input, twice over
+    SIZE = 10  # four of an estimate, three of its reference and one of its input, and two to spare
 
     def __init__(self) -> None:
         self.kept: OrderedDict[tuple[Any, ...], tuple[Tensor, Tensor]] | None = None
