@@ -116,7 +116,7 @@ class Processing:
         padding = self.audio["padding"]
         padded = np.pad(wave, ((0, 0), (padding, padding)), mode="reflect")
         spectra = stft(padded, hann(self.audio["n_fft"]), self.hop)
-        magnitude = np.sqrt(spectra.real**2 + spectra.imag**2)  # np.abs guards against overflow, three times as slow
+        magnitude = np.sqrt(spectra.real**2 + spectra.imag**2)  # np.abs guards against overflow, and is slower
         return np.log(np.maximum(magnitude @ self.filters, np.float32(self.audio["floor"])))
 
     # --- wave ------------------------------------------------------------------------------------------------------

@@ -67,6 +67,28 @@ def test_half_a_packet_of_alac_is_left_out(files, share):
     assert caught.value.decoded_s == frames / RATE_HZ
 
 
+def test_the_last_byte_of_a_block_of_adpcm_is_no_padding(files):
+    path = files["adpcm"].with_name("short.adpcm")
+    path.write_bytes(files["adpcm"].read_bytes()[:-1])
+    with pytest.raises(TruncatedAudio, match="cut short"):
+        read(path)
+    got = read(path, salvage=True).samples
+    assert 0 < got.shape[1] < 2 * RATE_HZ
+    assert np.array_equal(got, read(files["adpcm"]).samples[:, : got.shape[1]])
+
+
+def test_a_hostile_packet_table_is_read_no_further_than_it_makes_sense(files):
+    data = bytearray(files["alac.caf"].read_bytes())
+    table = data.index(b"pakt") + 12
+    data[table + 8 : table + 16] = b"\xff" * 8  # declares -1 samples
+    data[table + 24 : table + 24] = b"\xff" * 2**20  # a size of 7 million bits
+    struct.pack_into(">q", data, table - 8, struct.unpack_from(">q", data, table - 8)[0] + 2**20)
+    path = files["alac.caf"].with_name("hostile.caf")
+    path.write_bytes(data[:-1_000])
+    with pytest.raises(AudioError):
+        read(path, salvage=True)
+
+
 def test_an_mp4_whose_index_is_lost_cannot_be_salvaged(files):
     for salvage in (False, True):
         with pytest.raises(TruncatedAudio, match=r"its index \(moov\) is missing.*fetch a whole copy") as caught:

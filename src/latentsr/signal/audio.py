@@ -285,8 +285,8 @@ class Reader:
             why = f"its header declares {claim.data_bytes} bytes of audio, {claim.present_bytes} are there"
             declared_s = there * claim.data_bytes / max(claim.present_bytes, 1)
             if decoder.subtype.startswith("ALAC") and claim.frames is not None and claim.whole_frames is not None:
-                decoder.last_frame = max(claim.whole_frames, 0)
-                there, declared_s = decoder.last_frame / rate, claim.frames / rate
+                decoder.last_frame = claim.whole_frames
+                there, declared_s = claim.whole_frames / rate, claim.frames / rate
             self._cut_at_once(f"{self.path} is cut short: {why}", why, there, declared_s)
         elif survey is not None and survey.cut:
             there, declared_s = survey.counted / rate, decoder.frames / rate

@@ -67,11 +67,16 @@ class Claim:
     mend: tuple[int, bytes] | None = None  # (offset, bytes) that make the header claim what is there
     frames: int | None = None  # samples per channel that a table of packets declares; None = no table
     whole_frames: int | None = None  # those of the packets that are there to their end
+    block_bytes: int = 1  # the audio comes in blocks of so many; 1 = not known
 
     @property
     def cut(self) -> bool:
-        """Less is there than is claimed. One byte less is a missing pad byte, which some writers forget."""
-        return self.data_bytes is not None and self.present_bytes < self.data_bytes - 1
+        """Less is there than is claimed. One byte less is a missing pad byte, which some writers forget.
+
+        Unless the last block lacks it: padding comes behind whole blocks.
+        """
+        missing = 0 if self.data_bytes is None else self.data_bytes - self.present_bytes
+        return missing > 1 or (missing == 1 and self.present_bytes % self.block_bytes > 0)
 
     @property
     def unfinished(self) -> bool:
@@ -196,7 +201,7 @@ def _riff(file: FileIO, size: int, order: str) -> Claim | None:
             mend = (wide_at, struct.pack("<Q", whole)) if is_wide and wide_at is not None else narrow
             if data in UNKNOWN_BYTES:
                 return Claim(None, present, channels, rate)
-            return Claim(data, present, channels, rate, mend)
+            return Claim(data, present, channels, rate, mend, block_bytes=max(block, 1))
     return None
 
 
@@ -244,7 +249,7 @@ def _caf(file: FileIO, size: int) -> Claim | None:
             mend = offset - 8, struct.pack(">q", present)
             frames = whole = None
             if table is not None:
-                frames = struct.unpack(">q", table[8:16])[0]
+                frames = max(struct.unpack(">q", table[8:16])[0], 0)
                 whole = min(packet_frames * _whole_packets(table, present - CAF_EDIT_BYTES), frames)
             return Claim(None if length == -1 else length, present, channels, rate, mend, frames, whole)
     return None
@@ -258,12 +263,10 @@ def _whole_packets(table: bytes, present: int) -> int:
     count = end = packet = 0
     for byte in table[24:]:
         packet = packet << 7 | byte & 0x7F
-        if byte & 0x80:
-            continue
-        end, packet = end + packet, 0
-        if end > present:
+        if end + packet > present:  # also in mid-number: a hostile one would grow with the table
             break
-        count += 1
+        if not byte & 0x80:
+            end, packet, count = end + packet, 0, count + 1
     return count
 
 
