@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import struct
 from collections.abc import Iterable
 
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC", "OGG", "MP3")
-PRESENT = all(importlib.util.find_spec(f"latentsr.signal.{name}") for name in ("carry", "riff"))
 
 
 def _text(key: bytes, text: bytes) -> bytes:
@@ -76,7 +74,7 @@ def seeds() -> Iterable[bytes]:
 
 def run(data: bytes) -> None:
     """Found in the bytes, and fitted into every container at another rate."""
-    from latentsr.signal import carry, metadata
+    from latentsr.audio.tags import carry, metadata
 
     found = carry.found(io.BytesIO(data))
     assert sum(len(chunk.data) for chunk in found.chunks) <= metadata.MAX_BYTES

@@ -40,61 +40,47 @@ def _file(data: bytes, name: str = "input") -> Path:
 
 
 def _recordings() -> Iterable[bytes]:
-    import numpy as np
-    import soundfile
+    """A tenth of a second of every container and codec of the tests, joined and tagged ones too."""
+    import sys
 
-    wave = 0.1 * np.random.default_rng(0).standard_normal((400, 2))
-    kinds = {"WAV": "PCM_16", "RF64": "PCM_24", "W64": "FLOAT", "AIFF": "PCM_16", "AU": "PCM_16", "FLAC": "PCM_16",
-             "CAF": "PCM_16", "OGG": "VORBIS", "MP3": "MPEG_LAYER_III", "WAVEX": "DOUBLE"}  # fmt: skip
-    for format, subtype in kinds.items():
-        out = io.BytesIO()
-        soundfile.write(out, wave, 44_100, format=format, subtype=subtype)
-        yield out.getvalue()
-    for codec in ("MS_ADPCM", "IMA_ADPCM", "ULAW", "GSM610"):
-        out = io.BytesIO()
-        soundfile.write(out, wave[:, :1], 44_100, format="WAV", subtype=codec)
-        yield out.getvalue()
-    yield from _through_ffmpeg(wave.astype(np.float32))
+    sys.path.append(str(ROOT / "tests/audio"))
+    from containers import CASES
+    from pytest import skip
 
-
-def _through_ffmpeg(wave) -> Iterable[bytes]:
-    try:
-        import av
-    except ImportError:
-        return
-    for container, codec in (("mp4", "aac"), ("matroska", "aac"), ("adts", "aac"), ("asf", "wmav2"), ("wv", "wavpack")):
-        out = io.BytesIO()
-        try:
-            with av.open(out, "w", format=container) as file:
-                stream = file.add_stream(codec, rate=44_100, layout="stereo")
-                frame = av.AudioFrame.from_ndarray(wave.T.copy(), format="fltp", layout="stereo")
-                frame.sample_rate = 44_100
-                for packet in [*stream.encode(frame), *stream.encode(None)]:
-                    file.mux(packet)
-        except (av.error.FFmpegError, ValueError):
-            continue
-        yield out.getvalue()
+    for case in CASES.values():
+        with suppress(skip.Exception):
+            yield case.make(SCRATCH).read_bytes()[:60_000]
 
 
 def _containers(data: bytes) -> None:
-    from latentsr.signal import containers, mp4, mpeg
+    from latentsr.audio import AudioError, ends, headers, kinds, mp4, mpeg, parts
+    from latentsr.audio.tags import ape
 
-    with _file(data).open("rb", buffering=0) as file:
-        claim = containers.claim(file)
-        for look in (containers.ogg_end, mpeg.survey, mp4.index_is_lost, mp4.lie):
+    path = _file(data)
+    with path.open("rb", buffering=0) as file:
+        claim = headers.claim(file)
+        for look in (headers.ogg_end, mp4.index_is_lost, mp4.lie):
             look(file)
+        assert ends.front(file, 0) >= 0 and 0 <= ends.back(file, 0, len(data)) <= len(data)
+        streams, junk = mpeg.streams(file, 0, len(data), 10)
+        assert 0 <= junk <= len(data) and all(0 <= one.start <= one.end <= len(data) for one in streams)
+        ape.read(file, len(data))
+        with suppress(AudioError):
+            laid = parts.layout(file, path)
+            assert all(part.start >= 0 for part in laid.parts) and 0 <= laid.unread <= len(data), laid
     assert claim is None or claim.present_bytes <= len(data), claim
-    for look in (containers.foreign, containers.what_else, containers.is_text):
-        look(data[:64])
+    kinds.what_else(data[:64])
 
 
 def _audio(data: bytes) -> None:
-    from latentsr.signal.audio import AudioError, Reader
+    from latentsr.audio import AudioError, Reader
 
     try:
-        with Reader(_file(data), max_seconds=10) as reader:
+        salvage = len(data) % 2 == 1
+        with Reader(_file(data), max_seconds=10, salvage=salvage) as reader:
             for block in reader:
                 assert block.shape[0] == reader.info.channels
+        assert reader.account is not None and reader.account.bytes_unread >= 0
     except AudioError as error:
         assert "\n" not in str(error)
 
@@ -237,10 +223,10 @@ def _model() -> Path:
     """A whole tiny model folder, made once."""
     import torch
 
-    from latentsr.folder import write_hashes
+    from latentsr.diffusion.sampling import training_scheduler
+    from latentsr.model_folder.loading import write_hashes
     from latentsr.models.vocos import ISTFTVocoder
     from latentsr.pipeline import Pipeline
-    from latentsr.sampling import training_scheduler
 
     folder = SCRATCH / "model"
     if not (folder / "sha256.json").is_file():
@@ -260,7 +246,7 @@ def _load_model(folder: Path) -> None:
     import torch
 
     from latentsr.apps import info
-    from latentsr.folder import ModelError, load_component, read_index
+    from latentsr.model_folder.loading import ModelError, load_component, read_index
 
     with suppress(info.ModelError):
         info.describe_model(folder)
@@ -349,7 +335,7 @@ def _foreign_checkpoints() -> Iterable[bytes]:
 
 def _audiosr(data: bytes) -> None:
     from latentsr.convert.audiosr_file import Checkpoint
-    from latentsr.folder import ModelError
+    from latentsr.model_folder.loading import ModelError
 
     try:
         file = Checkpoint(_file(data, "pytorch_model.bin"))
@@ -369,8 +355,8 @@ def _pickle(data: bytes) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "containers": Target("signal/containers.py, mpeg.py, mp4.py: what headers claim", _recordings, _containers),
-    "audio": Target("signal/audio.py Reader, with libsndfile and FFmpeg behind it", _recordings, _audio),
+    "containers": Target("audio/parts.py and what it asks: what headers claim", _recordings, _containers),
+    "audio": Target("audio/reader.py, with libsndfile and FFmpeg behind it", _recordings, _audio),
     "manifest": Target("data/manifest.py", _manifests, _manifest),
     "layouts": Target("data/layouts.py: trees of files", _trees, _layout),
     "shards": Target("data/shards.py: the headers and members of a tar", lambda: [_shard()], _shards),
@@ -381,8 +367,5 @@ TARGETS: dict[str, Target] = {
     "checkpoint": Target("training/checkpoint.py: manifest, tensors", _manifests_of_checkpoints, _checkpoint, "json"),
     "pickle": Target("convert/unpickle_child.py, in this process", _foreign_checkpoints, _pickle),
     "audiosr": Target("convert/audiosr_file.py: foreign checkpoints", _foreign_checkpoints, _audiosr),
+    "tags": Target("audio/tags: RIFF chunks, ID3, Vorbis comments, read and fitted", tags.seeds, tags.run),
 }  # fmt: skip
-if tags.PRESENT:
-    TARGETS["tags"] = Target(
-        "signal/carry.py: RIFF chunks, ID3, Vorbis comments, read and fitted", tags.seeds, tags.run
-    )

@@ -7,7 +7,7 @@ import soundfile
 pytest.importorskip("torch")
 
 from latentsr import Pipeline
-from latentsr.signal.audio import output_length
+from latentsr.audio import output_length
 
 HEAD = "mamba-gan"
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from latentsr.signal.lowband import MERGE_CONTEXT, MERGE_HOP, cut_sharply, merge
+from latentsr.signal.track import SKIRT_BIN_HZ, Skirt
 
 RATE = 48_000
 ALL_HZ = [2_000.0, 4_000.0, 12_000.0]
@@ -98,3 +99,50 @@ def test_bad_shapes_and_cutoffs_are_named():
         cut_sharply(noise(0), torch.tensor([4_000.0, 5_000.0]), RATE)
     with pytest.raises(ValueError, match="above 0 Hz"):
         merge(noise(0), noise(0), torch.tensor([0.0]), RATE)
+
+
+# --- with a skirt that is known ---------------------------------------------------------------------------------------
+
+
+def butterworth(order, cutoff_hz, freqs_hz):
+    return 1 / (1 + (freqs_hz / cutoff_hz) ** (2 * order)).sqrt()
+
+
+def skirt_of(order, cutoff_hz, floor_db=-20.0, width_db=6.0):
+    """Raise by what the filter took, and fade out as the recording sinks to `floor_db`. The filter's -3 dB: cutoff."""
+    loss_db = -20 * butterworth(order, cutoff_hz, torch.arange(257) * SKIRT_BIN_HZ).log10()
+    above = torch.arange(257) * SKIRT_BIN_HZ >= 0.8 * cutoff_hz
+    kept = ((-floor_db - loss_db) / width_db).clamp(0, 1)
+    raise_db = torch.where(above & (kept > 0), loss_db, 0.0)
+    return Skirt(tuple(raise_db.tolist()), tuple(torch.where(above, kept, 1.0).tolist()))
+
+
+@pytest.mark.parametrize("cutoff_hz", ALL_HZ)
+@pytest.mark.parametrize("order", [2, 4])
+def test_a_skirt_is_raised_back_to_what_was_there(order, cutoff_hz):
+    truth = noise(12)
+    spectrum = torch.fft.rfft(truth)
+    low = torch.fft.irfft(spectrum * butterworth(order, cutoff_hz, torch.fft.rfftfreq(48_000, 1 / RATE)))
+    out = merge(low, truth, torch.tensor([cutoff_hz]), RATE, [skirt_of(order, cutoff_hz)])
+    for octaves in (-0.05, 0.0, 0.3, 0.6, 1.0):
+        band = cutoff_hz * 2 ** (octaves - 0.05), min(cutoff_hz * 2 ** (octaves + 0.05), 23_999)
+        assert abs(db(band_power(out, *band) / band_power(truth, *band))) < 0.5
+    assert db(band_power(out - low, 0, 0.8 * cutoff_hz) / band_power(low, 0, 0.8 * cutoff_hz)) < -60
+
+
+def test_shares_with_a_skirt_sum_to_one():
+    low, wide, cutoff_hz = noise(13), noise(14), torch.tensor([5_000.0])
+    kept = Skirt((0.0,) * 257, skirt_of(4, 5_000.0).kept)
+    there, back = merge(low, wide, cutoff_hz, RATE, [kept]), merge(wide, low, cutoff_hz, RATE, [kept])
+    assert (there + back - low - wide).abs().max() < 1e-6
+    above = 12_000, 24_000  # where the share is 0
+    assert db(band_power(there - wide, *above) / band_power(wide, *above)) < -80
+
+
+def test_only_the_waves_with_a_skirt_are_merged_by_it():
+    low, wide, cutoffs = noise(15, count=3), noise(16, count=3), torch.tensor([4_000.0, 4_000.0, 24_000.0])
+    hard = merge(low, wide, cutoffs, RATE)
+    assert torch.equal(merge(low, wide, cutoffs, RATE, [None] * 3), hard)
+    soft = merge(low, wide, cutoffs, RATE, [None, skirt_of(2, 4_000.0), skirt_of(2, 4_000.0)])
+    assert torch.equal(soft[0], hard[0]) and torch.equal(soft[2], low[2])
+    assert db(band_power(soft[1] - hard[1], 4_000, 6_000) / band_power(hard[1], 4_000, 6_000)) > -10

@@ -61,3 +61,16 @@ def test_matches_the_recorded_run_of_audiosr(shared):
     # At the floor of 1e-5 the rounding of the FFT, another one on each processor, is 1e-8, which is 1e-3 of it.
     ours, expected = ((log_mel.exp() + 1e-4).log() for log_mel in (ours, expected.reshape(ours.shape)))
     assert (ours - expected).abs().max() < 1e-3
+
+
+def test_spectrograms_share_a_filterbank_that_none_of_them_changes():
+    with torch.inference_mode():
+        first = MelSpectrogram()
+        first.gain_of_bins(torch.ones(1, 2, 256))
+    moved = MelSpectrogram().double()
+    again = MelSpectrogram()
+    assert again.filterbank.data_ptr() == first.filterbank.data_ptr() != moved.filterbank.data_ptr()
+    assert again.filterbank.dtype == torch.float32 and torch.equal(again.filterbank, mel_filterbank())
+    wave = torch.randn(1, 1, 4800, requires_grad=True)
+    again(wave).sum().backward()  # made in inference mode, and trained through all the same
+    assert float(wave.grad.abs().sum()) > 0

@@ -1,4 +1,4 @@
-"""Round trips through lossy codecs, in memory and in place: MP3, Ogg Vorbis, Opus and a telephone line."""
+"""Round trips through lossy codecs, in memory: MP3, Vorbis, Opus and a telephone line in place, and FFmpeg's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -14,8 +15,11 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal
 
+from latentsr.config import AUDIO
+
 Wave = NDArray[np.float32]  # (T,), full scale 1
 
+RATE = AUDIO.sample_rate
 TELEPHONE_RATE_HZ = 8_000
 TELEPHONE_BAND_HZ = (300.0, 3_400.0)  # 3 dB down
 TELEPHONE_ORDER = 12  # of a Butterworth band-pass, run forwards and backwards: lines fall steeply (ITU-T G.712)
@@ -49,6 +53,30 @@ CODECS = {
 }
 
 
+@dataclass(frozen=True)
+class AvCodec:
+    """How FFmpeg is asked for a codec: container, rates of file in Hz, bit rates in kb/s."""
+
+    container: str
+    rates: tuple[int, ...]
+    kbps: tuple[float, ...]
+
+
+AV_CODECS = {
+    "aac": AvCodec("adts", (44_100, 48_000, 32_000), (24, 32, 48, 64, 96, 128)),
+    "ac3": AvCodec("ac3", (48_000,), (40, 64, 96, 128)),
+    "mp2": AvCodec("mp2", (44_100, 48_000), (32, 56, 64, 96, 128)),
+    "wmav2": AvCodec("asf", (44_100, 22_050), (24, 32, 48, 64, 96)),
+    "libopencore_amrnb": AvCodec("amr", (8_000,), (4.75, 7.4, 12.2)),
+    "g722": AvCodec("wav", (16_000,), (64,)),
+    "libopus": AvCodec("ogg", (48_000,), (6, 8, 10, 12, 14, 16, 20, 24, 32, 48)),
+    "libmp3lame": AvCodec("mp3", (44_100, 48_000, 32_000, 22_050), (24, 32, 48, 64, 80, 96, 112, 128, 160)),
+    "nellymoser": AvCodec("flv", (22_050,), (32,)),
+    "adpcm_ima_wav": AvCodec("wav", (11_025, 22_050), (88,)),
+    "pcm_mulaw": AvCodec("wav", (8_000,), (64,)),
+}
+
+
 def round_trip(wave: Wave, name: str, kbps: float, sample_rate: int) -> Wave:
     """Encode and decode one channel; what comes back lies where it was, to the sample, and is as long.
 
@@ -70,6 +98,47 @@ def round_trip(wave: Wave, name: str, kbps: float, sample_rate: int) -> Wave:
     kept = decoded[first : first + len(wave)]
     placed[: len(kept)] = kept
     return placed * np.float32(scale / CODECS[name].gain)
+
+
+def ffmpeg_round_trip(wave: NDArray[np.float64], name: str, rate: int, kbps: float) -> NDArray[np.float64]:
+    """Encode and decode one channel (T,) at 48 kHz by FFmpeg; what comes back may lie some milliseconds later."""
+    whole, decoded_rate = ffmpeg_coded(wave, name, rate, kbps)
+    return soxr.resample(whole, decoded_rate, RATE, quality="VHQ") if decoded_rate != RATE else whole
+
+
+def ffmpeg_coded(wave: NDArray[np.float64], name: str, rate: int, kbps: float) -> tuple[NDArray[np.float64], int]:
+    """The same as FFmpeg's decoder gives it, at its own rate.
+
+    Args:
+        wave: (T,) at 48 kHz.
+        name: key of AV_CODECS.
+        rate: Hz at which it is encoded, one of the codec's `rates`.
+        kbps: rate in kb/s.
+
+    Returns:
+        (T',) and its rate.
+    """
+    import av
+
+    codec, peak = AV_CODECS[name], max(1.0, float(np.abs(wave).max(initial=0)) / 0.99)
+    narrow = soxr.resample(wave / peak, RATE, rate, quality="HQ") if rate != RATE else wave / peak
+    samples = np.clip(np.rint(narrow * 32_767), -32_768, 32_767).astype(np.int16)[None]
+    file, out = io.BytesIO(), list[NDArray[Any]]()
+    with av.open(file, "w", format=codec.container) as container:
+        stream: Any = container.add_stream(name, rate=rate, layout="mono")
+        stream.bit_rate = round(kbps * 1000)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = rate
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    file.seek(0)
+    decoded_rate = rate
+    with av.open(file, "r") as coded:
+        for decoded in coded.decode(audio=0):
+            block = decoded.to_ndarray()
+            out.append((block / 32_768 if block.dtype == np.int16 else block).mean(axis=0))
+            decoded_rate = decoded.sample_rate
+    return np.concatenate(out).astype(np.float64) * peak if out else np.zeros(len(samples[0])), decoded_rate
 
 
 @lru_cache(maxsize=64)

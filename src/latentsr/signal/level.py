@@ -1,4 +1,9 @@
-"""Levels: the network's input gain, and an output that never passes full scale."""
+"""Levels: the network's input gain, an output that never passes full scale, and silence that stays silence.
+
+Digital silence is looked for at 48 kHz, where a stream is too. A recording of another rate is resampled first: its
+pauses begin with the filter's ringing (3 ms of it at 44.1 kHz), and hold rounding of about 1e-16 of the peak. So what
+lies 180 dB below the peak is silence: less than float32 holds beside the peak, and no integer file has it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,9 @@ from torch.nn import functional as F
 NETWORK_PEAK = 0.5  # of a recording, as the networks get it
 LARGEST_GAIN = 1000.0  # 60 dB: silence and dust are not blown up further
 LIMITER_SAMPLES = 480  # 10 ms on each side of a peak
+SHORTEST = 960  # samples, 20 ms: a shorter run of zeros may be a quiet moment of a programme
+FADE = 96  # samples, 2 ms, of the sound beside it, over which what was made comes in
+SILENT = 1e-9  # of the recording's peak
 
 
 def network_gain(peak: float) -> float:
@@ -65,3 +73,38 @@ class StreamTurnDown:
         gone = max(stop - self.CONTEXT, 0)
         self._held, self._given = held[..., gone:], stop - gone
         return made
+
+
+def keep_silence(source: Tensor, restored: Tensor, peak: float, fade: bool = True) -> Tensor:
+    """The restored wave, 0 where its source is silent, and fading into the source beside that.
+
+    Beyond the ends there is no silence.
+
+    Args:
+        source: (C, T) the recording.
+        restored: (C, T) what was made of it.
+        peak: largest absolute sample of the whole recording.
+        fade: False only cuts, where the source's sound is not to come back.
+    """
+    loud = source.abs() > SILENT * peak
+    begins = ~_near(loud, 0, SHORTEST - 1)  # a run of `SHORTEST` samples of which none is loud
+    begins[:, max(loud.shape[-1] - SHORTEST + 1, 0) :] = False
+    if not begins.any():
+        return restored
+    silent = _near(begins, SHORTEST - 1, 0)
+    if fade:
+        near = _near(silent, FADE // 2, FADE // 2)
+        window = torch.hann_window(FADE + 1, periodic=False)
+        padded = F.pad((~near).float()[:, None], (FADE // 2, FADE // 2), mode="replicate")
+        gate = F.conv1d(padded, (window / window.sum())[None, None])[:, 0]
+        gate = torch.where(gate > 1 - 1e-6, 1.0, gate)  # but for rounding nothing is taken away
+        restored = torch.lerp(source, restored, gate)
+    return restored.masked_fill(silent, 0.0)
+
+
+def _near(marks: Tensor, before: int, after: int) -> Tensor:
+    """Whether there is a mark among so many samples before and after each. (C, T) -> (C, T)"""
+    length = marks.shape[-1]
+    counts = F.pad(marks.cumsum(dim=-1, dtype=torch.int32), (1, 0))
+    at = torch.arange(length)
+    return counts[:, (at + after + 1).clamp(max=length)] > counts[:, (at - before).clamp(min=0)]

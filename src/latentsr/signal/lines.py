@@ -62,15 +62,25 @@ def lines_in(blocks: Iterable[Tensor], beginning: Tensor, sample_rate: int = 48_
     powers = [torch.fft.rfft(block * window).abs().square().sum(dim=0) for block in blocks]
     if not powers:
         return ()
-    power = torch.stack(powers).double()
+    return tuple(_refined(beginning, hz, sample_rate) for hz in steady_hz(torch.stack(powers), sample_rate))
+
+
+def steady_hz(power: Tensor, sample_rate: int) -> list[float]:
+    """Frequencies in Hz of the lines that stand through all of a spectrogram, to a tenth of its bins.
+
+    Args:
+        power: (blocks, F) of `FEWEST_BLOCKS` or more Hann windows over 2 (F - 1) samples, squared magnitudes.
+        sample_rate: Hz.
+    """
+    power, length = power.double(), 2 * (power.shape[1] - 1)
     typical = power.clamp(min=SMALL).log10().median(dim=0).values * 10  # dB
     around = torch.from_numpy(median_filter(typical.numpy(), 2 * AROUND_BINS + 1, mode="nearest"))
     peak = (typical >= typical.roll(1)) & (typical > typical.roll(-1)) & (typical - around > ABOVE_DB)
-    peak &= typical > 20 * math.log10(FAINTEST * BLOCK / 4)  # a sine's power under the window
-    bin_hz = sample_rate / BLOCK
+    peak &= typical > 20 * math.log10(FAINTEST * length / 4)  # a sine's power under the window
+    bin_hz = sample_rate / length
     inside = range(math.ceil(LOWEST_HZ / bin_hz), len(typical) - LOBE_BINS - 1)
     found = (_steady_bin(power, k) for k in peak.nonzero()[:, 0].tolist() if k in inside)
-    return tuple(_refined(beginning, k * bin_hz, sample_rate) for k in found if k is not None)
+    return [k * bin_hz for k in found if k is not None]
 
 
 def _refined(wave: Tensor, hz: float, sample_rate: int) -> float:

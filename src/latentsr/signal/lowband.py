@@ -6,22 +6,28 @@ Everything here multiplies spectra by real gains, so nothing moves in time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import scipy.fft
 import torch
 from torch import Tensor
+
+from latentsr.signal.track import SKIRT_BIN_HZ, Skirt
 
 EDGE_S = 0.1  # odd extension at both ends, as filtfilt does, so that the ends ring like the middle
 SKIRT_HZ = 100.0  # the cut goes from 1 at cutoff - 100 Hz to 0 at cutoff + 100 Hz
 MERGE_FRAME = 2048  # samples; Hann, before and after
 MERGE_HOP = 512  # samples; chunks that begin on a multiple of it see the same frames as the whole
 MERGE_CONTEXT = 2048  # samples on either side that an output sample depends on
+END_FADE = 96  # samples: 2 ms
 MERGE_FROM = 0.9  # of the cutoff: the cross-fade lies between here and the cutoff
+SKIRT_FROM, SKIRT_IN = 0.88, 0.92  # of the cutoff: a given skirt comes in between them; estimates err by a tenth
 
 
 def filter_frequencies(samples: int, sample_rate: int) -> Tensor:
     """Frequencies in Hz (float64, on the CPU) at which `filter_zero_phase` wants its gain. -> (F,)"""
-    length = _padded_length(samples, sample_rate)
+    _, length = _extended(samples, sample_rate)
     return torch.arange(length // 2 + 1, dtype=torch.float64) * (sample_rate / length)
 
 
@@ -37,8 +43,7 @@ def filter_zero_phase(wave: Tensor, gain: Tensor, sample_rate: int) -> Tensor:
         (B, 1, T).
     """
     samples = wave.shape[-1]
-    length = _padded_length(samples, sample_rate)
-    edge = _edge(samples, sample_rate)
+    edge, length = _extended(samples, sample_rate)
     spectrum = torch.fft.rfft(extend_odd(wave, edge), n=length)
     filtered = torch.fft.irfft(spectrum * gain.to(wave)[:, None, :], n=length)
     return filtered[..., edge : edge + samples]
@@ -66,10 +71,13 @@ def cut_sharply(wave: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Tensor:
     return torch.where(full_band, wave, filter_zero_phase(wave, gain, sample_rate))
 
 
-def merge(low: Tensor, wide: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Tensor:
+def merge(
+    low: Tensor, wide: Tensor, cutoff_hz: Tensor, sample_rate: int, skirts: Sequence[Skirt | None] | None = None
+) -> Tensor:
     """Take what lies below the cutoff from `low` and the rest from `wide`, at the level they have.
 
-    The two gains sum to 1 in amplitude: `low` counts in full up to 0.9 of the cutoff and not at all above the cutoff. A
+    The two shares sum to 1 in amplitude: `low` counts in full up to 0.9 of the cutoff and not at all above the cutoff,
+    or, where its skirt is known, by what the skirt kept above `SKIRT_FROM` of the cutoff, raised by what it took. A
     cutoff of half the sampling rate or more gives `low` back as it is. Each output sample depends on `MERGE_CONTEXT`
     samples on either side; chunks that begin on a multiple of `MERGE_HOP` and carry that context join exactly.
 
@@ -78,6 +86,7 @@ def merge(low: Tensor, wide: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Ten
         wide: (B, 1, T) what a head made of it.
         cutoff_hz: (B,) Hz, one per wave.
         sample_rate: Hz.
+        skirts: one per wave, None for a steep end; None: all ends are steep.
 
     Returns:
         (B, 1, T).
@@ -92,19 +101,75 @@ def merge(low: Tensor, wide: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Ten
     cutoff_hz = cutoff_hz.detach().to(low)
     freqs_hz = torch.arange(MERGE_FRAME // 2 + 1, device=low.device) * (sample_rate / MERGE_FRAME)
     place = (freqs_hz / cutoff_hz[:, None] - MERGE_FROM) / (1 - MERGE_FROM)  # 0 .. 1 across the cross-fade
-    gain = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)  # (B, F)
-    # wide + gain * (low - wide): where both agree nothing is touched.
-    difference = (low - wide)[:, 0]
-    window = torch.hann_window(MERGE_FRAME, device=low.device, dtype=low.dtype)
-    padded = torch.nn.functional.pad(difference, (0, MERGE_FRAME))  # the last frames need no special case
-    spectrum = torch.stft(
+    share = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)  # (B, F)
+    if skirts is None or not any(skirts):
+        # wide + share * (low - wide): where both agree nothing is touched.
+        kept = _from_spectrum(_spectrum(low - wide) * share[:, :, None], low)
+    else:
+        share, raised = _skirted(share, skirts, cutoff_hz, freqs_hz)
+        spectrum = _spectrum(low - wide) * share[:, :, None] + _spectrum(low) * (share * raised)[:, :, None]
+        kept = _from_spectrum(spectrum, low)
+    full_band = (cutoff_hz >= sample_rate / 2)[:, None, None]
+    return torch.where(full_band, low, _ended_as(low, wide + kept))
+
+
+def _ended_as(low: Tensor, merged: Tensor) -> Tensor:
+    """Into a recording's first and last 2 ms the merge is faded in: its filter does not know what lies beyond.
+
+    So tracks that play through still join.
+    """
+    ramp = min(END_FADE, low.shape[-1] // 2)
+    share = torch.ones(low.shape[-1], device=low.device, dtype=low.dtype)
+    share[:ramp] = 0.5 - 0.5 * torch.cos((torch.arange(ramp, device=low.device) + 0.5) * (math.pi / END_FADE))
+    share[len(share) - ramp :] = share[:ramp].flip(0)
+    return torch.lerp(low, merged, share)
+
+
+def _skirted(
+    share: Tensor, skirts: Sequence[Skirt | None], cutoff_hz: Tensor, freqs_hz: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The recordings' shares (B, F), those with a skirt by it, and how much each is raised: gain - 1, (B, F)."""
+    share, raised = share.clone(), torch.zeros_like(share)
+    for row, (skirt, hz) in enumerate(zip(skirts, cutoff_hz, strict=True)):
+        if skirt is None:
+            continue
+        place = (freqs_hz / hz - SKIRT_FROM) / (SKIRT_IN - SKIRT_FROM)
+        depth = 0.5 - 0.5 * torch.cos(place.clamp(0, 1) * math.pi)
+        bins_hz, wanted_hz = np.arange(len(skirt.kept)) * SKIRT_BIN_HZ, freqs_hz.cpu().numpy()
+        kept, raise_db = (
+            torch.from_numpy(np.interp(wanted_hz, bins_hz, values)).to(freqs_hz)  # the last one holds above its bin
+            for values in (skirt.kept, skirt.raise_db)
+        )
+        share[row] = 1 - depth * (1 - kept)
+        raised[row] = torch.pow(10, depth * raise_db / 20) - 1
+    return share, raised
+
+
+def _spectrum(wave: Tensor) -> Tensor:
+    """Of a wave extended oddly by `_merge_edge` at both ends, so that its ends are kept as its middle is.
+
+    (B, 1, T) -> (B, F, frames)
+    """
+    extended = extend_odd(wave, _merge_edge(wave))[:, 0]
+    padded = torch.nn.functional.pad(extended, (0, MERGE_FRAME))  # the last frames need no special case
+    window = torch.hann_window(MERGE_FRAME, device=wave.device, dtype=wave.dtype)
+    return torch.stft(
         padded, MERGE_FRAME, MERGE_HOP, window=window, center=True, pad_mode="constant", return_complex=True
     )
-    kept = torch.istft(
-        spectrum * gain[:, :, None], MERGE_FRAME, MERGE_HOP, window=window, center=True, length=padded.shape[-1]
-    )[:, None, : low.shape[-1]]
-    full_band = (cutoff_hz >= sample_rate / 2)[:, None, None]
-    return torch.where(full_band, low, wide + kept)
+
+
+def _from_spectrum(spectrum: Tensor, like: Tensor) -> Tensor:
+    """(B, F, frames) -> (B, 1, T) as long as `like`."""
+    samples, edge = like.shape[-1], _merge_edge(like)
+    window = torch.hann_window(MERGE_FRAME, device=like.device, dtype=like.dtype)
+    length = samples + 2 * edge + MERGE_FRAME
+    wave = torch.istft(spectrum, MERGE_FRAME, MERGE_HOP, window=window, center=True, length=length)
+    return wave[:, None, edge : edge + samples]
+
+
+def _merge_edge(wave: Tensor) -> int:
+    """Whole hops, so that chunks that begin on one go on seeing the same frames."""
+    return min(MERGE_CONTEXT, (wave.shape[-1] - 1) // MERGE_HOP * MERGE_HOP)
 
 
 def _check_cutoffs(wave: Tensor, cutoff_hz: Tensor) -> None:
@@ -114,12 +179,10 @@ def _check_cutoffs(wave: Tensor, cutoff_hz: Tensor) -> None:
         raise ValueError(f"cutoffs must be above 0 Hz, got {cutoff_hz.tolist()}")
 
 
-def _edge(samples: int, sample_rate: int) -> int:
-    return min(samples - 1, round(EDGE_S * sample_rate))
-
-
-def _padded_length(samples: int, sample_rate: int) -> int:
-    return scipy.fft.next_fast_len(max(samples + 2 * _edge(samples, sample_rate), 2), real=True)
+def _extended(samples: int, sample_rate: int) -> tuple[int, int]:
+    """Samples that extend a wave at each end, and the length of the transform that holds it."""
+    edge = min(samples - 1, round(EDGE_S * sample_rate))
+    return edge, scipy.fft.next_fast_len(max(samples + 2 * edge, 2), real=True)
 
 
 def extend_odd(wave: Tensor, edge: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -44,6 +45,13 @@ def mel_filterbank(config: AudioConfig = AUDIO) -> Tensor:
     return (triangles * 2.0 / (right - left)).float()
 
 
+@cache
+def _shared_filterbank(config: AudioConfig) -> Tensor:
+    """The filterbank that all spectrograms of a config have in common: making it takes longer than using it."""
+    with torch.inference_mode(False):  # a tensor of inference mode could not be trained through
+        return mel_filterbank(config)
+
+
 def bands_below(cutoff_hz: Tensor, config: AudioConfig = AUDIO) -> Tensor:
     """Mask (B, M), true where a mel band ends at or below `cutoff_hz` (B,)."""
     ends = mel_edges_hz(config)[2:].to(cutoff_hz.device, cutoff_hz.dtype)
@@ -67,7 +75,7 @@ class MelSpectrogram(nn.Module):
         super().__init__()
         self.config = config
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        self.register_buffer("filterbank", mel_filterbank(config), persistent=False)
+        self.register_buffer("filterbank", _shared_filterbank(config), persistent=False)
 
     def complex(self, wave: Tensor) -> Tensor:
         """STFT, frame l centred on sample (l + 1/2) * hop. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)"""
@@ -103,4 +111,4 @@ class MelSpectrogram(nn.Module):
         return (self.filterbank @ magnitude).clamp(min=self.config.floor).log().transpose(1, 2)
 
     def forward(self, wave: Tensor) -> Tensor:
-        return self.of_magnitude(self.linear(wave)).unsqueeze(1)
+        return self.of_magnitude(self.complex(wave).abs()).unsqueeze(1)

@@ -30,11 +30,9 @@ def as_noise(wave: Tensor, noise: Tensor, share: float = 1.0) -> Tensor:
     spectra, noises = (
         torch.stft(x[:, 0].float(), N_FFT, HOP, window=window, return_complex=True) for x in (wave, noise)
     )
-    power = _smoothed(spectra.abs().square()) / float(window.square().sum())  # of noise of unit variance: 1
+    padding = (SMOOTHED[0] // 2, SMOOTHED[1] // 2)
+    heard = spectra.abs().square()[:, None]
+    power = F.avg_pool2d(heard, SMOOTHED, 1, padding, count_include_pad=False)[:, 0]
+    power = power / float(window.square().sum())  # of noise of unit variance: 1
     made = torch.istft(noises * (power + SILENT).sqrt(), N_FFT, HOP, window=window, length=wave.shape[-1])
     return (1 - share) ** 0.5 * wave + share**0.5 * made[:, None].to(wave)
-
-
-def _smoothed(power: Tensor) -> Tensor:
-    padding = (SMOOTHED[0] // 2, SMOOTHED[1] // 2)
-    return F.avg_pool2d(power[:, None], SMOOTHED, 1, padding, count_include_pad=False)[:, 0]

@@ -1,0 +1,237 @@
+"""Opening a recording: a regular file, a header that makes sense, and libsndfile on top of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+
+from latentsr.audio import ffmpeg, headers, kinds, mpeg
+from latentsr.audio.parts import Layout, Part
+from latentsr.audio.peek import bytes_at
+from latentsr.audio.tags import riff, xiph
+from latentsr.audio.tags.metadata import Metadata, collected
+from latentsr.audio.view import View
+from latentsr.errors import AudioError, EmptyAudio, TruncatedAudio, UnsupportedAudio
+
+MAX_CHANNELS = 64
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
+PIECE_FRAMES = 4_096
+_BEHIND = "what lies behind its last sample is no sound that is known, and was not read"
+UNKNOWN_FRAMES = 2**62  # what libsndfile gives out as more is "length unknown": a FLAC that was streamed
+_IMPOSSIBLE = "SF_INFO struct incomplete"  # libsndfile's words for a header without rate or channels
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A decoder, and what was seen of the part beforehand that it must be compared with."""
+
+    decoder: Decoder | ffmpeg.Decoder
+    claim: headers.Claim | None = None  # only one that the file does not keep
+    stream: mpeg.Stream | None = None
+    ogg_end: str | None = None
+    told: bool = True  # the length stands in the file
+
+
+class Decoder(soundfile.SoundFile):
+    """libsndfile, read piece by piece up to the first damage, which is then named by `damage`; channels as in WAV.
+
+    soundfile seeks behind every block it reads, which fails at the end of a FLAC of unknown length. The position in
+    `file` is the decoder's: nobody else may move it from now on.
+    """
+
+    name = "libsndfile"
+    unread = 0  # bytes behind the sound that are neither more of it nor tags
+    left_out = 0
+    last_frame: int | None = None  # where to stop before libsndfile does: it decodes half a packet of ALAC to noise
+
+    def __init__(self, file: BinaryIO, piece_frames: int, stream: mpeg.Stream | None) -> None:
+        self._piece_frames = piece_frames
+        self.damage: str | None = None
+        self.notes: list[str] = []
+        self._done = 0
+        self.delay = self.removed = 0
+        file.seek(0)
+        if isinstance(file, FileIO):
+            super().__init__(os.dup(file.fileno()), closefd=True)
+        else:
+            super().__init__(file)
+        self.length = self.frames if self.frames < UNKNOWN_FRAMES else None  # samples per channel, as declared
+        if stream is not None:
+            self.delay, self.removed = stream.delay, stream.removed
+            self.length = self.length if stream.layer == 3 else stream.counted
+
+    @property
+    def metadata(self) -> Metadata:
+        """The tags that libsndfile knows."""
+        return Metadata(collected(self.copy_metadata().items()))
+
+    def seekable(self) -> bool:
+        return False
+
+    @property
+    def slack(self) -> int:
+        """Samples by which the declared length may be too long."""
+        return mpeg.SLACK if self.subtype.startswith("MPEG") else 0
+
+    @property
+    def overrun(self) -> bool:
+        """Whether more came than the header declares."""
+        return self.length is not None and self._done > self.length + self.slack
+
+    def read_block(self, frames: int) -> np.ndarray:
+        """The next (n, C) samples, n <= `frames`; n = 0 at the end or where nothing more can be decoded."""
+        if self.last_frame is not None:
+            frames = min(frames, self.last_frame - self._done)
+        block = np.empty((frames, self.channels), dtype=np.float32)
+        done = 0
+        while done < frames and self.damage is None:
+            try:
+                # A read that fails loses all it decoded: pieces, each a frame of FLAC, lose no good sample.
+                piece = self.read(min(self._piece_frames, frames - done), dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                if self._done + done != self.length:
+                    self.damage = _reason(error)
+                elif _BEHIND not in self.notes:  # not damage
+                    self.notes.append(_BEHIND)
+                break
+            if not len(piece):
+                break
+            block[done : done + len(piece)] = piece
+            done += len(piece)
+        self._done += done
+        order = xiph.VORBIS_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
+        return block[:done] if order is None else block[:done, np.argsort(order)]
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a regular file for reading, without waiting; raise `AudioError` for anything else."""
+    try:
+        # O_NONBLOCK: opening a named pipe must not wait for someone to write to it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise AudioError(f"{path} does not exist; check the name") from None
+    except PermissionError:
+        raise AudioError(f"{path} may not be read (permission denied); change its access rights") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise AudioError(f"{path} cannot be opened ({getattr(error, 'strerror', error)}); check the name") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise AudioError(f"{path} is a directory; name the files in it")
+        raise AudioError(f"{path} is not a regular file; copy its content into one first")
+    return os.fdopen(descriptor, "rb", buffering=0)  # libsndfile shares the descriptor, and with it the position
+
+
+def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg.Which) -> Opened:
+    """The decoder that `kinds` says for a part; raise `AudioError` where nobody finds sound in it."""
+    size = file.seek(0, os.SEEK_END)
+    whole = (part.start, part.end) == (0, size) and part.stream is None
+    view: Any = file if whole else View(file, part.start, part.end)
+    kind, head = layout.kind, bytes_at(view, 0, 64)
+    if kind is not None and not kind.sndfile:
+        return Opened(ffmpeg.Decoder(path, view, kind, which))
+    if which.track > 1:
+        raise AudioError(f"{path} has 1 audio track, and no track {which.track}; choose another with --track")
+    claim = headers.claim(view)
+    check_claim(path, claim)
+    lies = claim is not None and (claim.cut or claim.unfinished)
+    mends = riff.mends(view)
+    if claim is not None and claim.mend is not None and (lies or claim.data_bytes is None or claim.next_at):
+        mends.append(claim.mend)
+    ogg_end = headers.ogg_end(view)
+    seen: Any = view
+    if part.stream is not None:
+        seen = View(file, part.stream.start, part.end, part.stream.prefix, part.stream.mends)
+    elif claim is not None and claim.wide is not None:
+        start, end, prefix = claim.wide
+        seen = View(view, start, end, prefix)
+    elif mends:
+        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=mends)
+    behind = None if claim is None else claim.behind_bytes
+    told = claim.data_bytes is not None if claim is not None else part.stream is None or bool(part.stream.declared)
+    claim = claim if lies else None
+    frames, samples = 0, None
+    if head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
+        frames, samples = struct.unpack(">H", head[8:10])[0], int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF
+        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
+    try:
+        decoder = Decoder(seen, frames if frames >= 256 else PIECE_FRAMES, part.stream)
+        decoder.unread = 0 if behind is None else behind
+        decoder.length = decoder.length if samples is None else samples or None
+        return Opened(decoder, claim, part.stream, ogg_end, told)
+    except soundfile.LibsndfileError as error:
+        refusal = error
+    if claim is not None or ogg_end == headers.OGG_CUT:
+        reason = _reason(refusal)
+        text = f"{path} is cut short: nothing of it can be decoded ({reason}); fetch a whole copy"
+        raise TruncatedAudio(text) from None
+    if kind is None or kind.demuxer is None or _IMPOSSIBLE in refusal.error_string:
+        raise AudioError(_why_not_audio(path, head, refusal)) from None
+    try:
+        other_decoder = ffmpeg.Decoder(path, view, kind, which)
+        if other_decoder.channels:
+            return Opened(other_decoder)
+        other_decoder.close()
+    except UnsupportedAudio as error:
+        if error.extra is None:
+            raise
+        text = f"{path} is {kind.label} that needs an extra ({_reason(refusal)}): pip install 'latentsr[av]'"
+        raise UnsupportedAudio(text, extra=error.extra) from None
+    except AudioError:
+        pass
+    raise AudioError(_why_not_audio(path, head, refusal)) from None
+
+
+def check_claim(path: Path, claim: headers.Claim | None) -> None:
+    """Raise `AudioError` for a header that makes no sense, before a decoder looks at it."""
+    if claim is None:
+        return
+    remedy = "its header is damaged; fetch it again or repair the header"
+    if claim.sample_rate == 0:
+        raise AudioError(f"{path} declares a sampling rate of 0 Hz; {remedy}")
+    if claim.channels == 0:
+        raise AudioError(f"{path} declares no channels; {remedy}")
+    if claim.channels is not None and claim.channels > MAX_CHANNELS:
+        raise AudioError(f"{path} declares {claim.channels} channels, at most {MAX_CHANNELS} can be restored; split it")
+    if claim.data_bytes == 0 and not claim.unfinished:
+        raise EmptyAudio(f"{path} holds no samples: its header declares 0 bytes of audio; record or copy it again")
+    if claim.data_bytes is not None and claim.data_bytes < 0:
+        raise AudioError(f"{path} declares {claim.data_bytes} bytes of audio; {remedy}")
+
+
+def check_shape(path: Path, channels: int, rate_hz: int) -> None:
+    """Raise `AudioError` for more channels than can be restored, and for rates that no recording has."""
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(
+            f"{path} has {channels} channels, at most {MAX_CHANNELS} can be restored; split it into groups"
+        )
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise AudioError(
+            f"{path} declares {rate_hz} Hz; rates from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz can be "
+            "restored: correct the header or resample the file"
+        )
+
+
+def _why_not_audio(path: Path, head: bytes, error: soundfile.LibsndfileError) -> str:
+    if (other := kinds.unreadable(head, path)) is not None:
+        return f"{path} is {other[0]}, which cannot be decoded here; convert it first: {other[1]}"
+    if (kind := kinds.what_else(head)) is not None:
+        return f"{path} holds {kind}, not audio; check what was saved under this name"
+    return f"{path} is not a recording that can be read ({_reason(error)}); check that it is audio and whole"
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    if _IMPOSSIBLE in error.error_string:
+        return "its header declares an impossible sampling rate or number of channels"
+    if "File does not exist" in error.error_string:
+        return "its format is not known"  # what libsndfile says of what it takes for half of a Mac's file
+    return str(error.error_string).removeprefix("Error : ").rstrip(". ")

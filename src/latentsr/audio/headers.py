@@ -1,0 +1,268 @@
+"""What a file claims about itself, read from its first bytes without a decoder.
+
+libsndfile clamps a lying or truncated header to what is there and says nothing, so the claims are
+compared with the file here. Everything is read with bounded sizes; nothing is allocated from a claim.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from latentsr.audio.peek import bytes_at, size_of, unpack
+
+# Lengths that mean "not known yet": what ffmpeg and sox write into a pipe.
+UNKNOWN_BYTES = (0xFFFFFFFF, 0x7FFFF000)
+MAX_CHUNKS = 10_000
+MAX_FORMAT_BYTES = 4_096
+MAX_OGG_PAGE_BYTES = 65_307
+MAX_PACKET_TABLE_BYTES = 2**24  # two weeks of ALAC
+CAF_EDIT_BYTES = 4  # a counter that comes before the audio
+OGG_CUT, OGG_OPEN = "it ends inside a page", "it has no end mark"
+
+_FORMS = {b"RIFF": (b"WAVE",), b"RF64": (b"WAVE",), b"BW64": (b"WAVE",), b"FORM": (b"AIFF", b"AIFC", b"8SVX", b"16SV")}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the header of an uncompressed container claims, beside what is there."""
+
+    data_bytes: int | None  # size of the audio; None = written by a pipe, not known
+    present_bytes: int  # what follows the start of the audio
+    channels: int | None = None
+    sample_rate: float | None = None
+    mend: tuple[int, bytes] | None = None  # (offset, bytes) that make the header claim what is there
+    frames: int | None = None  # samples per channel that a table of packets declares; None = no table
+    whole_frames: int | None = None  # those of the packets that are there to their end
+    block_bytes: int = 1  # the audio comes in blocks of so many; 1 = not known
+    wide: tuple[int, int, bytes] | None = None  # (start, end, header) to read as RF64 what a 32-bit size cannot say
+    next_at: int | None = None  # where another file of this kind begins behind this one
+    behind_bytes: int = 0  # what lies behind the audio and is no chunk
+
+    @property
+    def cut(self) -> bool:
+        """Less is there than is claimed. One byte less is a missing pad byte, which some writers forget.
+
+        Unless the last block lacks it: padding comes behind whole blocks.
+        """
+        missing = 0 if self.data_bytes is None else self.data_bytes - self.present_bytes
+        return missing > 1 or (missing == 1 and self.present_bytes % self.block_bytes > 0)
+
+    @property
+    def unfinished(self) -> bool:
+        """The size was never filled in: the recorder was killed before it closed the file."""
+        return self.data_bytes == 0 and self.present_bytes > 0
+
+
+def claim(file: BinaryIO) -> Claim | None:
+    """The claim of a RIFF, RF64, Wave64, AIFF, 8SVX, AU, CAF or NIST file; None for every other kind."""
+    size, head = size_of(file), bytes_at(file, 0, 40)
+    if head[8:12] == b"WAVE" and head[:4] in (b"RIFF", b"RF64", b"BW64", b"RIFX"):
+        return _riff(file, size, ">" if head[:4] == b"RIFX" else "<")
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
+        return _aiff(file, size)
+    if head[:4] == b"riff" and head[24:28] == b"wave":
+        return _wave64(file, size)
+    if head[:4] == b"caff":
+        return _caf(file, size)
+    if head[:8] == b"NIST_1A\n":
+        return _nist(file, size)
+    if head[:4] == b".snd" and len(head) >= 24:
+        offset, data, _, rate, channels = struct.unpack(">5I", head[4:24])
+        known = None if data in UNKNOWN_BYTES else data
+        next_at = _next(file, offset + data, size, b".snd") if known else None
+        behind = max(size - offset - data, 0) if known and next_at is None else 0
+        present = max((next_at or size) - offset, 0)
+        mend = 8, b"\xff" * 4
+        return Claim(known, present, channels, rate, mend, next_at=next_at, behind_bytes=behind)
+    return None
+
+
+def ogg_end(file: BinaryIO) -> str | None:
+    """How an Ogg file ends, where it does not end as it should; None for a whole one and for other kinds."""
+    size = size_of(file)
+    if bytes_at(file, 0, 4) != b"OggS":
+        return None
+    start = max(size - 2 * MAX_OGG_PAGE_BYTES, 0)
+    tail = bytes_at(file, start, size - start)
+    page, last = tail.find(b"OggS\0"), None
+    while page >= 0:
+        segments = tail[page + 26] if page + 26 < len(tail) else 0
+        end = page + 27 + segments + sum(tail[page + 27 : page + 27 + segments])
+        if end > len(tail):
+            return OGG_CUT
+        last = tail[page + 5]
+        page = tail.find(b"OggS\0", end)
+    return OGG_OPEN if last is None or not last & 4 else None
+
+
+def _riff(file: BinaryIO, size: int, order: str) -> Claim | None:
+    channels = rate = wide_at = None
+    block, format_chunk, wide = 1, b"", 0
+    for name, offset, length in _chunks(file, 12, size, order + "I"):
+        if name == b"ds64":
+            wide_at, (wide,) = offset + 8, unpack(file, offset + 8, "<Q")
+        elif name == b"fmt ":
+            channels, rate, block = unpack(file, offset + 2, order + "HI4xH")
+            format_chunk = bytes_at(file, offset, min(length, MAX_FORMAT_BYTES))
+        elif name == b"data":
+            is_wide = wide_at is not None and length == 0xFFFFFFFF
+            data: int = wide if is_wide else length
+            present = _unclaimed(file, offset, size, order) if data == 0 else size - offset
+            if not is_wide and length not in UNKNOWN_BYTES:
+                data = _unwrapped(file, offset, data, size, order)
+            known = None if data in UNKNOWN_BYTES and not is_wide else data
+            next_at, behind = _behind(file, offset + data, size, order) if known else (None, 0)
+            present = next_at - offset if next_at else present
+            whole = present - present % max(block, 1)  # half a block of ADPCM would be filled up with a buzz
+            whole = min(whole, known or whole)
+            narrow = offset - 4, struct.pack(order + "I", min(whole, 0xFFFFFFFE))
+            mend = (wide_at, struct.pack("<Q", whole)) if is_wide and wide_at is not None else narrow
+            beyond = not is_wide and order == "<" and whole > 0xFFFFFFFE
+            view = (offset, offset + whole, _rf64_head(format_chunk, whole)) if beyond else None
+            return Claim(known, present, channels, rate, mend if known is not None else None, block_bytes=max(block, 1),
+                         wide=view, next_at=next_at, behind_bytes=behind)  # fmt: skip
+    return None
+
+
+def _unwrapped(file: BinaryIO, offset: int, data: int, size: int, order: str) -> int:
+    """The bytes of audio, of which 32 bits were written: as many times 4 GiB more as the file has room for."""
+    name, _ = unpack(file, offset + data + data % 2, order + "4sI")
+    lacks = (size - offset - data) >> 32 << 32
+    return data + (0 if _is_name(name) or lacks < 0 else lacks)
+
+
+def _rf64_head(format_chunk: bytes, data_bytes: int) -> bytes:
+    body = b"WAVEds64" + struct.pack("<IQQQI", 28, data_bytes + 60 + len(format_chunk), data_bytes, 0, 0)
+    body += b"fmt " + struct.pack("<I", len(format_chunk)) + format_chunk + b"data\xff\xff\xff\xff"
+    return b"RF64\xff\xff\xff\xff" + body
+
+
+def _aiff(file: BinaryIO, size: int) -> Claim | None:
+    channels = None
+    for name, offset, length in _chunks(file, 12, size, ">I"):
+        if name == b"COMM":
+            (channels,) = unpack(file, offset, ">H")
+        elif name in (b"SSND", b"BODY"):
+            present = _unclaimed(file, offset, size, ">") if length == 0 else size - offset
+            if length in UNKNOWN_BYTES:
+                return Claim(None, present, channels)
+            next_at, behind = _behind(file, offset + length, size, ">") if length else (None, 0)
+            present = next_at - offset if next_at else present
+            mend = offset - 4, struct.pack(">I", min(present, 0xFFFFFFFE))
+            return Claim(length, present, channels, None, mend, next_at=next_at, behind_bytes=behind)
+    return None
+
+
+def _behind(file: BinaryIO, at: int, size: int, order: str) -> tuple[int | None, int]:
+    """(where another file begins behind the chunks from `at` on, bytes there that are no chunk)."""
+    for _ in range(MAX_CHUNKS):
+        name = bytes_at(file, at + at % 2, 4)
+        at += at % 2 if _is_name(name) else 0  # some writers forget the pad byte
+        name, length, form = unpack(file, at, order + "4sI4s")
+        if name in _FORMS and form in _FORMS[name]:
+            return at, 0
+        if at + 8 > size or not _is_name(name) or at + 8 + length > size + 1:
+            return None, max(size - at - at % 2, 0)
+        at += 8 + length
+    return None, max(size - at - at % 2, 0)
+
+
+def _wave64(file: BinaryIO, size: int) -> Claim | None:
+    """Sony Wave64: 16-byte identifiers, and sizes that include the 24-byte chunk header."""
+    offset, channels, rate = 40, None, None
+    for _ in range(MAX_CHUNKS):
+        name, length = unpack(file, offset, "<4s12xQ")
+        if not name.strip(b"\0"):
+            return None
+        if name == b"fmt ":
+            channels, rate = unpack(file, offset + 26, "<HI")
+        elif name == b"data":
+            next_at = _next(file, offset + (length + 7) // 8 * 8, size, b"riff")
+            present = (next_at or size) - offset - 24
+            mend = offset + 16, struct.pack("<Q", present + 24)
+            return Claim(max(length - 24, 0), present, channels, rate, mend, next_at=next_at)
+        offset += max((length + 7) // 8 * 8, 24)
+    return None
+
+
+def _caf(file: BinaryIO, size: int) -> Claim | None:
+    """Apple's CAF, whose sizes are signed; -1 is "to the end of the file", which libsndfile does not know."""
+    channels = rate = table = None
+    packet_frames = 0
+    for name, offset, length in _chunks(file, 8, size, ">q", pad=False):
+        if name == b"desc":
+            rate, packet_frames, channels = unpack(file, offset, ">d12xII")
+        elif name == b"pakt" and 24 < length <= min(MAX_PACKET_TABLE_BYTES, size - offset):
+            table = bytes_at(file, offset, length)
+        elif name == b"data":
+            next_at = _next(file, offset + max(length, 0), size, b"caff\0\1") if length > 0 else None
+            present = (next_at or size) - offset
+            mend = offset - 8, struct.pack(">q", present)
+            frames = whole = None
+            if table is not None:
+                frames = max(struct.unpack(">q", table[8:16])[0], 0)
+                whole = min(packet_frames * _whole_packets(table, present - CAF_EDIT_BYTES), frames)
+            known = None if length == -1 else length
+            return Claim(known, present, channels, rate, mend, frames, whole, next_at=next_at)
+    return None
+
+
+def _whole_packets(table: bytes, present: int) -> int:
+    """How many packets of a CAF packet table end within the first `present` bytes of the audio.
+
+    After 24 bytes of header each packet's size stands in groups of 7 bits, the highest first, the last without bit 7.
+    """
+    count = end = packet = 0
+    for byte in table[24:]:
+        packet = packet << 7 | byte & 0x7F
+        if end + packet > present:  # also in mid-number: a hostile one would grow with the table
+            break
+        if not byte & 0x80:
+            end, packet, count = end + packet, 0, count + 1
+    return count
+
+
+def _nist(file: BinaryIO, size: int) -> Claim | None:
+    """NIST Sphere: 1,024 bytes or more of text before the samples."""
+    text = bytes_at(file, 0, 4_096).decode("latin-1")
+    fields = dict(re.findall(r"^(\w+) -i (\d{1,19})\s", text, re.MULTILINE))
+    start = re.match(r"NIST_1A\n\s*(\d{1,9})\n", text)
+    if start is None or not {"sample_count", "channel_count", "sample_n_bytes"} <= fields.keys() or "shorten" in text:
+        return None
+    count, channels, width = (int(fields[key]) for key in ("sample_count", "channel_count", "sample_n_bytes"))
+    next_at = _next(file, int(start[1]) + count * channels * width, size, b"NIST_1A\n")
+    return Claim(count * channels * width, max((next_at or size) - int(start[1]), 0), channels, next_at=next_at)
+
+
+def _next(file: BinaryIO, at: int, size: int, magic: bytes) -> int | None:
+    """The first of the chunks from `at` on that begins another file; `at` itself where there are none between."""
+    return at if at + 12 <= size and bytes_at(file, at, len(magic)) == magic else None
+
+
+def _chunks(
+    file: BinaryIO, start: int, size: int, length_format: str, *, pad: bool = True
+) -> Iterator[tuple[bytes, int, int]]:
+    """(name, offset of the body, claimed length) of each chunk that begins inside the file."""
+    layout = f"{length_format[0]}4s{length_format[1]}"
+    offset, head_bytes = start, struct.calcsize(layout)
+    for _ in range(MAX_CHUNKS):
+        if offset + head_bytes > size:
+            return
+        name, length = unpack(file, offset, layout)
+        yield name, offset + head_bytes, length
+        offset += head_bytes + max(length, 0) + (length % 2 if pad else 0)
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and all(32 <= byte < 127 for byte in name)
+
+
+def _unclaimed(file: BinaryIO, offset: int, size: int, order: str) -> int:
+    """Bytes from `offset` on that are no chunk: audio of a recorder that was killed before it wrote the size."""
+    name, length = unpack(file, offset, order + "4sI")
+    is_chunk = _is_name(name) and length <= size - offset - 8
+    return 0 if is_chunk else size - offset
