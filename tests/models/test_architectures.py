@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from latentsr.models.discriminators import Discriminators
 from latentsr.models.hifigan import build_vocoder, context_frames, hifigan, vocode
-from latentsr.models.unet import LatentUNet, audioldm2_unet, frame_multiple, predict_v, rows_known
+from latentsr.models.unet import Bands, LatentUNet, audioldm2_unet, frame_multiple, predict_v, rows_known
 from latentsr.models.vae import MelAutoencoderKL, scaled, strides, unscaled
 
 
@@ -52,7 +52,7 @@ def test_unet_folder_round_trip_is_exact(tmp_path):
     again = LatentUNet.from_pretrained(tmp_path).eval()
     x, c = torch.randn(2, 4, 8, 16), torch.randn(2, 4, 8, 16)
     hz = torch.tensor([4000.0, 8000.0])
-    arguments = (x, c, torch.tensor([999, 3]), hz, hz)
+    arguments = (x, c, torch.tensor([999, 3]), Bands(hz, hz))
     assert predict_v(unet, *arguments).shape == x.shape
     assert_close(predict_v(again, *arguments), predict_v(unet, *arguments), rtol=0, atol=0)
 
@@ -63,9 +63,9 @@ def test_unet_hears_cutoff_and_bandwidth():
         latent_channels=4, block_out_channels=(8, 16), attention_levels=(), attention_head_dim=8, norm_num_groups=4
     ).eval()
     x, c, t = torch.randn(1, 4, 8, 16), torch.randn(1, 4, 8, 16), torch.tensor([500])
-    base = predict_v(unet, x, c, t, torch.tensor([4000.0]), torch.tensor([24000.0]))
+    base = predict_v(unet, x, c, t, Bands(torch.tensor([4000.0]), torch.tensor([24000.0])))
     for other in ((8000.0, 24000.0), (4000.0, 16000.0)):
-        changed = predict_v(unet, x, c, t, torch.tensor([other[0]]), torch.tensor([other[1]]))
+        changed = predict_v(unet, x, c, t, Bands(torch.tensor([other[0]]), torch.tensor([other[1]])))
         assert (changed - base).abs().max() > 1e-3
 
 

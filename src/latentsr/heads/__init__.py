@@ -1,15 +1,5 @@
-"""The wave decoders, one entry each: adding a head is one file, one line here, one config, one test id."""
+"""Heads: each makes the wide-band wave of one window of the low band. `HEADS` names them."""
 
-from latentsr.heads.base import Head
-from latentsr.heads.diffwave_mamba import DiffWaveMambaHead
-from latentsr.heads.mamba_gan import MambaGanHead
-from latentsr.heads.vocoder import VocoderHead
+from latentsr.head_kinds import DEFAULT_HEAD, HEADS, HeadKind
 
-HEADS: dict[str, type[Head]] = {
-    "vocoder": VocoderHead,
-    "mamba-gan": MambaGanHead,
-    "diffwave-mamba": DiffWaveMambaHead,
-}
-DEFAULT_HEAD = "vocoder"
-
-__all__ = ["DEFAULT_HEAD", "HEADS", "DiffWaveMambaHead", "Head", "MambaGanHead", "VocoderHead"]
+__all__ = ["DEFAULT_HEAD", "HEADS", "HeadKind"]

@@ -7,18 +7,17 @@ docs/aeromamba.md.
 from __future__ import annotations
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentsr.models.aero_layers import DecoderLevel, EncoderLevel, MambaPlace
+from latentsr.models.network import Network
 
 EMBEDDING_SCALE = 10.0  # the embedding is stored this much smaller, which makes its steps that much larger
 RESCALE = 0.1  # standard deviation that the weights of 1-d convolutions are drawn towards at the start
 
 
-class AeroMamba(ModelMixin, ConfigMixin):
+class AeroMamba(Network):
     """Low-rate wave (B, 1, T) -> wave (B, 1, scale T) of any length.
 
     The input is analysed with a window and hop `scale` times shorter than the output's, both at `n_fft` points: frames
@@ -49,7 +48,6 @@ class AeroMamba(ModelMixin, ConfigMixin):
     window_in: Tensor
     window_out: Tensor
 
-    @register_to_config
     def __init__(
         self,
         mamba: MambaPlace = "dead",
@@ -98,8 +96,8 @@ class AeroMamba(ModelMixin, ConfigMixin):
         # A random walk along frequency: neighbouring bins begin alike. The root keeps its size even.
         walk = torch.randn(bins, channels).cumsum(dim=0) / torch.arange(1, bins + 1)[:, None].sqrt()
         self.embedding = nn.Parameter(walk / EMBEDDING_SCALE)
-        self.register_buffer("window_in", torch.hann_window(n_fft // scale), persistent=False)
-        self.register_buffer("window_out", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("window_in", torch.hann_window(n_fft // scale, device="cpu"), persistent=False)
+        self.register_buffer("window_out", torch.hann_window(n_fft, device="cpu"), persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Conv1d):
                 _rescale(module)

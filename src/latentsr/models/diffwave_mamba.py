@@ -9,15 +9,14 @@ place of dilated convolutions).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
-from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentsr.models.network import Network
 from latentsr.models.ssm import Mamba
 
 FLOOR = 1e-10  # of energies: the dust of 16-bit rounding is 8e-11 per coefficient
@@ -27,6 +26,7 @@ LOG_BIAS = -0.236
 LOG_MEAN, LOG_SPAN = -14.0, 5.0  # nats; what networks see of a log-energy is (x - mean) / span
 MADE_FROM = 0.9  # of the cutoff: coefficients above are made, as the merge takes them from there
 STEP_FEATURES = 64
+LONGEST_PERIOD = 10_000.0  # of the waves that a step is told by, over the shortest
 LATENT_FRAMES = 8  # mel frames of one latent position
 
 
@@ -79,14 +79,13 @@ class StepBlock(Block):
         return x + self.perceptron(x)
 
 
-class DiffWaveMamba(ModelMixin, ConfigMixin):
+class DiffWaveMamba(Network):
     """Noisy whitened coefficients, time step, condition -> velocity, all (B, L, N).
 
     `condition` is computed once per recording, `forward` once per step. With `latent_size` = Z m it can also be told
     the pipeline's latents.
     """
 
-    @register_to_config
     def __init__(
         self,
         bands: int = 240,
@@ -187,4 +186,7 @@ def smooth_log_energy(coefficients: Tensor) -> Tensor:
 
 def _waves(value: Tensor) -> Tensor:
     """Sines and cosines of a value (B,) of about 0 to 1000. -> (B, STEP_FEATURES)"""
-    return get_timestep_embedding(value.float(), STEP_FEATURES)
+    falls = torch.arange(STEP_FEATURES // 2, dtype=torch.float32, device=value.device)
+    radians = (-math.log(LONGEST_PERIOD) * falls / (STEP_FEATURES // 2 - 1)).exp()
+    angles = value.float()[:, None] * radians
+    return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -123,6 +123,58 @@ class Discriminators(nn.Module):
         return [part(wave if isinstance(part, ResolutionDiscriminator) else emphasised) for part in self.parts]
 
 
+class BandDiscriminator(nn.Module):
+    """Looks at the log magnitude of one STFT, and scores no more than the band that was made.
+
+    2-D convolutions of 7 bins x 3 frames, as N-GAN and Opus' BBWENet have them. Beside the magnitude each bin is told
+    where it lies, by sine and cosine, and whether it belongs to the made band; those that do not are hidden.
+    """
+
+    window: Tensor
+    place: Tensor
+
+    def __init__(self, n_fft: int, channels: int, layers: int = 4) -> None:
+        super().__init__()
+        self.n_fft = n_fft
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        turn = torch.linspace(0, torch.pi, n_fft // 2)
+        self.register_buffer("place", torch.stack([turn.sin(), turn.cos()])[None, :, :, None], persistent=False)
+        convs = [weight_norm(nn.Conv2d(4, channels, (7, 3), (2, 1), padding=(3, 1)))]
+        convs += [weight_norm(nn.Conv2d(channels, channels, (7, 3), (2, 1), padding=(3, 1))) for _ in range(layers - 1)]
+        self.convs = nn.ModuleList(convs)
+        self.score = weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1)))
+
+    def forward(self, wave: Tensor, band: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Feature maps of waves (B, 1, T), the scores (B, 1, bins, frames) last, and the weight of each score.
+
+        Args:
+            wave: (B, 1, T).
+            band: (B, 2) from where to where it was made, as shares of half the sampling rate.
+        """
+        spectrum = torch.stft(
+            wave.squeeze(1).float(), self.n_fft, self.n_fft // 4, window=self.window, return_complex=True
+        )[:, :-1]
+        log_magnitude = spectrum.abs().clamp(min=LOG_FLOOR * self.n_fft**0.5).log()
+        bins = torch.linspace(0, 1, self.n_fft // 2, device=wave.device)
+        made = ((bins >= band[:, :1]) & (bins <= band[:, 1:]))[:, None, :, None].float()
+        seen = (log_magnitude[:, None] - LOG_MEAN) / LOG_SPAN * made
+        x = torch.cat([seen, *(t.expand(len(wave), -1, -1, seen.shape[-1]) for t in (made, self.place))], dim=1)
+        maps = _features(x, self.convs, self.score)
+        weight = F.adaptive_avg_pool2d(made, (maps[-1].shape[2], 1)).expand_as(maps[-1])
+        return maps, weight / weight.sum().clamp(min=1.0)
+
+
+class BandDiscriminators(nn.Module):
+    """One `BandDiscriminator` per STFT size."""
+
+    def __init__(self, sizes: tuple[int, ...] = (2048, 512, 128), channels: int = 16, layers: int = 4) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(BandDiscriminator(size, channels, layers) for size in sizes)
+
+    def forward(self, wave: Tensor, band: Tensor) -> list[tuple[list[Tensor], Tensor]]:
+        return [part(wave, band) for part in self.parts]
+
+
 def _features(x: Tensor, convs: nn.ModuleList, score: nn.Module, slope: float = SLOPE) -> list[Tensor]:
     maps = []
     for conv in convs:

@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +26,6 @@ UPSAMPLE_KERNELS = (12, 10, 8, 4, 4)
 def hifigan(
     channels: int = 128,
     n_mels: int = AUDIO.n_mels,
-    sample_rate: int = AUDIO.sample_rate,
     upsample_rates: tuple[int, ...] = UPSAMPLE_RATES,
     upsample_kernels: tuple[int, ...] = UPSAMPLE_KERNELS,
     resblock_kernels: tuple[int, ...] = (3, 7, 11, 15),
@@ -38,7 +35,7 @@ def hifigan(
     return SpeechT5HifiGan(
         SpeechT5HifiGanConfig(
             model_in_dim=n_mels,
-            sampling_rate=sample_rate,
+            sampling_rate=AUDIO.sample_rate,
             upsample_initial_channel=channels,
             upsample_rates=list(upsample_rates),
             upsample_kernel_sizes=list(upsample_kernels),
@@ -60,22 +57,6 @@ def build_vocoder(kind: str, **sizes: Any) -> nn.Module:
     if kind not in VOCODERS:
         raise ValueError(f"unknown vocoder {kind!r}; choose one of {', '.join(VOCODERS)}")
     return VOCODERS[kind](**sizes)
-
-
-def vocoder_class(folder: Path) -> type[nn.Module]:
-    """Which class wrote the vocoder in `folder`: diffusers' configs name it, transformers' name the model type."""
-    config = json.loads((folder / "config.json").read_text())
-    return ISTFTVocoder if config.get("_class_name") == ISTFTVocoder.__name__ else SpeechT5HifiGan
-
-
-def load_vocoder(folder: Path) -> nn.Module:
-    """A finished vocoder of either kind, frozen, in fp32."""
-    kind: Any = vocoder_class(folder)
-    return (
-        kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True)
-        .requires_grad_(False)
-        .eval()
-    )
 
 
 def vocode(vocoder: nn.Module, mel: Tensor, audio: AudioConfig = AUDIO) -> Tensor:

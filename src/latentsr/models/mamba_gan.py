@@ -8,16 +8,17 @@ GAN for audio super-resolution; nothing of its network is left here: `models/aer
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentsr.models.network import Network
 from latentsr.models.ssm import Mamba
 from latentsr.models.vocos import ConvNeXtBlock, inverse_stft
+from latentsr.signal.texture import as_noise
 
 LOWEST_CUTOFF_HZ = 500.0
 CUTOFF_FEATURES = 32
@@ -67,11 +68,99 @@ class Residual(nn.Module):
         return x + self.layer(self.norm(x))
 
 
-class MambaGenerator(ModelMixin, ConfigMixin):
-    """Generator of the Mamba-GAN.
+class MelFront(Network):
+    """What both generators begin with: along time it corrects the log-mel of the low band to that of the wide band.
 
-    The front looks along time and corrects the log-mel of the low band to that of the wide band; the back, an iSTFT
-    vocoder, decodes that and what else the front found. Latents of the diffusion, if given, enter the front.
+    Latents of the diffusion, if given, enter here. Arguments as in `MambaGenerator`.
+    """
+
+    def build_front(
+        self, n_mels: int, channels: int, mixers: list[nn.Module], latent_size: int, latent_frames: int
+    ) -> None:
+        self.embed_mel = nn.Linear(n_mels, channels)
+        self.embed_cutoff = nn.Linear(2 * CUTOFF_FEATURES, channels)
+        self.unfold_latents = nn.Linear(latent_size, latent_frames * channels // 4)
+        self.embed_latents = nn.Linear(channels // 4, channels)
+        self.mixers = nn.ModuleList(Residual(channels, mixer) for mixer in mixers)
+        self.norm_mixed = nn.LayerNorm(channels, eps=1e-6)
+        self.correct_mel = nn.Linear(channels, n_mels)
+        started_at_zero(self.correct_mel, self.embed_latents)
+
+    @abstractmethod
+    def restore(
+        self, low: Tensor, mel: Tensor, cutoff_hz: Tensor, noise: Tensor, latents: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The wide band in use.
+
+        Args:
+            low: (B, T) the low band, T = L * hop_length.
+            mel: (B, L, M) its log-mel.
+            cutoff_hz: (B,) where it ends.
+            noise: (B, T) of unit variance.
+            latents: (B, Z, L / latent_frames, m) scaled latents of the wide band; None: do without.
+
+        Returns:
+            Wave (B, T), and the log-mel (B, L, M) of the wide band as the front has it.
+        """
+
+    def front(
+        self, mel: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, told: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What was found along time (B, L, channels), and the wide band's log-mel (B, L, M), normalised."""
+        given = (mel - self.config.mel_mean) / self.config.mel_std
+        x = self.embed_mel(given) + self.embed_cutoff(cutoff_features(cutoff_hz).to(given))[:, None]
+        if latents is not None:
+            embedded = self._of_latents(latents.to(x.dtype))
+            x = x + (embedded if told is None else embedded * told[:, None, None])
+        for mixer in self.mixers:
+            x = mixer(x)
+        x = self.norm_mixed(x)
+        return x, given + self.correct_mel(x)
+
+    def build_back(self, n_mels: int, channels: int, hidden: int, layers: int, kernel_size: int) -> None:
+        self.skip = nn.Linear(channels, channels)
+        self.embed = nn.Conv1d(n_mels, channels, kernel_size, padding=kernel_size // 2)
+        self.norm_in = nn.LayerNorm(channels, eps=1e-6)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(channels, hidden, kernel_size, scale=1.0 / layers) for _ in range(layers)
+        )
+        self.norm_out = nn.LayerNorm(channels, eps=1e-6)
+        started_at_zero(self.skip)
+
+    def back(self, found: Tensor, wide: Tensor) -> Tensor:
+        """What the back makes of what the front found (B, L, channels) and of its log-mel (B, L, M), normalised."""
+        y = self.norm_in(self.embed(wide.transpose(1, 2)).transpose(1, 2) + self.skip(found))
+        for block in self.blocks:
+            y = block(y)
+        return self.norm_out(y)
+
+    def in_nats(self, wide: Tensor) -> Tensor:
+        """A normalised log-mel as it is."""
+        return wide * self.config.mel_std + self.config.mel_mean
+
+    def _of_latents(self, latents: Tensor) -> Tensor:
+        """(B, Z, l, m) -> (B, l * latent_frames, channels)"""
+        unfolded = F.gelu(self.unfold_latents(latents.permute(0, 2, 1, 3).flatten(2))).unflatten(
+            2, (self.config.latent_frames, -1)
+        )
+        return self.embed_latents(unfolded).flatten(1, 2)
+
+
+def make_mixers(mixer: str, channels: int, size: float, state: int, count: int) -> list[nn.Module]:
+    """Layers that look along time, by a key of `MIXERS`."""
+    if mixer not in MIXERS:
+        raise ValueError(f"unknown mixer {mixer!r}; choose one of {', '.join(MIXERS)}")
+    return [MIXERS[mixer](channels, size, state) for _ in range(count)]
+
+
+def started_at_zero(*layers: nn.Linear) -> None:
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+
+class MambaGenerator(MelFront):
+    """Generator of the Mamba-GAN: the front, then an iSTFT vocoder that decodes what the front found.
 
     Args:
         n_mels: M.
@@ -95,7 +184,6 @@ class MambaGenerator(ModelMixin, ConfigMixin):
 
     window: Tensor
 
-    @register_to_config
     def __init__(
         self,
         n_mels: int = 256,
@@ -117,29 +205,11 @@ class MambaGenerator(ModelMixin, ConfigMixin):
         context_frames: int = 64,
     ) -> None:
         super().__init__()
-        if mixer not in MIXERS:
-            raise ValueError(f"unknown mixer {mixer!r}; choose one of {', '.join(MIXERS)}")
-        self.embed_mel = nn.Linear(n_mels, channels)
-        self.embed_cutoff = nn.Linear(2 * CUTOFF_FEATURES, channels)
-        self.unfold_latents = nn.Linear(latent_size, latent_frames * channels // 4)
-        self.embed_latents = nn.Linear(channels // 4, channels)
-        self.mixers = nn.ModuleList(
-            Residual(channels, MIXERS[mixer](channels, mixer_size, state)) for _ in range(mixer_layers)
-        )
-        self.norm_mixed = nn.LayerNorm(channels, eps=1e-6)
-        self.correct_mel = nn.Linear(channels, n_mels)
-        self.skip = nn.Linear(channels, channels)
-        self.embed = nn.Conv1d(n_mels, channels, kernel_size, padding=kernel_size // 2)
-        self.norm_in = nn.LayerNorm(channels, eps=1e-6)
-        self.blocks = nn.ModuleList(
-            ConvNeXtBlock(channels, hidden, kernel_size, scale=1.0 / layers) for _ in range(layers)
-        )
-        self.norm_out = nn.LayerNorm(channels, eps=1e-6)
+        mixers = make_mixers(mixer, channels, mixer_size, state, mixer_layers)
+        self.build_front(n_mels, channels, mixers, latent_size, latent_frames)
+        self.build_back(n_mels, channels, hidden, layers, kernel_size)
         self.head = nn.Linear(channels, 2 * (n_fft // 2 + 1))
-        for started_at_zero in (self.correct_mel, self.skip, self.embed_latents):
-            nn.init.zeros_(started_at_zero.weight)
-            nn.init.zeros_(started_at_zero.bias)
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft, device="cpu"), persistent=False)
 
     def forward(
         self, mel: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, told: Tensor | None = None
@@ -159,6 +229,13 @@ class MambaGenerator(ModelMixin, ConfigMixin):
         log_magnitude, phase = spectra.transpose(1, 2).chunk(2, dim=1)
         return inverse_stft(log_magnitude, phase, self.window, self.config.hop_length), wide
 
+    def restore(
+        self, low: Tensor, mel: Tensor, cutoff_hz: Tensor, noise: Tensor, latents: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        wave, wide = self(mel, cutoff_hz, latents)
+        share = float(self.config.noise_share)
+        return (as_noise(wave[:, None], noise[:, None], share)[:, 0] if share else wave), wide
+
     def spectra(
         self, mel: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, told: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -167,28 +244,8 @@ class MambaGenerator(ModelMixin, ConfigMixin):
         Returns:
             Log-magnitudes, then phases, (B, L, 2 (n_fft / 2 + 1)), and the log-mel (B, L, M).
         """
-        config = self.config
-        given = (mel - config.mel_mean) / config.mel_std
-        x = self.embed_mel(given) + self.embed_cutoff(cutoff_features(cutoff_hz).to(given))[:, None]
-        if latents is not None:
-            embedded = self._of_latents(latents.to(x.dtype))
-            x = x + (embedded if told is None else embedded * told[:, None, None])
-        for mixer in self.mixers:
-            x = mixer(x)
-        x = self.norm_mixed(x)
-        wide = given + self.correct_mel(x)
-        y = self.embed(wide.transpose(1, 2)).transpose(1, 2) + self.skip(x)
-        y = self.norm_in(y)
-        for block in self.blocks:
-            y = block(y)
-        return self.head(self.norm_out(y)).float(), wide * config.mel_std + config.mel_mean
-
-    def _of_latents(self, latents: Tensor) -> Tensor:
-        """(B, Z, l, m) -> (B, l * latent_frames, channels)"""
-        unfolded = F.gelu(self.unfold_latents(latents.permute(0, 2, 1, 3).flatten(2))).unflatten(
-            2, (self.config.latent_frames, -1)
-        )
-        return self.embed_latents(unfolded).flatten(1, 2)
+        x, wide = self.front(mel, cutoff_hz, latents, told)
+        return self.head(self.back(x, wide)).float(), self.in_nats(wide)
 
 
 def cutoff_features(cutoff_hz: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ Here one schedule object (`sampling.training_scheduler`) makes the noisy waves o
 sampling, the network foretells the velocity, and one gain, that of the input, holds for input and target.
 (`training/mambawave.py`.)
 
-It is the study's network, not a head: a step takes 7.5 s of one CPU core per second of audio, where the whole of
+It is slow (`heads/mambawave.py`): a step takes 7.5 s of one CPU core per second of audio, where the whole of
 `models/diffwave_mamba.py` takes 0.08 s.
 """
 
@@ -22,17 +22,16 @@ from __future__ import annotations
 import math
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentsr.models.network import Network
 from latentsr.models.ssm import Mamba
 
 STEP_FREQUENCIES = 64  # 1 to 10,000 radians per time step
 
 
-class MambaWave(ModelMixin, ConfigMixin):
+class MambaWave(Network):
     """Noisy wave (B, 1, T), time (B,), wave at half the rate (B, 1, T / 2) -> velocity (B, 1, T).
 
     Args:
@@ -42,7 +41,6 @@ class MambaWave(ModelMixin, ConfigMixin):
         step_features: width of the embedding of the time.
     """
 
-    @register_to_config
     def __init__(self, channels: int = 32, layers: int = 11, state: int = 14, step_features: int = 512) -> None:
         super().__init__()
         self.noisy = nn.Conv1d(1, channels, 1)

@@ -24,7 +24,7 @@ POSITION_ELEMENTS = 2**16
 KERNEL_DEVICE = "cuda"
 KERNEL_STATES = 256  # the most that mamba-ssm's kernel takes
 
-Kernel = Callable[..., tuple[Tensor, Tensor]]
+Scan = Callable[..., Tensor]
 
 
 def selective_scan(
@@ -33,11 +33,9 @@ def selective_scan(
     A: Tensor,
     B: Tensor,
     C: Tensor,
-    h: Tensor | None = None,
-    chunk: int | None = None,
     backend: str | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run the recurrence from the states `h`.
+) -> Tensor:
+    """Run the recurrence from states of zero.
 
     Args:
         u: (B, L, D) input.
@@ -45,47 +43,40 @@ def selective_scan(
         A: (D, N) decays.
         B: (B, L, N) input to states.
         C: (B, L, N) states to output.
-        h: (B, D, N) states to begin with; None: zeros.
-        chunk: positions that the chunked backend works on together; it changes time and memory, not the result.
-            None: by their size.
         backend: a name in `BACKENDS`. None: mamba-ssm's kernel where it can run, else the chunked one.
 
     Returns:
-        Output (B, L, D), and the states (B, D, N) after the last position.
+        (B, L, D).
     """
     if backend is None:
-        backend = "cuda" if why_not_cuda(u, A, h) is None else "chunked"
+        backend = "cuda" if why_not_cuda(u, A) is None else "chunked"
     if backend not in BACKENDS:
         raise ValueError(f"no scan backend is called {backend!r}; there are {', '.join(BACKENDS)}")
-    return BACKENDS[backend](u, delta, A, B, C, h, chunk)
+    return BACKENDS[backend](u, delta, A, B, C)
 
 
-def scan_reference(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor | None = None, chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """The recurrence as the paper writes it, a position at a time; there is no chunk. Shapes as in `selective_scan`."""
-    h = u.new_zeros(u.shape[0], *A.shape) if h is None else h
-    y = []
+def scan_reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """The recurrence as the paper writes it, a position at a time. Shapes as in `selective_scan`."""
+    h, y = u.new_zeros(u.shape[0], *A.shape), []
     for u_t, delta_t, B_t, C_t in zip(*(x.unbind(1) for x in (u, delta, B, C)), strict=True):
         h = torch.exp(delta_t.unsqueeze(-1) * A) * h + (delta_t * u_t).unsqueeze(-1) * B_t.unsqueeze(1)
         y.append((h * C_t.unsqueeze(1)).sum(dim=-1))
-    return torch.stack(y, dim=1), h
+    return torch.stack(y, dim=1)
 
 
 # --- chunked ---------------------------------------------------------------------------------------------------------
 
 
-def scan_chunked(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor | None = None, chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """Whole operations over a chunk of positions; only the recurrence itself goes step by step."""
-    h = u.new_zeros(u.shape[0], *A.shape) if h is None else h
+def scan_chunked(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int | None = None) -> Tensor:
+    """Whole operations over a chunk of positions; only the recurrence itself goes step by step.
+
+    How many positions a `chunk` has changes time and memory, not the result; None: by their size.
+    """
     sequences = max(min(POSITION_ELEMENTS // A.numel(), len(u)), 1)
     if chunk is None:
         # The states at the borders are kept for the backward: with N positions or more between them that is L x D.
         chunk = max(CHUNK_ELEMENTS // (sequences * A.numel()), A.shape[1])
-    y, last = _ChunkedScan.apply(u, delta, A.T, B, C, h.transpose(1, 2), max(min(chunk, u.shape[1]), 1), sequences)
-    return y, last.transpose(1, 2)
+    return _ChunkedScan.apply(u, delta, A.T, B, C, max(min(chunk, u.shape[1]), 1), sequences)
 
 
 class _Chunk:
@@ -94,11 +85,11 @@ class _Chunk:
     It is used again for every chunk: memory that is in the cache, and one view per position made once.
     """
 
-    def __init__(self, h: Tensor, size: int) -> None:
-        self.decay = h.new_empty(len(h), size, *h.shape[1:])
-        self.states = h.new_empty(len(h), size + 1, *h.shape[1:])
+    def __init__(self, A: Tensor, sequences: int, size: int) -> None:
+        self.decay = A.new_empty(sequences, size, *A.shape)
+        self.states = A.new_empty(sequences, size + 1, *A.shape)
         self.decay_steps, self.state_steps = self.decay.unbind(1), self.states.unbind(1)
-        self.begin(h)
+        self.state_steps[0].zero_()
 
     def begin(self, h: Tensor) -> None:
         self.state_steps[0].copy_(h)
@@ -115,20 +106,19 @@ class _Chunk:
 
 
 class _ChunkedScan(torch.autograd.Function):
-    """Keeps the states at the chunks' borders alone and computes the others again. A (N, D), h (B, N, D)"""
+    """Keeps the states at the chunks' borders alone and computes the others again. A (N, D)"""
 
     @staticmethod
-    def forward(
-        ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor, chunk: int, sequences: int
-    ) -> tuple[Tensor, Tensor]:
-        u, delta, A, B, C, h = (x.contiguous() for x in (u, delta, A, B, C, h))
-        y, last = torch.empty_like(u), torch.empty_like(h)
+    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *sizes: int) -> Tensor:
+        chunk, sequences = sizes
+        u, delta, A, B, C = (x.contiguous() for x in (u, delta, A, B, C))
+        y = torch.empty_like(u)
         starts = range(0, u.shape[1], chunk)
         keep = any(ctx.needs_input_grad)
-        borders = h.new_empty(len(starts) if keep else 0, *h.shape)
+        borders = A.new_empty(len(starts) if keep else 0, len(u), *A.shape)
         for first in range(0, len(u), sequences):
             rows = slice(first, first + sequences)
-            work = _Chunk(h[rows], chunk)
+            work = _Chunk(A, len(u[rows]), chunk)
             for i, start in enumerate(starts):
                 at = rows, slice(start, start + chunk)
                 if keep:
@@ -136,28 +126,27 @@ class _ChunkedScan(torch.autograd.Function):
                 _, _, states, _ = work.run(u[at], delta[at], A, B[at])
                 y[at] = torch.matmul(C[at].unsqueeze(2), states).squeeze(2)
                 work.begin(states[:, -1])
-            last[rows] = work.state_steps[0]
         if keep:
             ctx.save_for_backward(u, delta, A, B, C, borders)
             ctx.chunk, ctx.sequences = chunk, sequences
-        return y, last
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Adjoint: g_t = C_t dy_t + exp(Δ_(t+1) A) g_(t+1), the gradient of the loss by h_t, from the end on."""
         u, delta, A, B, C, borders = ctx.saved_tensors
         dy = dy.contiguous()
         du, ddelta, dB, dC = (torch.empty_like(x) for x in (u, delta, B, C))
-        dA, dh = torch.zeros_like(A), torch.empty_like(dlast)
+        dA = torch.zeros_like(A)
         ones = A.new_ones(1, len(A))
         for first in range(0, len(u), ctx.sequences):
             rows = slice(first, first + ctx.sequences)
-            work = _Chunk(borders[0, rows], ctx.chunk)
+            work = _Chunk(A, len(u[rows]), ctx.chunk)
             room = torch.empty_like(work.decay)
             steps = room.unbind(1)
             by_decay = torch.zeros_like(work.decay)  # summed over chunks here, over positions once at the end
-            g = dlast[rows].clone(memory_format=torch.contiguous_format)  # by the states after the chunk
+            g = torch.zeros_like(borders[0, rows])  # by the states after the chunk
             for i in reversed(range(len(borders))):
                 at = rows, slice(i * ctx.chunk, (i + 1) * ctx.chunk)
                 n = u[at].shape[1]
@@ -177,18 +166,15 @@ class _ChunkedScan(torch.autograd.Function):
                 over_states = torch.matmul(ones, by_exponent.mul_(A)).squeeze(2)
                 torch.addcmul(over_states, u[at], by_input, out=ddelta[at])
             dA += by_decay.sum(dim=(0, 1))
-            dh[rows] = g
-        return du, ddelta, dA, dB, dC, dh, None, None
+        return du, ddelta, dA, dB, dC, None, None
 
 
 # --- mamba-ssm's kernel ----------------------------------------------------------------------------------------------
 
 
-def scan_cuda(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, h: Tensor | None = None, chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """mamba-ssm's kernel, which chunks by itself. Asking for a gradient through the states it returns is an error."""
-    problem = why_not_cuda(u, A, h)
+def scan_cuda(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """mamba-ssm's kernel."""
+    problem = why_not_cuda(u, A)
     if problem is not None:
         raise RuntimeError(f"the scan backend 'cuda' cannot run: {problem}; or take backend='chunked'")
     kernel, _ = _kernel()
@@ -196,10 +182,8 @@ def scan_cuda(
     return _call(kernel, u, delta, A, B, C)
 
 
-def why_not_cuda(u: Tensor, A: Tensor, h: Tensor | None = None) -> str | None:
+def why_not_cuda(u: Tensor, A: Tensor) -> str | None:
     """What stands in the way of mamba-ssm's kernel and what helps; None: nothing."""
-    if h is not None:
-        return "it always begins with states of zero; leave h out"
     if u.device.type != KERNEL_DEVICE:
         return f"the tensors are on {u.device}; move them to a CUDA device"
     if u.dtype != torch.float32:
@@ -210,15 +194,14 @@ def why_not_cuda(u: Tensor, A: Tensor, h: Tensor | None = None) -> str | None:
 
 
 @functools.cache
-def _kernel() -> tuple[Kernel | None, str | None]:
+def _kernel() -> tuple[Scan | None, str | None]:
     """The kernel, or why there is none. It is tried on a few positions, once, and a broken one is logged, once."""
     try:
-        kernel: Kernel = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
+        kernel: Scan = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
         x = torch.linspace(0.1, 1, 64, device=KERNEL_DEVICE).view(1, 8, 8)
         inputs = x, x, -x[0], x, x
-        for made, wanted in zip(_call(kernel, *inputs), scan_reference(*inputs), strict=True):
-            if not torch.allclose(made, wanted, rtol=1e-3, atol=1e-3):
-                raise ValueError("its results are not the recurrence's")
+        if not torch.allclose(_call(kernel, *inputs), scan_reference(*inputs), rtol=1e-3, atol=1e-3):
+            raise ValueError("its results are not the recurrence's")
     except ModuleNotFoundError as error:
         if error.name == "mamba_ssm":
             return None, "mamba-ssm is not installed; pip install 'latentsr[mamba]'"
@@ -233,25 +216,12 @@ def _kernel() -> tuple[Kernel | None, str | None]:
     return None, reason
 
 
-def _call(kernel: Kernel, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+def _call(kernel: Scan, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """In the kernel's layout: time last."""
-    y, last = kernel(*(x.transpose(1, 2) if x.dim() == 3 else x for x in (u, delta, A, B, C)), return_last_state=True)
-    return y.transpose(1, 2), _NoGradient.apply(last)
+    return kernel(*(x.transpose(1, 2) if x.dim() == 3 else x for x in (u, delta, A, B, C))).transpose(1, 2)
 
 
-class _NoGradient(torch.autograd.Function):
-    """The kernel leaves the last states out of its backward; a gradient short of a part must not pass for whole."""
-
-    @staticmethod
-    def forward(ctx: Any, last: Tensor) -> Tensor:
-        return last.view_as(last)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        raise RuntimeError("mamba-ssm's kernel has no gradient by the last states; take backend='chunked'")
-
-
-BACKENDS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
+BACKENDS: dict[str, Scan] = {
     "chunked": scan_chunked,
     "cuda": scan_cuda,
     "reference": scan_reference,

@@ -17,22 +17,13 @@ Glossary, in the paper's letters; shapes of one sequence:
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentsr.models.scan import BACKENDS, scan_reference, selective_scan
 
-__all__ = ["BACKENDS", "Direction", "Mamba", "State", "scan_reference", "selective_scan"]
-
-
-class State(NamedTuple):
-    """What one direction remembers of the positions before."""
-
-    window: Tensor  # (B, D, kernel_size - 1) last inputs of the convolution
-    h: Tensor  # (B, D, N) states of the scan
+__all__ = ["BACKENDS", "Direction", "Mamba", "scan_reference", "selective_scan"]
 
 
 class Mamba(nn.Module):
@@ -40,9 +31,6 @@ class Mamba(nn.Module):
 
     Bidirectional blocks run a second convolution and scan from the end (Vision Mamba, arXiv 2401.09417) and share the
     projections in and out; the two outputs are summed.
-
-    A block of one direction also runs on a stream, in pieces of any length: `state = block.start(batch)`, then
-    `y, state = block.step(x, state)` for each piece. The pieces together equal `forward` on the whole.
     """
 
     def __init__(
@@ -52,14 +40,12 @@ class Mamba(nn.Module):
         kernel_size: int = 4,
         expand: float = 2,
         bidirectional: bool = False,
-        rank: int | None = None,
     ) -> None:
         super().__init__()
         inner = int(expand * channels)
         self.in_proj = nn.Linear(channels, 2 * inner, bias=False)
-        self.directions = nn.ModuleList(
-            Direction(inner, state, kernel_size, rank or -(-channels // 16)) for _ in range(1 + bidirectional)
-        )
+        rank = -(-channels // 16)
+        self.directions = nn.ModuleList(Direction(inner, state, kernel_size, rank) for _ in range(1 + bidirectional))
         self.out_proj = nn.Linear(inner, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,27 +55,9 @@ class Mamba(nn.Module):
             y = y + self.directions[1](u.flip(1)).flip(1)
         return self._out(y, gate)
 
-    def start(self, batch: int) -> State:
-        """The state before the first position."""
-        return self._only_direction().start(batch)
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next positions of a stream: output (B, L, channels), and the state after them."""
-        direction = self._only_direction()
-        u, gate = self.in_proj(x).chunk(2, dim=-1)
-        y, state = direction.step(u, state)
-        return self._out(y, gate), state
-
     def _out(self, y: Tensor, gate: Tensor) -> Tensor:
         """Gate and project; the scan's fp32 goes back to the type of the weights."""
         return self.out_proj((y * F.silu(gate)).to(self.out_proj.weight.dtype))
-
-    def _only_direction(self) -> Direction:
-        if len(self.directions) == 2:
-            raise ValueError(
-                "a bidirectional Mamba needs the whole sequence; call forward, or build it with one direction"
-            )
-        return cast(Direction, self.directions[0])
 
 
 class Direction(nn.Module):
@@ -101,40 +69,21 @@ class Direction(nn.Module):
         self.conv = nn.Conv1d(channels, channels, kernel_size, groups=channels)
         self.x_proj = nn.Linear(channels, rank + 2 * state, bias=False)
         self.dt_proj = nn.Linear(rank, channels)
-        self.A_log = nn.Parameter(torch.arange(1, state + 1, dtype=torch.float32).log().repeat(channels, 1))
+        self.A_log = nn.Parameter(torch.empty(channels, state))
         self.D = nn.Parameter(torch.ones(channels))
         nn.init.uniform_(self.dt_proj.weight, -(rank**-0.5), rank**-0.5)
         # Step sizes begin between 0.001 and 0.1, evenly in their logarithm; the bias is softplus' inverse of them.
-        steps = torch.exp(torch.empty(channels).uniform_(-6.9, -2.3))
-        with torch.no_grad():  # a copy: loading builds the module on the meta device first
+        steps = torch.exp(torch.empty(channels, device="cpu").uniform_(-6.9, -2.3))
+        with torch.no_grad():  # copies of what is computed on the CPU: on meta it takes a second to import the way
+            self.A_log.copy_(torch.arange(1, state + 1, dtype=torch.float32, device="cpu").log())
             self.dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))
 
     def forward(self, u: Tensor) -> Tensor:
-        return self._run(self._pad(u, self._empty_window(len(u))), None)[0]
-
-    def start(self, batch: int) -> State:
-        """The state before the first position."""
-        return State(self._empty_window(batch), self.A_log.new_zeros(batch, *self.A_log.shape, dtype=torch.float32))
-
-    def step(self, u: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next positions of a stream: output (B, L, D), and the state after them."""
-        padded = self._pad(u, state.window)
-        y, h = self._run(padded, state.h)
-        return y, State(padded[..., u.shape[1] :].clone(), h)  # a view would hold the whole piece
-
-    def _empty_window(self, batch: int) -> Tensor:
-        channels, _, kernel_size = self.conv.weight.shape
-        return self.conv.weight.new_zeros(batch, channels, kernel_size - 1)
-
-    def _pad(self, u: Tensor, window: Tensor) -> Tensor:
-        """(B, L, D) -> (B, D, kernel_size - 1 + L)"""
-        return torch.cat([window.to(u.dtype), u.transpose(1, 2)], dim=-1)
-
-    def _run(self, padded: Tensor, h: Tensor | None) -> tuple[Tensor, Tensor]:
+        padded = F.pad(u.transpose(1, 2), (self.conv.kernel_size[0] - 1, 0))
         u = F.silu(self.conv(padded).transpose(1, 2).contiguous())  # one copy, where each use would make its own
         low_rank, B, C = self.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
         with torch.autocast(u.device.type, enabled=False):
             dt_weight, dt_bias = self.dt_proj.weight.float(), self.dt_proj.bias.float()
             delta = F.softplus(F.linear(low_rank.float(), dt_weight, dt_bias))
-            y, h = selective_scan(u.float(), delta, -self.A_log.float().exp(), B.float(), C.float(), h)
-        return y + self.D * u, h
+            y = selective_scan(u.float(), delta, -self.A_log.float().exp(), B.float(), C.float())
+        return y + self.D * u

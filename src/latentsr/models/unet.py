@@ -7,6 +7,7 @@ no such hints. `predict_v` calls either.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -91,22 +92,24 @@ def frame_multiple(unet: DenoisingUNet) -> int:
     return int(2 ** (len(unet.config.block_out_channels) - 1))
 
 
-def predict_v(
-    unet: DenoisingUNet,
-    noisy: Tensor,
-    condition: Tensor,
-    timestep: Tensor,
-    cutoff_hz: Tensor,
-    bandwidth_hz: Tensor,
-    audio: AudioConfig = AUDIO,
-) -> Tensor:
-    """Velocity (B, Z, l, m) of `noisy` latents given `condition` latents of the same shape.
+@dataclass(frozen=True)
+class Bands:
+    """Where the bands of a batch end, Hz, (B,) each: the one that is known, and the one that is wanted."""
 
-    `timestep` (B,) integers; `cutoff_hz` (B,) end of the known band; `bandwidth_hz` (B,) end of the wanted band.
+    known_hz: Tensor
+    wanted_hz: Tensor
+
+
+def predict_v(
+    unet: DenoisingUNet, noisy: Tensor, condition: Tensor, timestep: Tensor, bands: Bands, audio: AudioConfig = AUDIO
+) -> Tensor:
+    """Velocity (B, Z, l, m) of `noisy` latents given `condition` latents of the same shape; `timestep` (B,) integers.
+
+    AudioSR's network is told no bands.
     """
     if isinstance(unet, LatentUNet):
-        hints = _row_hints(noisy, cutoff_hz, audio)
-        bandwidth = 1000.0 * bandwidth_hz / (audio.sample_rate / 2)
+        hints = _row_hints(noisy, bands.known_hz, audio)
+        bandwidth = 1000.0 * bands.wanted_hz / (audio.sample_rate / 2)
         return unet(torch.cat([noisy, condition, hints], dim=1), timestep, class_labels=bandwidth).sample
     return unet(torch.cat([noisy, condition], dim=1), timestep, encoder_hidden_states=None).sample
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from latentsr.models.network import Network
 
 MAX_LOG_MAGNITUDE = 6.0  # nats; e^6 is far above any STFT bin of full-scale audio at this window
 
@@ -28,7 +28,7 @@ class ConvNeXtBlock(nn.Module):
         return x + self.scale * y
 
 
-class ISTFTVocoder(ModelMixin, ConfigMixin):
+class ISTFTVocoder(Network):
     """Log-mel (B, L, M) -> wave (B, L * hop_length), trimmed so that frame l is centred on sample (l + 1/2) * hop.
 
     The network predicts log-magnitude and phase of an STFT of `n_fft` samples with the same hop.
@@ -36,7 +36,6 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
 
     window: Tensor
 
-    @register_to_config
     def __init__(
         self,
         n_mels: int = 256,
@@ -57,7 +56,7 @@ class ISTFTVocoder(ModelMixin, ConfigMixin):
         )
         self.norm_out = nn.LayerNorm(channels, eps=1e-6)
         self.head = nn.Linear(channels, 2 * (n_fft // 2 + 1))
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft, device="cpu"), persistent=False)
 
     @property
     def context_frames(self) -> int:

@@ -34,10 +34,6 @@ class StoredTensor:
     dtype: str  # safetensors' name
     shape: tuple[int, ...]
 
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file of at most `MAX_JSON_BYTES`; `ModelError` where it holds none."""
@@ -45,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(MAX_JSON_BYTES + 1)
         if len(text) > MAX_JSON_BYTES:
-            raise ModelError(f"{path} has more than {MAX_JSON_BYTES // 2**20} MB, which none needs; {ANEW}")
+            raise ModelError(f"{path} has more than {MAX_JSON_BYTES // 2**20} MB, more than any model's has; {ANEW}")
         content = json.loads(text)
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}; {ANEW}") from None
@@ -67,7 +63,7 @@ def header(path: Path) -> dict[str, StoredTensor]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 0 < length <= size - 8:
-            raise ModelError(f"{path} is cut short or not safetensors; fetch it again")
+            raise ModelError(f"{path} is cut short or not safetensors; fetch the file again")
         if length > MAX_HEADER_BYTES:
             raise ModelError(f"{path} has a header of {length} bytes, at most {MAX_HEADER_BYTES} are read")
         text = file.read(length)
@@ -77,12 +73,12 @@ def header(path: Path) -> dict[str, StoredTensor]:
         spans = sorted(_span(entry) for entry in entries.values())
         tensors = {name: StoredTensor(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ModelError(f"{path} has a damaged header; fetch it again") from None
+        raise ModelError(f"{path} has a damaged header; fetch the file again") from None
     end = max((last for _, last in spans), default=0)
     if 8 + length + end != size:
-        raise ModelError(f"{path} has {size} bytes, its header says {8 + length + end}; fetch it again")
+        raise ModelError(f"{path} has {size} bytes, its header says {8 + length + end}; fetch the file again")
     if any(one[1] != other[0] for one, other in zip(spans, spans[1:], strict=False)) or (spans and spans[0][0]):
-        raise ModelError(f"{path} has tensors that overlap or leave gaps; fetch it again")
+        raise ModelError(f"{path} has tensors that overlap or leave gaps; fetch the file again")
     return tensors
 
 
@@ -104,7 +100,9 @@ def inside(folder: Path, name: str) -> Path:
     """
     pure = PurePosixPath(name)
     if not name or pure.is_absolute() or ".." in pure.parts or any(c in name for c in "\\\0:\n"):
-        raise ModelError(f"{folder} names {name!r}, which leads out of it; take a model from a source you trust")
+        raise ModelError(
+            f"{folder} names {name!r}, a path that leads out of the folder; take a model from a source you trust"
+        )
     path = folder / pure
     real = Path(os.path.realpath(path))
     roots = [Path(os.path.realpath(folder))]

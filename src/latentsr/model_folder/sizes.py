@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
-from transformers import PreTrainedModel
 
-from latentsr.tensorfiles import ANEW, ModelError, StoredTensor, first_line, header
+from latentsr.model_folder.tensorfiles import ANEW, ModelError, StoredTensor, first_line, header
 
 # A weight norm or an attention that is split registers a parameter more than once; windows and bases are not stored.
 SPARE_FACTOR, SPARE_TENSORS, SPARE_ELEMENTS = 4, 256, 2**24
@@ -26,20 +25,25 @@ class _TooLargeError(Exception):
     """More was built than the files hold."""
 
 
-def check_sizes(cls: type[nn.Module], config: Mapping[str, Any], component: Path, files: list[Path]) -> None:
+def check_sizes(cls: type[nn.Module], config: Mapping[str, Any], component: Path, files: list[Path]) -> nn.Module:
     """Raise `ModelError` unless `config` makes a network of `cls` whose tensors have the shapes that are stored.
 
     The network is built on torch's meta device, without memory, and building stops once it is larger than the files:
-    a config may claim any width or depth.
+    a config may claim any width or depth. It is returned as it was built.
     """
     check_numbers(config, component / "config.json")
     stored: dict[str, StoredTensor] = {}
     for file in files:
         stored |= header(file)
-    elements = sum(tensor.elements for tensor in stored.values())
+    elements = sum(math.prod(tensor.shape) for tensor in stored.values())
     try:
-        with _at_most(SPARE_FACTOR * len(stored) + SPARE_TENSORS, SPARE_FACTOR * elements + SPARE_ELEMENTS):
-            network = _on_meta(cls, config)
+        most = SPARE_FACTOR * len(stored) + SPARE_TENSORS, SPARE_FACTOR * elements + SPARE_ELEMENTS
+        with _at_most(*most), torch.device("meta"):
+            kind: Any = cls
+            if of_transformers(cls):
+                network = kind(kind.config_class.from_dict(dict(config)))
+            else:
+                network = kind.from_config(dict(config))
     except _TooLargeError:
         raise ModelError(f"{component} is described as larger than its weights ({elements} numbers); {ANEW}") from None
     except Exception as error:  # whatever its class raises where a size makes no sense
@@ -51,6 +55,7 @@ def check_sizes(cls: type[nn.Module], config: Mapping[str, Any], component: Path
     ]
     if wrong:
         raise ModelError(f"{component} does not fit its config: {wrong[0]} ({len(wrong)} such in all); {ANEW}")
+    return network
 
 
 def check_scheduler(config: Mapping[str, Any], path: Path) -> None:
@@ -79,11 +84,9 @@ def _short(value: object) -> str:
     return repr(value)[:40]
 
 
-def _on_meta(cls: Any, config: Mapping[str, Any]) -> nn.Module:
-    with torch.device("meta"):
-        if issubclass(cls, PreTrainedModel):
-            return cls(cls.config_class.from_dict(dict(config)))
-        return cls.from_config(dict(config))
+def of_transformers(cls: type) -> bool:
+    """Whether a network's class is one of transformers', found out without importing it."""
+    return hasattr(cls, "config_class")
 
 
 @contextmanager

@@ -1,0 +1,46 @@
+"""MambaWave as published, on one schedule: the low band at half the rate in, the diffused wave out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentsr.config import AUDIO, AudioConfig
+from latentsr.diffusion.sampling import sample, training_scheduler
+from latentsr.heads.base import Head, LowBand
+from latentsr.models.mambawave import MambaWave
+from latentsr.signal.level import NETWORK_PEAK
+from latentsr.signal.noise import absolute_noise, noises
+from latentsr.signal.spectral import half_rate
+
+STEPS = 5
+
+
+class MambaWaveHead(Head):
+    """Diffuse the wave itself. It is slow: a step takes seconds of a CPU core for each second of audio."""
+
+    context_frames = 64
+
+    def __init__(self, mambawave: MambaWave, audio: AudioConfig = AUDIO, device: torch.device | None = None) -> None:
+        self.network, self.audio = mambawave, audio
+        self.device = mambawave.device if device is None else device
+        self.dtype = mambawave.dtype
+        self.scheduler = training_scheduler()
+
+    def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
+        hop, steps = self.audio.hop_length, STEPS if low.steps is None else low.steps
+        frames = low.wave.shape[-1] // hop
+
+        def draw(source: int) -> Tensor:
+            return absolute_noise(low.seed, low.first_frame, frames, 1, hop, source).view(1, 1, -1)
+
+        made = []
+        for part, noise in zip(low.split(1), noises(low.noise_mix, len(low.wave), draw), strict=True):
+            # It was trained on low bands that reach full scale; one gain for the recording, so that windows agree.
+            half = half_rate(part.wave.float(), self.audio.sample_rate) / NETWORK_PEAK
+            made.append(self._restored(half.to(self.dtype), noise.to(part.wave.device), steps) * NETWORK_PEAK)
+        return torch.cat(made), None
+
+    def _restored(self, half: Tensor, noise: Tensor, steps: int) -> Tensor:
+        """Wide-band wave (1, 1, T) of one at half the rate (1, 1, T / 2) and noise of unit variance."""
+        return sample(lambda x, t: self.network(x.to(half), t, half).float(), noise, self.scheduler, steps)

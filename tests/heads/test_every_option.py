@@ -1,0 +1,75 @@
+"""Every option of every head changes what comes out, or is refused: none is taken and ignored."""
+
+import numpy as np
+import pytest
+import torch
+
+from latentsr import Pipeline
+from latentsr.diffusion.sampling import training_scheduler
+from latentsr.errors import UsageError
+from latentsr.head_kinds import HEADS
+from latentsr.models.aeromamba import AeroMamba
+from latentsr.models.diffwave_mamba import DiffWaveMamba
+from latentsr.models.mamba_gan import MambaGenerator
+from latentsr.models.mambawave import MambaWave
+from tiny import RATE, programme, tiny_pipeline
+
+CHOICES = {
+    "steps": 2,
+    "guidance_scale": 3.0,
+    "temperature": 0.5,
+    "seed": 1,
+    "denoise": True,
+    "cutoff_hz": 3_500.0,
+    "use_latents": True,
+    "amount": 0.5,
+    "tilt": 3.0,
+    "sibilance": 6.0,
+    "ceiling_hz": 12_000.0,
+}
+REFUSED = {
+    "vocoder": {"use_latents"},  # it decodes them in any case
+    "mamba-gan": {"steps", "guidance_scale", "temperature"},
+    "diffwave-mamba": {"guidance_scale", "temperature", "denoise"},
+    "aeromamba": {"steps", "guidance_scale", "temperature", "seed", "denoise", "use_latents"},
+    "mambawave": {"guidance_scale", "temperature", "denoise", "use_latents"},
+}
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    base = tiny_pipeline()
+    torch.manual_seed(0)
+    gan = MambaGenerator(channels=16, mixer_layers=1, state=4, hidden=32, layers=1, latent_size=64, context_frames=24,
+                         noise_share=0.5)  # fmt: skip
+    wave = DiffWaveMamba(bands=96, channels=8, hidden=8, condition_layers=1, layers=1, state=2, latent_size=64)
+    aero = AeroMamba(channels=8, n_fft=128, hop_length=64, strides=(4, 4), norm_from_level=9)
+    diffused = MambaWave(channels=8, layers=2, state=2, step_features=16)
+    for network in (gan, wave, diffused):  # layers that are zero before training
+        for parameter in network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
+    made = Pipeline(
+        vae=base.vae, unet=base.unet, scheduler=training_scheduler(), vocoder=base.vocoder, mamba_gan=gan.eval(),
+        diffwave_mamba=wave.eval(), aeromamba=aero.eval(), mambawave=diffused.eval(),
+    )  # fmt: skip
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_option_acts_or_is_refused(pipe, head):
+    wave = programme(0.6) + 0.003 * np.random.default_rng(1).standard_normal((1, round(0.6 * RATE))).astype(np.float32)
+    common = {"sample_rate": RATE, "head": head, "cutoff_hz": 4_000.0} | (
+        {"steps": 3} if HEADS[head].takes_steps else {}
+    )
+    plain = pipe(wave, **common).audio
+    refused = set()
+    for name, value in CHOICES.items():
+        try:
+            made = pipe(wave, **{**common, name: value}).audio
+        except UsageError:
+            refused.add(name)
+            continue
+        assert np.abs(made - plain).max() > 1e-6, f"{name} changes nothing"
+    assert refused == REFUSED[head]
