@@ -22,12 +22,33 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if named else min(4, os.cpu_count() or 1)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long, unless -m says otherwise or its file is named by hand."""
+    named = any(Path(argument.split("::")[0]).suffix == ".py" for argument in config.args)
+    if named or config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in set(slow)]
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of recordings and reference runs that lies beside the checkout, not in it."""
     if not (SHARED / "data").is_dir():
         pytest.skip("needs the recordings in ../shared, which is not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def audiosr_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small AudioSR checkpoint, its configuration and a recording: the recorded run's, else what is made here."""
+    recorded = SHARED / "oracle" / "audiosr"
+    if recorded.is_dir():
+        return recorded
+    import small_audiosr
+
+    return small_audiosr.write_folder(tmp_path_factory.mktemp("audiosr_folder"))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, torch
 from latentsr.pipeline import Pipeline
 from latentsr.models.vocos import ISTFTVocoder
-from latentsr.signal.audio import AudioError, write
+from latentsr.audio import AudioError, write
 from latentsr.training import checkpoint
 
 disk, found = Path(sys.argv[1]), {}

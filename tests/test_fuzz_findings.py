@@ -8,12 +8,12 @@ import pytest
 import soundfile
 import torch
 
+from latentsr.audio import AudioError, read
 from latentsr.config import AudioConfig, ConfigError, build, load
 from latentsr.data.layouts import find_clips
 from latentsr.data.manifest import DataError
 from latentsr.data.shards import open_shards
-from latentsr.signal.audio import AudioError, read
-from latentsr.tensorfiles import ModelError, header
+from latentsr.model_folder.tensorfiles import ModelError, header
 from latentsr.training import checkpoint
 
 
@@ -26,6 +26,19 @@ def test_a_wave64_chunk_of_nearly_2_64_bytes(tmp_path):
         assert read(tmp_path / "a.w64").samples.size == 100
     except AudioError as error:
         assert str(tmp_path) in str(error)
+
+
+def test_a_film_of_a_header_alone(tmp_path):
+    """Its sound is at 0 Hz, and has no frame that would know better."""
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.mka"), "w", format="matroska") as out:
+        out.add_stream("pcm_s16le", rate=8_000, layout="mono")
+        out.start_encoding()
+    data = (tmp_path / "a.mka").read_bytes()
+    at = data.index(struct.pack(">d", 8_000))
+    (tmp_path / "a.mka").write_bytes(data[:at] + bytes(8) + data[at + 8 :])
+    with pytest.raises(AudioError):
+        read(tmp_path / "a.mka")
 
 
 def test_names_that_are_not_utf_8_are_found_and_sorted(tmp_path):

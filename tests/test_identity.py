@@ -1,6 +1,7 @@
 """What goes in comes out, whatever the lengths, cuts and channels: windows, resampling, configs, checkpoints."""
 
 from fractions import Fraction
+from itertools import groupby
 from math import floor
 
 import numpy as np
@@ -9,34 +10,38 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latentsr.audio import output_length, resample
 from latentsr.config import AUDIO, AudioConfig, build, differences, dump, load
-from latentsr.signal.audio import output_length, resample
+from latentsr.heads.base import Head
+from latentsr.options import Options
+from latentsr.restoring.analysis import Heard
+from latentsr.restoring.chain import Chain
+from latentsr.restoring.engine import Restorer
+from latentsr.restoring.source import resampled
 from latentsr.signal.chunks import take
-from latentsr.source import resampled
+from latentsr.signal.track import Track
 from latentsr.training import checkpoint
 from latentsr.training.stages import STAGES
-from latentsr.windowed import Restorer, Setting
 
 RATE = AUDIO.sample_rate
 few = settings(max_examples=15, deadline=None)
 
 
-class Identity:
+class Identity(Head):
     """A head that knows the recording: what it makes of a window is the recording at the window's own place."""
 
-    needs_latents, takes_steps, can_denoise = False, False, False
     device, dtype = torch.device("cpu"), torch.float32
 
     def __init__(self, wave, gain, context_frames, latents=None):
         self.wave, self.gain, self.context_frames, self.latents = wave, gain, context_frames, latents
 
-    def decode(self, low, cutoff_hz, latents=None, *, first_frame=0, ignored=(0, 0), **_):
-        first = first_frame * AUDIO.hop_length
-        made = take(self.wave, first, first + low.shape[-1])[:, None] * self.gain
+    def decode(self, low):
+        first = low.first_frame * AUDIO.hop_length
+        made = take(self.wave, first, first + low.wave.shape[-1])[:, None] * self.gain
         if self.latents is not None:  # what is near the ends is mirrored, and nobody asks for it
-            start, stop = ignored[0] // 8, latents.shape[2] - ignored[1] // 8
-            expected = self.latents(first_frame // 8 + torch.arange(start, stop), latents.shape[0])
-            inside = latents[:, :, start:stop]
+            start, stop = low.ignored[0] // 8, low.latents.shape[2] - low.ignored[1] // 8
+            expected = self.latents(low.first_frame // 8 + torch.arange(start, stop), low.latents.shape[0])
+            inside = low.latents[:, :, start:stop]
             assert (inside - expected.expand_as(inside)).abs().max() < 1e-5
         return made, None
 
@@ -49,11 +54,9 @@ class Places:
     def __init__(self, batch_size):
         self.batch_size = batch_size
 
-    def __call__(self, low, group, seed, cutoff_hz):
-        return [
-            self.at(torch.arange(w.first, w.last), len(part)).expand(-1, 2, -1, 3)
-            for part, w in zip(low, group, strict=True)
-        ]
+    def __call__(self, low, windows, seed, cutoff_hz):
+        by_window = [(w, len(list(rows))) for w, rows in groupby(windows)]
+        return torch.cat([self.at(torch.arange(w.first, w.last), count).expand(-1, 2, -1, 3) for w, count in by_window])
 
     @staticmethod
     def at(places, channels):
@@ -74,11 +77,11 @@ def recordings(draw, longest_s=13.0):
 
 def restored(wave, blocks, context_frames, batch_size=None):
     peak = float(np.abs(wave).max())
-    setting = Setting(cutoff_hz=4000.0, peak=peak)
+    heard = Heard(wave.shape[1], len(wave), peak, Track.constant(4000.0, len(wave), wave.shape[1] / RATE))
     diffusion = None if batch_size is None else Places(batch_size)
     head = Identity(torch.from_numpy(wave), 1.0, context_frames, None if diffusion is None else Places.at)
-    restorer = Restorer(head, diffusion, setting)
-    head.gain = restorer.gain
+    chain = Chain(head, diffusion, heard, Options(head="mamba-gan", cutoff_hz=4000.0))
+    restorer, head.gain = Restorer(chain), chain.gain
     made = [piece for block in blocks for piece in restorer.push(torch.from_numpy(block.copy()))]
     return torch.cat([*made, *restorer.finish()], dim=-1).numpy(), peak
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import latentsr
-from latentsr.diffusion import Diffusion
+from latentsr.diffusion.drawing import Diffusion
 from latentsr.evaluation.metrics import kept_band_error_db
-from latentsr.memory import TooLittleMemoryError, is_out_of_memory
+from latentsr.restoring.engine import TooLittleMemoryError, is_out_of_memory
 from tiny import RATE, programme, tiny_pipeline
 
 SRC = Path(latentsr.__file__).parents[1]
@@ -98,6 +98,7 @@ print(out.audio.shape, out.note)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
+@pytest.mark.slow
 def test_a_real_limit_on_memory():
     # What is freed goes back to the system at once: blocks kept for later would let any limit hold.
     malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536"}

@@ -9,8 +9,8 @@ import torch
 from scipy import signal
 
 from latentsr import Pipeline
+from latentsr.audio import read, resample
 from latentsr.evaluation.metrics import si_sdr_db
-from latentsr.signal.audio import read, resample
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 48_000

@@ -10,11 +10,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from latentsr import Pipeline
+from latentsr.convert.audiosr_preset import compat
+from latentsr.diffusion.sampling import training_scheduler
 from latentsr.models.fastconv import speed_up
 from latentsr.models.hifigan import build_vocoder
-from latentsr.models.unet import LatentUNet, predict_v
+from latentsr.models.unet import Bands, LatentUNet, predict_v
 from latentsr.models.vae import MelAutoencoderKL
-from latentsr.sampling import training_scheduler
+from latentsr.options import Options
 
 RATE = 48_000
 aten = torch.ops.aten
@@ -123,7 +125,7 @@ def test_what_is_loaded_later_is_offloaded_too(tmp_path, enable):
     lazy = Pipeline.from_pretrained(tmp_path, heads=[])
     lazy.set_progress_bar_config(disable=True)
     assert lazy.vae is None
-    lazy._load(["vae"])
+    lazy.load(["vae"])
     getattr(lazy, enable)(device="cpu")
     assert lazy.unet is None and lazy.vocoder is None
     assert np.abs(lazy(programme(), **OPTIONS).audio - wanted).max() < 1e-6
@@ -134,7 +136,7 @@ def test_what_is_loaded_later_is_offloaded_too(tmp_path, enable):
 def test_what_is_loaded_later_has_the_dtype_of_the_rest(tmp_path):
     tiny_pipeline("istft").save_pretrained(tmp_path)
     lazy = Pipeline.from_pretrained(tmp_path, heads=[])
-    lazy._load(["vae"])
+    lazy.load(["vae"])
     lazy.to(torch.bfloat16)
     lazy.set_progress_bar_config(disable=True)
     assert np.isfinite(lazy(programme(), **OPTIONS).audio).all()
@@ -145,7 +147,7 @@ def test_the_compat_preset_says_that_it_does_not_run_offloaded():
     pipe = tiny_pipeline()
     pipe.enable_model_cpu_offload(device="cpu")
     with pytest.raises(ValueError, match=r"does not run offloaded; call remove_all_hooks\(\) first"):
-        pipe.compat(programme(), RATE)
+        compat(pipe, programme(), RATE)
 
 
 @pytest.mark.parametrize("enable", ["enable_model_cpu_offload", "enable_sequential_cpu_offload"])
@@ -187,12 +189,12 @@ def test_mixed_devices_are_noticed(gpu):
 
 def run(pipe, low):
     """The networks' part of a call: (latents, wave) of low bands (C, 1, T) on the CPU."""
-    head, diffusion = pipe._parts("vocoder")
+    head, diffusion = pipe.chains(Options(head="vocoder")).args
     latents = diffusion.encode(low)
     end = torch.full((len(low),), 4000.0, device=head.device)
     for step in (999, 3):  # without the scheduler, which reads its times' values
         time = torch.full((len(low),), step, device=head.device)
-        latents = latents + predict_v(pipe.unet, latents, latents, time, end, end)
+        latents = latents + predict_v(pipe.unet, latents, latents, time, Bands(end, end))
     return head, diffusion, latents, head(low.to(head.device), end, latents, ignored=(40, 40))
 
 

@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -88,10 +89,62 @@ def test_typing_marker_is_shipped():
 
 
 def test_notice_credits_every_training_recording(shared):
-    command = [sys.executable, str(ROOT / "scripts" / "attributions.py"), str(shared / "data" / "train")]
-    credits = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8").stdout
-    assert credits.count("\n- ") > 300
+    credits = attributions(shared / "data" / "train", shared / "data" / "train2")
+    assert credits.count("\n- ") > 350
     assert credits.strip() in (ROOT / "NOTICE").read_text(encoding="utf-8")
+    assert credits.strip() in (ROOT / "src/latentsr/weights/README.md").read_text(encoding="utf-8")
+
+
+def test_notice_and_card_give_the_same_credits():
+    notice, card = (
+        (ROOT / name).read_text(encoding="utf-8").partition("<!-- training data: begin")[2]
+        for name in ("NOTICE", "src/latentsr/weights/README.md")
+    )
+    assert notice.partition("training data: end")[0] == card.partition("training data: end")[0] != ""
+
+
+def test_credits_say_which_network_learned_from_which_folder(tmp_path):
+    surge = "github:alemart/opensurge,samples/{}.wav,CC-BY-3.0 (Eddy Bergman)\n"
+    folder(tmp_path / "a", "x.wav,deb:sonic-pi-samples,x.wav,CC0-1.0\n" * 2)
+    folder(tmp_path / "b", "y.wav," + surge.format("bulb"))
+    (tmp_path / "b" / "licences" / "opensurge-copyright_data.csv").write_text(
+        "Type;File;License;Author;Website;Notes\nsound;samples/bulb.wav;CC-BY-3.0;Eddy Bergman;freesound.org;Edited\n"
+    )
+    assert "from these 2 files, cut, joined, mixed, filtered and converted for training." in attributions(
+        tmp_path / "a"
+    )
+    both = attributions(tmp_path / "a", tmp_path / "b")
+    assert "from these 3 files" in both
+    assert (
+        "the cutoff estimator and the generator of the default head on all, every other network on the first 2 alone"
+        in both
+    )
+    before, _, after = both.partition(
+        "Further files (1), from which the cutoff estimator and that generator alone learned:"
+    )
+    assert "Sonic Pi, https://github.com/sonic-pi-net/sonic-pi: 2 files, CC0 1.0" in before
+    assert "- bulb.wav, Eddy Bergman, freesound.org, CC-BY-3.0; Edited\n" in after
+    folder(tmp_path / "b", "y.wav," + surge.format("other"))  # not in the authors' own list
+    with pytest.raises(subprocess.CalledProcessError):
+        attributions(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_recording_without_a_credit_is_an_error(tmp_path):
+    folder(tmp_path, "x.wav,somewhere,x.wav,CC0-1.0\n")
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        attributions(tmp_path)
+    assert "no credit for [('somewhere', 'CC0-1.0')]" in failed.value.stderr
+
+
+def attributions(*folders: Path) -> str:
+    command = [sys.executable, str(ROOT / "scripts" / "attributions.py"), *map(str, folders)]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8", env=environment).stdout
+
+
+def folder(path: Path, rows: str) -> None:
+    (path / "licences").mkdir(parents=True, exist_ok=True)
+    (path / "manifest.csv").write_text("file,source,original,licence\n" + rows)
 
 
 @pytest.mark.parametrize(

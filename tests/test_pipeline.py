@@ -1,19 +1,22 @@
 """The pipeline on a tiny random model: what is promised holds whatever the networks say."""
 
 import math
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from huggingface_hub import ModelCard
 
 from latentsr import Pipeline
+from latentsr.audio import AudioError, resample
+from latentsr.diffusion.sampling import SCHEDULERS
 from latentsr.evaluation.metrics import kept_band_error_db
-from latentsr.folder import ModelError, write_hashes
-from latentsr.sampling import SCHEDULERS
-from latentsr.signal.audio import AudioError, resample
+from latentsr.model_folder.loading import ModelError, write_hashes
 from tiny import RATE, programme, tiny_pipeline
 
 
@@ -211,6 +214,24 @@ class TestFolder:
         subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, timeout=120)
         ours = pipe(wave, sample_rate=RATE, steps=2, cutoff_hz=4000.0).audio
         assert np.abs(np.load(tmp_path / "out.npy") - ours).max() < 1e-6
+
+    def test_what_is_pushed_to_the_hub_is_the_folder_with_its_hashes(self, pipe, tmp_path, monkeypatch):
+        """The Hub's own functions in diffusers are replaced: what would be uploaded is kept."""
+        hub = "diffusers.utils.hub_utils."
+        monkeypatch.setattr(hub + "create_repo", lambda name, **_: SimpleNamespace(repo_id=name))
+        monkeypatch.setattr(hub + "load_or_create_model_card", lambda *_, **__: ModelCard("---\n---\n"))
+        monkeypatch.setattr(
+            hub + "upload_folder", lambda folder_path, **_: shutil.copytree(folder_path, tmp_path / "pushed")
+        )
+        pipe.push_to_hub("somebody/model")
+        pipe.save_pretrained(tmp_path / "saved")
+        pushed, saved = (
+            {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+            for folder in (tmp_path / "pushed", tmp_path / "saved")
+        )
+        assert pushed.pop("README.md") and pushed == saved and {"sha256.json", "vocoder/config.json"} <= saved.keys()
+        with pytest.raises(ValueError, match="leave safe_serialization and variant out"):
+            pipe.save_pretrained(tmp_path / "pickled", safe_serialization=False)
 
     def test_components_are_loaded_when_first_needed(self, pipe, tmp_path):
         pipe.save_pretrained(tmp_path)

@@ -14,7 +14,7 @@ import soundfile
 from safetensors.numpy import load_file
 
 from latentsr import Pipeline
-from latentsr.heads import HEADS
+from latentsr.apps.info import describe_model
 from latentsr.training.driver import launch_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +71,7 @@ def test_the_model_restores_with_all_its_heads(whole):
     pipe = Pipeline.from_pretrained(whole / "model")
     pipe.set_progress_bar_config(disable=True)
     wave = 0.1 * np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
-    for head in HEADS:
+    for head in describe_model(whole / "model")["heads"]:
         out = pipe(wave, sample_rate=16_000, head=head, cutoff_hz=7000.0)
         assert out.audio.shape == (1, 72_000) and np.isfinite(out.audio).all(), head
 

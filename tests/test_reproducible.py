@@ -10,7 +10,7 @@ import soundfile
 from huggingface_hub import constants
 
 from latentsr import Pipeline
-from latentsr.folder import ModelError, find
+from latentsr.model_folder.loading import ModelError, find
 from tiny import RATE, programme
 
 # Every way into a network goes through these; urllib3 makes a socket of its own at import, to see what IPv6 it has.

@@ -17,11 +17,13 @@ from safetensors.numpy import load_file
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = {
     "vae": "train_vae.py",
+    "cutoff": "train_cutoff.py",
     "ldm": "train_ldm.py",
     "flow": "train_ldm.py",
     "distill": "train_ldm.py",
     "vocoder": "vocoder/train_hifigan.py",
     "mamba_gan": "vocoder/train_mamba_gan.py",
+    "excitation": "vocoder/train_mamba_gan.py",
     "diffwave_mamba": "vocoder/train_diffwave_mamba.py",
     "aeromamba": "vocoder/train_mamba_gan.py",
     "mambawave": "vocoder/train_diffwave_mamba.py",
@@ -57,7 +59,8 @@ def run(warm):
 
 
 def weights(run_folder, name):
-    folder = run_folder / "weights" / ("unet" if name in ("ldm", "flow", "distill") else name)
+    component = {"flow": "unet", "ldm": "unet", "distill": "unet", "excitation": "mamba_gan"}.get(name, name)
+    folder = run_folder / "weights" / component
     return load_file(folder / "diffusion_pytorch_model.safetensors")
 
 
@@ -79,7 +82,7 @@ def vae_run(run, recordings, tmp_path_factory):
 
 
 def extra(name, vae_run):
-    return [] if name in ("vae", "distill", "aeromamba", "mambawave") else [f"vae={vae_run}/weights/vae"]
+    return [] if name in ("vae", "cutoff", "distill", "aeromamba", "mambawave") else [f"vae={vae_run}/weights/vae"]
 
 
 def test_vae_run_leaves_all_that_the_docs_promise(vae_run):

@@ -66,7 +66,5 @@ def test_absent(tmp_path):
         "from latentsr import _torchaudio\n"
         "_torchaudio.repair()\n"
         "assert sys.meta_path == before\n"
-        "try: _torchaudio.load()\n"
-        "except ImportError as error: print(error)\n"
     )
-    assert "pip install 'latentsr[torchaudio]'" in run(tmp_path, code).stdout
+    assert run(tmp_path, code).returncode == 0

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from latentsr import Pipeline
+from latentsr.diffusion.sampling import training_scheduler
 from latentsr.models.hifigan import build_vocoder
 from latentsr.models.unet import LatentUNet
 from latentsr.models.vae import MelAutoencoderKL
-from latentsr.sampling import training_scheduler
 
 RATE = 48_000
 

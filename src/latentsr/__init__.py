@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from latentsr._torchaudio import repair
 
 if TYPE_CHECKING:
+    from latentsr.audio import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
+    from latentsr.bandwidth import estimate_cutoff
     from latentsr.pipeline import Pipeline, RestorationOutput
-    from latentsr.signal.containers import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
 
 __version__ = "0.1.0"
 _ERRORS = ("AudioError", "EmptyAudio", "InvalidAudio", "TruncatedAudio", "UnsupportedAudio")
@@ -27,6 +28,7 @@ __all__ = [
     "TruncatedAudio",
     "UnsupportedAudio",
     "__version__",
+    "estimate_cutoff",
 ]
 
 repair()  # here, since every module of ours that imports diffusers imports this one first
@@ -35,8 +37,10 @@ repair()  # here, since every module of ours that imports diffusers imports this
 def __getattr__(name: str) -> Any:
     if name in ("Pipeline", "RestorationOutput"):
         return getattr(import_module("latentsr.pipeline"), name)
+    if name == "estimate_cutoff":
+        return import_module("latentsr.bandwidth").estimate_cutoff
     if name in _ERRORS:
-        return getattr(import_module("latentsr.signal.containers"), name)
+        return getattr(import_module("latentsr.errors"), name)
     raise AttributeError(f"module 'latentsr' has no attribute {name!r}")
 
 

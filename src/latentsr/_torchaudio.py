@@ -1,4 +1,4 @@
-"""The one place that imports torchaudio, and that makes it importable beside a torch it was not built for.
+"""Makes torchaudio importable beside a torch it was not built for; nothing here imports it, but transformers does.
 
 PyPI's torchaudio links CUDA. Beside a CPU torch its compiled part cannot be loaded, `import
 torchaudio` fails, and then so do transformers and diffusers, which import it wherever it is
@@ -9,7 +9,6 @@ stub that says "no extension here" takes its place.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import sys
@@ -17,16 +16,10 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from typing import Any
 
 log = logging.getLogger(__name__)
 EXTENSION = "torchaudio._extension"
-
-# Kaiser window as sharp as soxr's VHQ: 0.9476 of the band passes, -150 dB beside it.
-KAISER = {"lowpass_filter_width": 64, "rolloff": 0.9475937167399596, "beta": 14.769656459379492}
 
 
 def repair() -> None:
@@ -39,42 +32,6 @@ def repair() -> None:
         return
     if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is not None:
         sys.meta_path.insert(0, _ExtensionFinder())
-
-
-def load() -> ModuleType:
-    """torchaudio itself, repaired where it must be; the error names the extra where it is missing."""
-    repair()
-    try:
-        return importlib.import_module("torchaudio")
-    except ModuleNotFoundError as error:
-        if error.name != "torchaudio":
-            raise
-        raise ImportError("torchaudio is not installed; pip install 'latentsr[torchaudio]'") from None
-
-
-def resample(wave: Tensor, from_hz: int, to_hz: int) -> Tensor:
-    """Resample on the tensor's own device, with a filter as sharp as soxr's.
-
-    Args:
-        wave: (..., T) floating point.
-        from_hz: sampling rate of `wave`, Hz.
-        to_hz: sampling rate wanted, Hz.
-
-    Returns:
-        (..., round-half-up(T * to_hz / from_hz)).
-    """
-    functional = load().functional
-    wanted = (2 * wave.shape[-1] * to_hz + from_hz) // (2 * from_hz)
-    padded = functional.resample(
-        _pad(wave, 1 + from_hz // to_hz), from_hz, to_hz, resampling_method="sinc_interp_kaiser", **KAISER
-    )
-    return padded[..., :wanted]
-
-
-def _pad(wave: Tensor, samples: int) -> Tensor:
-    from torch.nn.functional import pad
-
-    return pad(wave, (0, samples))
 
 
 class _ExtensionFinder(MetaPathFinder):

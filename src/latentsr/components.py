@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,17 +12,12 @@ import torch
 from diffusers import DiffusionPipeline, SchedulerMixin
 from torch import nn
 
-from latentsr import folder as folders
-from latentsr.convert import audiosr, audiosr_hub
+from latentsr.convert import audiosr
 from latentsr.convert.audiosr import AudioSRConfig
-from latentsr.heads import DEFAULT_HEAD, HEADS
-from latentsr.models.fastconv import speed_up
-
-DIFFUSION = ("vae", "unet", "scheduler")  # the components that make latents
-MODEL_VALUES = (
-    "default_steps", "default_guidance_scale", "default_temperature", "unconditional_latent", "default_head"
-)  # fmt: skip
-
+from latentsr.head_kinds import DEFAULT_HEAD
+from latentsr.model_folder import loading as folders
+from latentsr.options import Options
+from latentsr.restoring.model import ModelValues, Place, default_head, embedded_or, find
 
 P = TypeVar("P", bound="Components")
 
@@ -31,8 +25,17 @@ P = TypeVar("P", bound="Components")
 class Components(DiffusionPipeline):
     """The half of `Pipeline` that holds its networks."""
 
-    _optional_components = ["vae", "unet", "scheduler", "vocoder", "mamba_gan", "diffwave_mamba"]
-    model_cpu_offload_seq = "vae->unet->vocoder->mamba_gan->diffwave_mamba"
+    _optional_components = [
+        "vae",
+        "unet",
+        "scheduler",
+        "vocoder",
+        "mamba_gan",
+        "diffwave_mamba",
+        "aeromamba",
+        "mambawave",
+    ]
+    model_cpu_offload_seq = "vae->unet->vocoder->mamba_gan->diffwave_mamba->aeromamba->mambawave"
 
     def __init__(
         self,
@@ -42,6 +45,8 @@ class Components(DiffusionPipeline):
         vocoder: nn.Module | None = None,
         mamba_gan: nn.Module | None = None,
         diffwave_mamba: nn.Module | None = None,
+        aeromamba: nn.Module | None = None,
+        mambawave: nn.Module | None = None,
         default_steps: int = 4,
         default_guidance_scale: float = 1.0,
         default_temperature: float = 1.0,
@@ -50,15 +55,17 @@ class Components(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self.register_modules(
-            vae=vae, unet=unet, scheduler=scheduler, vocoder=vocoder, mamba_gan=mamba_gan, diffwave_mamba=diffwave_mamba
-        )
+            vae=vae, unet=unet, scheduler=scheduler, vocoder=vocoder, mamba_gan=mamba_gan,
+            diffwave_mamba=diffwave_mamba, aeromamba=aeromamba, mambawave=mambawave,
+        )  # fmt: skip
         self.register_to_config(
             default_steps=default_steps,
             default_guidance_scale=default_guidance_scale,
             default_temperature=default_temperature,
             unconditional_latent=unconditional_latent,
-            default_head=default_head,  # of the command line
+            default_head=default_head,
         )
+        self.default_head = default_head
         self._folders: dict[str, Path] = {}  # where components that are not loaded yet lie
         self._dtype = torch.float32
         self._offload: Callable[..., None] | None = None  # how networks are offloaded
@@ -66,10 +73,10 @@ class Components(DiffusionPipeline):
     @classmethod
     def from_pretrained(
         cls: type[P],
-        path: str | os.PathLike[str] | None = None,
+        path: Place = None,
         heads: Sequence[str] | None = None,
         *,
-        vocoder: str | os.PathLike[str] | None = None,
+        vocoder: Place = None,
         torch_dtype: torch.dtype = torch.float32,
         local_files_only: bool = False,
         **unknown: Any,
@@ -79,7 +86,8 @@ class Components(DiffusionPipeline):
         Args:
             path: None, a folder in diffusers' layout with a model_index.json, or a Hub id. AudioSR's own,
                 haoheliu/audiosr_basic and haoheliu/audiosr_speech, are converted once and kept.
-            heads: whose networks to load now; None: the default head's. Others are loaded when first called.
+            heads: whose networks to load now; None: those of the model's default head. Others are loaded when first
+                called. A call that names no head takes the model's default where it is among these, else the first.
             vocoder: take the vocoder of another model of the same mel: "embedded", a folder, or a Hub id. The embedded
                 one is a small fraction of AudioSR's cost.
             torch_dtype: of all networks, whatever the files hold.
@@ -92,15 +100,17 @@ class Components(DiffusionPipeline):
             raise TypeError(
                 f"from_pretrained() takes path, heads, vocoder, torch_dtype, local_files_only; got {sorted(unknown)}"
             )
-        source = _find(path, local_files_only)
-        index = folders.read_index(source)
-        pipe = cls(**{key: value for key, value in index.items() if key in MODEL_VALUES})
+        kinds = [Options(head=head).kind for head in heads or ()]  # refuses unknown names
+        source = find(path, local_files_only)
+        values = ModelValues.of(folders.read_index(source))
+        pipe = cls(**vars(values))
+        pipe.default_head = default_head(values.default_head, heads)
         pipe._dtype = torch_dtype
         pipe._folders = dict.fromkeys(cls._optional_components, source)
         if vocoder is not None:
-            pipe._folders["vocoder"] = _find(None if vocoder == "embedded" else vocoder, local_files_only)
-        for head in heads if heads is not None else [DEFAULT_HEAD]:
-            pipe._load(components_of(head))
+            pipe._folders["vocoder"] = find(embedded_or(vocoder), local_files_only)
+        for kind in [Options(head=values.default_head).kind] if heads is None else kinds:
+            pipe.load(kind.needs())
         return pipe
 
     @classmethod
@@ -109,7 +119,7 @@ class Components(DiffusionPipeline):
         path: str | os.PathLike[str],
         config: AudioSRConfig = None,
         *,
-        vocoder: str | os.PathLike[str] | None = None,
+        vocoder: Place = None,
         torch_dtype: torch.dtype = torch.float32,
     ) -> P:
         """Load an official AudioSR checkpoint as it is, without writing a folder.
@@ -126,34 +136,44 @@ class Components(DiffusionPipeline):
         parts = audiosr.load(path, config, torch_dtype)
         if vocoder is not None:
             del parts["vocoder"]
-        pipe = cls(**{name: _prepared(name, part) for name, part in parts.items()})
+        pipe = cls(**{name: folders.prepared(name, part) for name, part in parts.items()})
         pipe._dtype = torch_dtype
         if vocoder is not None:
-            pipe._folders["vocoder"] = _find(None if vocoder == "embedded" else vocoder, local_files_only=False)
-            pipe._load(components_of(DEFAULT_HEAD))
+            pipe._folders["vocoder"] = find(embedded_or(vocoder))
+            pipe.load(Options(head=DEFAULT_HEAD).kind.needs())
         return pipe
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], dtype: torch.dtype | None = None, **kwargs: Any
+        self,
+        save_directory: str | os.PathLike[str],
+        dtype: torch.dtype | None = None,
+        *,
+        safe_serialization: bool = True,
+        variant: str | None = None,
     ) -> None:
         """Write a model folder: safetensors in shards of at most 15 MB, and a hash of every file.
 
-        `dtype` is that of the files; None keeps the networks' own.
+        Args:
+            save_directory: the folder.
+            dtype: of the files; None keeps the networks' own.
+            safe_serialization: True; `push_to_hub`, which calls this, says so.
+            variant: None; likewise.
         """
         if self._offload is not None:
             raise ValueError("offloaded networks cannot be saved; call remove_all_hooks() first")
-        own = {name: c for name, c in self.components.items() if isinstance(c, nn.Module)}
-        for stale in (f for name in own for f in Path(save_directory, name).glob("*.safetensors*")):
-            stale.unlink()  # shards of another size would be taken for ours
-        try:
-            if dtype is not None:  # a cast cannot be undone: copies are cast
-                cast = {name: nn.Module.to(copy.deepcopy(network), dtype=dtype) for name, network in own.items()}
-                self.register_modules(**cast)
-            super().save_pretrained(save_directory, max_shard_size=folders.MAX_SHARD_BYTES, **kwargs)
-        finally:
-            self.register_modules(**own)
-        folders.forget_paths(Path(save_directory))
-        folders.write_hashes(Path(save_directory))
+        if not safe_serialization or variant is not None:
+            raise ValueError(
+                "a model folder holds one variant in safetensors; leave safe_serialization and variant out"
+            )
+        folder = Path(save_directory)
+        for name, part in self.components.items():
+            if isinstance(part, nn.Module):
+                _save_network(part, folder / name, dtype)
+            elif part is not None:
+                part.save_pretrained(folder / name)
+        self.save_config(folder)
+        folders.forget_paths(folder)
+        folders.write_hashes(folder)
 
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
         """Keep the networks in main memory and bring each whole to the GPU when it runs: see diffusers.
@@ -178,59 +198,48 @@ class Components(DiffusionPipeline):
         super().remove_all_hooks()
         self._offload = None
 
-    def _load(self, names: Sequence[str]) -> None:
+    def load(self, names: Sequence[str]) -> None:
         """Load components that are not there yet, from the folders the pipeline came from."""
         missing = [name for name in dict.fromkeys(names) if getattr(self, name) is None]
         if not set(missing) <= set(self._folders):
             raise ValueError(
-                f"this pipeline has no {', '.join(missing)}; pass it to Pipeline() or use from_pretrained()"
+                f"this pipeline has no {', '.join(missing)}; "
+                "pass these networks to Pipeline(), or use from_pretrained()"
             )
         networks = [part for part in self.components.values() if isinstance(part, nn.Module)]
         device, dtype = (self.device, self.dtype) if networks else (torch.device("cpu"), self._dtype)
         for name in missing:
             folder = self._folders[name]
-            component = folders.load_component(folder, name, folders.read_index(folder), dtype)
-            component = _prepared(name, component)
+            component = folders.prepared(name, folders.load_component(folder, name, folders.read_index(folder), dtype))
             self.register_modules(**{name: component})
             if isinstance(component, nn.Module) and self._offload is None:
                 component.to(device)
         if missing and self._offload is not None:
             self._offload(device=self._offload_device)  # hooks for what has come
 
+    def component(self, name: str) -> Any:
+        """A component that is loaded."""
+        return getattr(self, name)
 
-def components_of(head: str, use_latents: bool = False) -> list[str]:
-    """The components that a head needs, with those of the diffusion if it gets latents."""
-    if head not in HEADS:
-        raise ValueError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
-    return [*HEADS[head].components, *(DIFFUSION if HEADS[head].needs_latents or use_latents else ())]
+    @property
+    def execution_device(self) -> torch.device:
+        """Where networks run: not where they lie while they are offloaded."""
+        return self._execution_device
 
+    def rest(self) -> None:
+        """Let offloaded networks leave the GPU."""
+        self.maybe_free_model_hooks()
 
-def default_head(model: str | os.PathLike[str] | None) -> str:
-    """The head that the command line takes for a model unless told otherwise; the model says so itself."""
-    if model is not None and not Path(model).is_dir() and audiosr_hub.is_published(model):
-        return DEFAULT_HEAD
-    return str(folders.read_index(folders.find(model)).get("default_head", DEFAULT_HEAD))
-
-
-def _find(model: str | os.PathLike[str] | None, local_files_only: bool) -> Path:
-    """The folder of a model."""
-    if model is not None and not Path(model).is_dir() and audiosr_hub.is_published(model):
-        return audiosr_hub.fetch(str(model), local_files_only)
-    return folders.find(model, local_files_only=local_files_only)
+    @property
+    def offloaded(self) -> bool:
+        """Whether networks come to the GPU only when they run."""
+        return self._offload is not None
 
 
-def _prepared(name: str, component: Any) -> Any:
-    """A component as inference wants it, in memory of its own.
-
-    A network fresh from a file is views of it. Copied a tensor at a time, they let go of the file's pages, and memory
-    never holds both for long.
-    """
-    if isinstance(component, nn.Module):
-        # The denoiser's convolutions are too small to gain: 0.98 s as they are, 1.05 s by fewer multiplications.
-        if name != "unet":
-            speed_up(component)
-        for activation in (m for m in component.modules() if name == "vae" and isinstance(m, nn.SiLU)):
-            activation.inplace = True  # always of a fresh tensor there, of 134 MB in AudioSR's decoder
-        for tensor in chain(component.parameters(), component.buffers()):
-            tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
-    return component
+def _save_network(network: Any, folder: Path, dtype: torch.dtype | None) -> None:
+    """Write one network; diffusers, which writes its own and transformers', would leave ours out."""
+    for stale in folder.glob("*.safetensors*"):
+        stale.unlink()  # shards of another size would be taken for ours
+    if dtype is not None:
+        network = nn.Module.to(copy.deepcopy(network), dtype=dtype)  # a cast cannot be undone: a copy is cast
+    network.save_pretrained(folder, max_shard_size=folders.MAX_SHARD_BYTES)

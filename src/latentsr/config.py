@@ -124,19 +124,25 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _override(values: dict[str, Any], word: str) -> None:
+def parse_word(word: str) -> tuple[str, Any]:
+    """The dotted key and the value of `key=value`."""
     key, equals, text = word.partition("=")
     if not equals or not key:
         raise ConfigError(f"override {word!r} is not of the form key=value")
+    try:
+        return key, parse(text)
+    except ValueError:
+        raise ConfigError(f"override {word!r}: the value is not valid YAML") from None
+
+
+def _override(values: dict[str, Any], word: str) -> None:
+    key, value = parse_word(word)
     *parents, leaf = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
             raise ConfigError(f"override {word!r}: {parent!r} holds a value, not a section")
-    try:
-        values[leaf] = parse(text)
-    except ValueError:
-        raise ConfigError(f"override {word!r}: the value is not valid YAML") from None
+    values[leaf] = value
 
 
 def _explain(cls: type[Config], error: Any) -> str:

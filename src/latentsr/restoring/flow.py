@@ -1,0 +1,198 @@
+"""The flow on one page: open the recording, analyse it, run the chain on each of its windows, write.
+
+    audio -> bandwidth -> mel -> VAE encode -> diffusion -> head -> low-band merge -> audio
+
+`Restores` is what every model can do, whatever holds its networks: `Pipeline`, which is one of diffusers, and `Model`,
+which is not.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain as chained
+from typing import Any, Unpack, cast
+
+import numpy as np
+import torch
+
+from latentsr.audio import SourceFile
+from latentsr.config import AUDIO
+from latentsr.options import Choices, FileChoices, Options
+from latentsr.restoring import source as sources
+from latentsr.restoring.analysis import Heard, listen, of_array
+from latentsr.restoring.chain import Chain
+from latentsr.restoring.engine import Restorer
+from latentsr.restoring.files import Beside, RestoredFile, write_restored
+from latentsr.restoring.output import RestorationOutput
+from latentsr.restoring.progress import LISTENING_SHARE, Bar, Progress
+from latentsr.restoring.source import Samples, Source
+from latentsr.restoring.stream import latency_samples, stream
+
+
+class Restores(ABC):
+    """Restores recordings with the networks of a model."""
+
+    config: Any  # the model's own values: default_steps, default_guidance_scale, default_temperature, ...
+    default_head: str  # of calls that name none
+    progress_bar: Callable[..., Any] | None = None  # makes a bar, given its `total`; None: there is none
+    execution_device: Any  # where networks run
+
+    @abstractmethod
+    def load(self, names: Sequence[str]) -> None:
+        """Have the components of these names ready."""
+
+    @abstractmethod
+    def component(self, name: str) -> Any:
+        """A component that is ready."""
+
+    @abstractmethod
+    def rest(self) -> None:
+        """Let the networks rest: called behind every restoration."""
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        source: Source | Sequence[Source],
+        sample_rate: int | None = None,
+        *,
+        progress: Progress | None = None,
+        options: Options | None = None,
+        **choices: Unpack[Choices],
+    ) -> RestorationOutput | list[RestorationOutput]:
+        """Restore a recording, or a list of them.
+
+        Args:
+            source: a path, or samples (T,) or (C, T) with full scale 1.0 (numpy or torch); or a list of these.
+            sample_rate: Hz, of samples; a file knows its own.
+            progress: called with (seconds done, seconds in all) instead of the progress bar.
+            options: every choice in one object; keywords change it.
+            choices: head, steps, guidance_scale, temperature, seed, denoise, cutoff_hz, use_latents, amount, tilt,
+                sibilance, ceiling_hz, batch_size, salvage, on_nonfinite, track and no_timeline: see
+                `latentsr.options.Options`.
+
+        Returns:
+            One output for a recording, a list for a list.
+
+        Raises:
+            AudioError: the recording cannot be read or is not one.
+            ValueError: a choice is out of its range, or of no use to the head.
+        """
+        asked = self.asked(options, choices)
+        chain = self.chains(asked)
+
+        def restore(one: Source) -> RestorationOutput:
+            recording = sources.read(one, sample_rate, asked)
+            wave, heard = of_array(recording, asked)
+            result = RestorationOutput.of(recording, wave.numpy(), heard)
+            if heard.why_copied(asked) is None:
+                with Bar(self.progress_bar, result.seconds, progress) as bar:
+                    result.audio, notes = Restorer(chain(heard), bar.update).whole(wave)
+                result.notes, result.lines_hz = (*recording.notes, *notes), heard.lines_hz
+                result.channel_correlation = heard.channel_correlation
+            return result
+
+        one = not isinstance(source, (list, tuple))
+        made = [restore(each) for each in cast(Sequence[Source], [source] if one else source)]
+        self.rest()
+        return made[0] if one else made
+
+    @torch.inference_mode()
+    def restore_file(
+        self,
+        source: str | os.PathLike[str] | SourceFile,
+        target: str | os.PathLike[str],
+        *,
+        write_band: str | os.PathLike[str] | None = None,
+        bands: bool = False,
+        progress: Progress | None = None,
+        options: Options | None = None,
+        **choices: Unpack[FileChoices],
+    ) -> RestoredFile:
+        """Restore a file into a file, in bounded memory whatever its length: what a call and `save` do, in blocks.
+
+        Args:
+            source: the recording; it is read twice, and with denoise more often.
+            target: where; its extension says the format unless `format` does. It appears when it is whole.
+            write_band: a second file, of the made band alone: with the recording at the same rate it sums to `target`.
+            bands: measure what was kept, raised and made, per band and second.
+            progress: called with (seconds done, seconds in all).
+            options: every choice in one object; keywords change it.
+            choices: those of a call, and how to write: sample_rate, format, subtype and overwrite: see
+                `latentsr.options.Options`. At another rate than 48000, what the recording has above 24 kHz is kept
+                where the rate has room for it.
+
+        Raises:
+            AudioError: the recording cannot be read, or the target not written; no target is left then.
+            ValueError: a choice is out of its range, or of no use to the head.
+        """
+        asked = self.asked(options, choices)
+        chain = self.chains(asked)
+        recording = source
+        if not isinstance(recording, SourceFile):
+            recording = SourceFile(recording, **asked.reading)
+        with Bar(self.progress_bar, recording.declared_s, progress, LISTENING_SHARE) as bar:
+            heard = listen(recording, asked, bar.heard)
+            bar.seconds = heard.samples / AUDIO.sample_rate
+            restorer = None if heard.why_copied(asked) else Restorer(chain(heard), bar.update)
+            written = write_restored(recording, target, heard, restorer, asked, Beside(write_band, bands))
+        self.rest()
+        return written
+
+    def stream(
+        self,
+        blocks: Iterable[Samples],
+        sample_rate: int,
+        *,
+        peak: float | None = None,
+        channel_correlation: Any = None,
+        options: Options | None = None,
+        **choices: Unpack[Choices],
+    ) -> Iterator[np.ndarray]:
+        """Restore a recording that comes in blocks; the blocks may have any length.
+
+        What is not known of it yet, its cutoff, its largest absolute sample and how alike its channels are, is taken
+        from the first `stream_latency_s` seconds unless given. With all three given the result is that of a call on the
+        whole.
+
+        Args:
+            blocks: samples (T,) or (C, T), full scale 1.0, all with as many channels.
+            sample_rate: of the blocks, Hz.
+            peak: largest absolute sample to come.
+            channel_correlation: of the channels, as a call's output has it.
+            options: every choice in one object; keywords change it.
+            choices: as in a call, but for those that say how to read a file.
+
+        Returns:
+            Blocks (C, n) float32 at 48 kHz, in order and without gaps, as long in all as what came in.
+        """
+        asked = self.asked(options, choices)
+        made = stream(blocks, sample_rate, self.chains(asked), asked, peak, channel_correlation)
+        return chained(made, self._at_rest())
+
+    def _at_rest(self) -> Iterator[np.ndarray]:
+        self.rest()
+        yield from ()
+
+    def stream_latency_s(self, head: str | None = None, use_latents: bool = False) -> float:
+        """A sample that goes into `stream` comes out when so many more seconds have gone in, at the latest."""
+        asked = self.asked(None, {"head": head, "use_latents": use_latents})
+        return latency_samples(self.chains(asked)) / AUDIO.sample_rate
+
+    def asked(self, options: Options | None, choices: Choices | FileChoices) -> Options:
+        """What is wanted, checked before anything is loaded or read."""
+        return (options or Options()).but(**choices).with_head(self.default_head)
+
+    def chains(self, options: Options) -> Callable[[Heard], Chain]:
+        """Load the networks that are needed, and say how a chain is made of what was heard of a recording."""
+        kind, diffusion = options.kind, None
+        self.load(kind.needs(options.use_latents))
+        parts = {name: self.component(name) for name in kind.components}
+        head = kind.load()(**parts, device=self.execution_device)
+        if kind.needs_latents or options.use_latents:
+            from latentsr.diffusion.drawing import Diffusion  # it imports diffusers
+
+            diffusion = Diffusion.of(self, options)
+        return partial(Chain, head, diffusion, options=options)

@@ -1,0 +1,83 @@
+"""What may be restored, brought to (C, T) float32 at 48 kHz: files, arrays, and blocks as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentsr import audio
+from latentsr.audio.tags.metadata import Metadata
+from latentsr.config import AUDIO
+from latentsr.options import Options
+
+Samples: TypeAlias = np.ndarray | Tensor
+Tap: TypeAlias = Callable[[np.ndarray], None]  # takes blocks (C, n) on their way
+Source: TypeAlias = str | os.PathLike[str] | Samples
+
+
+@dataclass
+class Recording:
+    """Samples (C, T) float32 at their own rate, and the subtype and metadata of a file."""
+
+    samples: np.ndarray
+    sample_rate: int
+    subtype: str | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    notes: tuple[str, ...] = ()  # what was salvaged or repaired
+
+
+def read(source: Source, sample_rate: int | None, options: Options) -> Recording:
+    """A file, or samples (T,) or (C, T) with their rate, checked."""
+    if isinstance(source, (np.ndarray, Tensor)):
+        if sample_rate is None:
+            raise ValueError("an array does not say its rate; pass sample_rate=")
+        return Recording(checked_samples(source), sample_rate)
+    recording = audio.read(source, **options.reading)
+    if sample_rate not in (None, recording.sample_rate):
+        raise ValueError(
+            f"{source} is at {recording.sample_rate} Hz, not {sample_rate}; leave sample_rate out for files"
+        )
+    about = recording.subtype, recording.metadata, tuple(recording.notes)
+    return Recording(recording.samples, recording.sample_rate, *about)
+
+
+def checked_samples(given: Samples) -> np.ndarray:
+    """(C, T) float32 of an array or tensor; raise AudioError where it is no audio."""
+    samples = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
+    if samples.ndim not in (1, 2) or samples.size == 0 or not np.issubdtype(samples.dtype, np.floating):
+        raise audio.AudioError(
+            "samples must be float, (samples,) or (channels, samples), full scale 1.0; "
+            f"got {samples.dtype} {samples.shape}"
+        )
+    samples = np.atleast_2d(samples).astype(np.float32)
+    if samples.shape[0] > audio.MAX_CHANNELS:
+        raise audio.AudioError(
+            f"samples are (channels, samples); {samples.shape[0]} channels are too many; transpose the array"
+        )
+    bad = np.flatnonzero(~np.isfinite(samples).all(axis=0))
+    if bad.size:
+        raise audio.AudioError(
+            f"{bad.size} samples are NaN or infinite, the first at {bad[0]}; repair the samples first"
+        )
+    return samples
+
+
+def resampled(
+    blocks: Iterable[Samples], sample_rate: int, to_hz: int = AUDIO.sample_rate, tap: Tap | None = None
+) -> Iterator[Tensor]:
+    """Blocks (C, n) of any lengths at another rate, checked; `tap` gets those at `sample_rate` as they pass."""
+    resampler = audio.Resampler(sample_rate, to_hz)
+    for block in blocks:
+        samples = checked_samples(block)
+        if tap is not None:
+            tap(samples)
+        yield torch.from_numpy(resampler.push(samples))
+    rest = torch.from_numpy(resampler.finish())
+    if rest.shape[-1]:
+        yield rest
