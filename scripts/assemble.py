@@ -6,9 +6,10 @@ Without --base, VAE, UNet and vocoder come from runs/. With it, all that is not 
 import argparse
 from pathlib import Path
 
-from latentsr.folder import INDEX
-from latentsr.sampling import SCHEDULERS
-from latentsr.training.assemble import DTYPES, LOADERS, VALUES, assemble
+from latentsr.diffusion.sampling import SCHEDULERS
+from latentsr.dtypes import TRAINED_DTYPES
+from latentsr.model_folder.loading import INDEX
+from latentsr.training.assemble import LOADERS, VALUES, assemble
 
 DEFAULT_RUNS = {"vae": "runs/vae", "unet": "runs/ldm", "vocoder": "runs/vocoder"}
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--default-guidance-scale", type=float)
     parser.add_argument("--default-temperature", type=float)
     parser.add_argument("--default-head", help="of the command line")
-    parser.add_argument("--dtype", choices=DTYPES, default="fp16")
+    parser.add_argument("--dtype", choices=TRAINED_DTYPES, default="fp16")
     options = parser.parse_args()
     runs = {} if options.base else {name: Path(run) for name, run in DEFAULT_RUNS.items()}
     runs |= {name: getattr(options, name) for name in LOADERS if getattr(options, name) is not None}

@@ -1,8 +1,10 @@
-"""Credits of the training recordings, from their manifest: the same text for NOTICE and for the model card.
+"""Credits of the training recordings, from their manifests: the same text for NOTICE and for the model card.
 
-    python scripts/attributions.py ../shared/data/train                        # print it
-    python scripts/attributions.py ../shared/data/train --update NOTICE CARD   # replace what stands between the marks
+    python scripts/attributions.py ../shared/data/train ../shared/data/train2   # print it
+    python scripts/attributions.py DIR [DIR ...] --update NOTICE CARD           # replace what stands between the marks
 
+All networks learned from the first folder's recordings; from those of the folders after it the cutoff estimator and the
+generator of the default head alone. That one learned from music besides which scripts/render_music.py made: `RENDERED`.
 The table below says, per source of the manifest, under which licence we take the files and whom to credit.
 A source that the table does not know is an error, so no recording can be trained on without its credit.
 """
@@ -27,6 +29,12 @@ LICENCES = {
     BY4: "https://creativecommons.org/licenses/by/4.0/",
     MIT: "text at the end of this list",
 }
+
+VCTK = (
+    BY4,
+    "CSTR VCTK Corpus, Junichi Yamagishi, Christophe Veaux, Kirsten MacDonald, The Centre for Speech Technology "
+    "Research, University of Edinburgh, https://doi.org/10.7488/ds/2645",
+)
 
 # (source, licence) as the manifest has them -> (taken under, credit)
 CREDITS: dict[tuple[str, str], tuple[str, str]] = {
@@ -70,11 +78,7 @@ CREDITS: dict[tuple[str, str], tuple[str, str]] = {
         CC0,
         "body percussion, https://github.com/sfzinstruments/body_percussion",
     ),
-    ("github:modelscope/ClearerVoice-Studio train/data_generation (VCTK)", "CC-BY-4.0 (VCTK)"): (
-        BY4,
-        "CSTR VCTK Corpus, Junichi Yamagishi, Christophe Veaux, Kirsten MacDonald, The Centre for Speech Technology "
-        "Research, University of Edinburgh, https://doi.org/10.7488/ds/2645",
-    ),
+    ("github:modelscope/ClearerVoice-Studio train/data_generation (VCTK)", "CC-BY-4.0 (VCTK)"): VCTK,
     ("github:dioco-group/jenny-tts-dataset", "Jenny (Dioco) licence: attribution, commercial use permitted"): (
         "Jenny licence (attribution; commercial use permitted)",
         "the voice of Jenny (Dioco), https://github.com/dioco-group/jenny-tts-dataset",
@@ -107,11 +111,61 @@ CREDITS: dict[tuple[str, str], tuple[str, str]] = {
         BY4,
         "music by Kevin MacLeod, https://incompetech.com",
     ),
+    ("github:therealmanraj/coswara @b8c17ae (data of iiscleap/Coswara-Data)", "CC-BY-4.0 (Coswara, IISc LEAP Lab)"): (
+        BY4,
+        "Coswara data set, copyright (c) 2021 LEAP Lab, Indian Institute of Science, Bangalore, India, "
+        "https://github.com/iiscleap/Coswara-Data (by way of https://github.com/therealmanraj/coswara; silences cut); "
+        "N. Sharma et al., 'Coswara - A Database of Breathing, Cough, and Voice Sounds for COVID-19 Diagnosis', "
+        "Interspeech 2020",
+    ),
+    ("deb:gcin-voice", "CC-BY-3.0 (ChionMeilin, voice Chu Lo)"): (
+        BY3,
+        "Mandarin syllables of gcin-voice, 聲優 羅竺與徵音梅林開發委員會錄音組 (ChionMeilin with the vocal source from "
+        "Chu Lo), http://hyperrate.com/thread.php?tid=30325#30325 (joined)",
+    ),
+    ("github:sfzinstruments/karoryfer.weresax", "CC0-1.0 (Karoryfer Samples)"): (
+        CC0,
+        "alto saxophone Weresax by Karoryfer Samples, https://github.com/sfzinstruments/karoryfer.weresax",
+    ),
+    ("github:bigpon/AudioDec_demo (VCTK)", "CC-BY-4.0 (VCTK)"): VCTK,
+    ("github:deezer/spleeter", "CC-BY-3.0 (Steven M Bryant, feat. CSoul, Alex Beroza, Robert Siekawitch)"): (
+        BY3,
+        "'Slow Motion Dream' by Steven M Bryant, (c) 2011, featuring CSoul, Alex Beroza and Robert Siekawitch, "
+        "http://dig.ccmixter.org/files/stevieb357/34740 (an excerpt, from https://github.com/deezer/spleeter)",
+    ),
+}
+
+# the authors of Open Surge whose works are used, by licence; each work is listed with its author
+OPEN_SURGE = {
+    BY3: [
+        "Alexandre Martins (alemart)",
+        "Carlos Quinones (MoonDeLaAxel)",
+        "Colin Beard (SilverstepP)",
+        "Eddy Bergman",
+        "InspectorJ",
+        "Mateus Reis (KZR)",
+        "Victor Seven (TheSeventhEmerald)",
+        "Viktor Kraus",
+    ],
+    BY4: ["Alexandre Almeida (M374LX)", "Carlos Quinones (MoonDeLaAxel)", "Cody Licorish (svgmovement)"],
+    CC0: ["Selector", "cynicmusic", "daboy291", "kyles", "little_dog4000", "mas123456"],
+}
+CREDITS |= {
+    ("github:alemart/opensurge", f"{licence.replace(' ', '-')} ({author})"): (
+        licence,
+        "works of Open Surge, https://github.com/alemart/opensurge; authors under 'Works of Open Surge'",
+    )
+    for licence, authors in OPEN_SURGE.items()
+    for author in authors
 }
 
 # credits that name the works too
 TITLED = ("Nikola", "Zeropage", "K-Pone", "Kevin", "Mauricio", "Amber", "TMetso", "White Noise", "Sectoid")
 
+RENDERED = (
+    "The generator of the default head learned from 80 minutes of music besides, composed by rule and rendered by "
+    "scripts/render_music.py (own MIDI, CC0) with the sound fonts MuseScore_General and FluidR3_GM, MIT."
+)
 MIT_HOLDERS = [
     "Copyright (c) 2014 vocobox (human voice data set)",
     "Copyright (c) 2006/2007 Carlos Viola Iborra (songs of Sectoid)",
@@ -134,35 +188,65 @@ COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER I
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
 
 
-def attributions(train: Path) -> str:
-    """Markdown list of every credit for the recordings in `train/manifest.csv`."""
-    with (train / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+def attributions(folders: list[Path]) -> str:
+    """Markdown list of every credit for the recordings in the `manifest.csv` of each folder, folder by folder."""
+    manifests = [_rows(folder) for folder in folders]
+    first, total = len(manifests[0]), sum(map(len, manifests))
+    who = (
+        ": the cutoff estimator and the generator of the default head on all, every other network on the first "
+        f"{first} alone"
+        if total > first
+        else ""
+    )
     parts = [
-        f"The embedded weights were trained on recordings from these {len(rows)} files, cut, mixed, filtered and "
-        "converted for training. They are taken under the licences named here, and thanks are due to:",
-        "\n".join(_sources(rows)),
-        "Clips of ESC-10 (title, author, source, the clip's own licence):",
-        "\n".join(_esc10(rows, train / "licences" / "ESC-10-README.txt")),
-        "Sounds of OpenClonk (authors; CC BY 3.0, or CC0 where said):",
-        "\n".join(_openclonk(train / "licences" / "openclonk-Sound-authors.txt")),
-        "Voices of the Nabu Casa data sets (CC0): " + ", ".join(_voices(rows)) + ".",
+        f"The embedded weights were trained on recordings from these {total} files, cut, joined, mixed, filtered and "
+        f"converted for training{who}. They are taken under the licences named here, and thanks are due to:"
+    ]
+    for folder, rows in zip(folders, manifests, strict=True):
+        if folder != folders[0]:
+            parts.append(
+                f"Further files ({len(rows)}), from which the cutoff estimator and that generator alone learned:"
+            )
+        parts += ["\n".join(_sources(rows)), *_lists(rows, folder / "licences")]
+    if total > first:
+        parts.append(RENDERED)
+    parts += [
         "Licences: " + "; ".join(f"{name} ({url})" for name, url in LICENCES.items()) + ".",
         "MIT, for:\n\n" + "\n".join(f"- {holder}" for holder in MIT_HOLDERS) + "\n\n" + MIT_TEXT,
     ]
     return "\n\n".join(parts)
 
 
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _sources(rows: list[dict[str, str]]) -> Iterable[str]:
-    counts = Counter((row["source"], row["licence"]) for row in rows)
-    unknown = counts.keys() - CREDITS.keys()
+    keys = [(row["source"], row["licence"]) for row in rows]
+    unknown = set(keys) - CREDITS.keys()
     if unknown:
         raise SystemExit(f"no credit for {sorted(unknown)}; add it to CREDITS in scripts/attributions.py")
-    for key, count in counts.most_common():
-        licence, credit = CREDITS[key]
-        works = sorted({_title(row) for row in rows if (row["source"], row["licence"]) == key})
+    for (licence, credit), count in Counter(CREDITS[key] for key in keys).most_common():
+        works = sorted({_title(row) for row, key in zip(rows, keys, strict=True) if CREDITS[key] == (licence, credit)})
         titles = f" ({', '.join(works)})" if any(name in credit for name in TITLED) else ""
         yield f"- {credit}{titles}: {count} {'file' if count == 1 else 'files'}, {licence}"
+
+
+def _lists(rows: list[dict[str, str]], licences: Path) -> Iterable[str]:
+    """The lists of single works and people of those sources that want one."""
+    sources = {row["source"] for row in rows}
+    if any("ESC-10" in source for source in sources):
+        yield "Clips of ESC-10 (title, author, source, the clip's own licence):"
+        yield "\n".join(_esc10(rows, licences / "ESC-10-README.txt"))
+    if any("Sound.ocg" in source for source in sources):
+        yield "Sounds of OpenClonk (authors; CC BY 3.0, or CC0 where said):"
+        yield "\n".join(_openclonk(licences / "openclonk-Sound-authors.txt"))
+    if any("OHF" in source for source in sources):
+        yield "Voices of the Nabu Casa data sets (CC0): " + ", ".join(_voices(rows)) + "."
+    if any("opensurge" in source for source in sources):
+        yield "Works of Open Surge (file, author, where the author is found, licence; notes):"
+        yield "\n".join(_open_surge(rows, licences / "opensurge-copyright_data.csv"))
 
 
 def _title(row: dict[str, str]) -> str:
@@ -198,6 +282,19 @@ def _voices(rows: list[dict[str, str]]) -> list[str]:
     return sorted({file.removeprefix("ohf_").split("_", 2)[-1] for file in files})
 
 
+def _open_surge(rows: list[dict[str, str]], authors: Path) -> list[str]:
+    with authors.open(newline="", encoding="utf-8") as file:
+        works = {work["File"]: work for work in csv.DictReader(file, delimiter=";")}
+    lines = set()
+    for row in (row for row in rows if "opensurge" in row["source"]):
+        work = works.get(row["original"])
+        if work is None or row["licence"] != f"{work['License']} ({work['Author']})":
+            raise SystemExit(f"{authors} does not have {row['original']} as {row['licence']}; correct the manifest")
+        told = [Path(work["File"]).name, work["Author"], work["Website"], work["License"]]
+        lines.add("- " + ", ".join(filter(None, told)) + (f"; {work['Notes']}" if work["Notes"] else ""))
+    return sorted(lines)
+
+
 def update(path: Path, text: str) -> None:
     """Replace what stands between the marks in `path`."""
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
@@ -209,10 +306,10 @@ def update(path: Path, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", type=Path, help="folder with manifest.csv and licences/")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="folder with manifest.csv and licences/")
     parser.add_argument("--update", type=Path, nargs="+", default=[], metavar="FILE", help="files that hold the marks")
     arguments = parser.parse_args()
-    text = attributions(arguments.train)
+    text = attributions(arguments.folders)
     for path in arguments.update:
         update(path, text)
     if not arguments.update:

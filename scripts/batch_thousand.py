@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from latentsr import audio
 from latentsr.apps.batch.journal import NAME
-from latentsr.signal import audio
 
 RATES_HZ = (8_000, 11_025, 16_000, 22_050, 44_100)
 SUFFIXES = ("wav", "flac", "ogg", "mp3")

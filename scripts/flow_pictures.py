@@ -13,16 +13,18 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from latentsr import Pipeline
+from latentsr.audio import read, resample
+from latentsr.bandwidth import BandEstimator
 from latentsr.config import AUDIO
-from latentsr.diffusion import Diffusion, Sampling
+from latentsr.diffusion.drawing import Diffusion
 from latentsr.evaluation.report import spectrogram_db
 from latentsr.heads.vocoder import VocoderHead
-from latentsr.listening import listen
 from latentsr.models.vae import to_mel
-from latentsr.sampling import absolute_noise
-from latentsr.signal.audio import read, resample
+from latentsr.options import Options
+from latentsr.restoring.analysis import hear
 from latentsr.signal.level import network_gain
 from latentsr.signal.lowband import cut_sharply, merge
+from latentsr.signal.noise import absolute_noise
 
 RECORDING = Path(__file__).parents[1] / "examples/loop_5500hz.flac"
 SAMPLES = 384 * AUDIO.hop_length  # 48 latent frames: a multiple of what the denoiser halves
@@ -32,18 +34,19 @@ RANGE_DB = 100.0
 @torch.inference_mode()
 def stages(path: Path) -> dict[str, Tensor]:
     """Every intermediate of the vocoder head's flow, by the name that the page gives it."""
-    pipe = Pipeline.from_pretrained()
+    pipe = Pipeline.from_pretrained(heads=["vocoder"])
     audio = read(path)
     wave = torch.from_numpy(resample(audio.samples.mean(axis=0), audio.sample_rate, AUDIO.sample_rate))[:SAMPLES]
-    heard = listen(lambda: [wave[None].float()])
-    cutoff_hz, gain = torch.tensor([heard.cutoff_hz]), network_gain(heard.peak)
+    band = BandEstimator(AUDIO.sample_rate)
+    band.update(wave[None].float())
+    heard = hear(lambda: [wave[None].float()], [wave[None].float()], band, Options())
+    cutoff_hz, gain = torch.tensor([heard.track.cutoff_hz]), network_gain(heard.peak)
     given = wave[None, None].float()
     low = cut_sharply(given * gain, cutoff_hz, AUDIO.sample_rate)
-    sampling = Sampling(pipe.config.default_steps, pipe.config.default_guidance_scale, pipe.config.default_temperature)
-    diffusion = Diffusion(pipe.vae, pipe.unet, pipe.scheduler, sampling)
+    diffusion = Diffusion.of(pipe, Options(head="vocoder"))
     condition = diffusion.encode(low)
     noise = absolute_noise(0, 0, condition.shape[2], *diffusion.shape)[None]
-    latents = diffusion.denoise(condition, noise, heard.cutoff_hz)
+    latents = diffusion.denoise(condition, noise, cutoff_hz)
     wide = VocoderHead(pipe.vae, pipe.vocoder)(low, cutoff_hz, latents) / gain
     return {
         "cutoff_hz": cutoff_hz,

@@ -1,6 +1,6 @@
 """Train the Mamba-GAN or AEROMamba: accelerate launch vocoder/train_mamba_gan.py data=FOLDER [--config FILE].
 
-The config's key `architecture` says which: fast (the default) or aeromamba.
+The config's key `architecture` says which: fast (the default), excitation or aeromamba.
 """
 
 import sys
@@ -11,5 +11,6 @@ from latentsr.training.stages import STAGES
 
 if __name__ == "__main__":
     default = Path(__file__).parents[1] / "configs/vocoder/mamba_gan.yaml"
-    architectures = {"fast": STAGES["mamba_gan"], "aeromamba": STAGES["aeromamba"]}
+    names = {"fast": "mamba_gan", "excitation": "excitation", "aeromamba": "aeromamba"}
+    architectures = {architecture: STAGES[name] for architecture, name in names.items()}
     sys.exit(launch_architecture(architectures, default))

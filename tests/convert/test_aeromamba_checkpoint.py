@@ -10,15 +10,18 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from authors_aeromamba import STRIDES, authors_shapes, synthetic
-from latentsr.convert.aeromamba import load, mamba_is_untrained, read_state, rename
-from latentsr.folder import ModelError
+from latentsr import Pipeline
+from latentsr.convert.aeromamba import convert, load, mamba_is_untrained, read_state, rename
+from latentsr.model_folder.loading import ModelError
 from latentsr.models.aeromamba import AeroMamba
+from latentsr.restoring.model import Model
 
 TINY: dict[str, Any] = {"channels": 8, "n_fft": 128, "hop_length": 64}
 
@@ -38,6 +41,20 @@ def test_every_tensor_of_the_published_size_has_one_place() -> None:
         math.prod(s) for n, s in theirs.items() if not n.endswith(("running_mean", "running_var", "tracked"))
     )
     assert floating == 20_964_190
+
+
+def test_a_checkpoint_becomes_a_folder_that_restores(tmp_path: Path, tiny_state: dict[str, Tensor]) -> None:
+    torch.save(tiny_state, tmp_path / "checkpoint.th")
+    folder = convert(tmp_path / "checkpoint.th", tmp_path / "model", **TINY)
+    wave = np.random.default_rng(0).uniform(-0.3, 0.3, (1, 11_025)).astype(np.float32)
+    light, pipe = Model(folder), Pipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    assert light.default_head == pipe.default_head == "aeromamba"
+    made, same = (model(wave, sample_rate=11_025, cutoff_hz=5_000.0) for model in (light, pipe))
+    assert made.audio.shape == (1, 48_000) and np.array_equal(made.audio, same.audio)
+    assert np.abs(np.fft.rfft(made.audio[0])[8_000:20_000]).max() > 0  # something was made
+    with pytest.raises(ModelError, match="overwrite"):
+        convert(tmp_path / "checkpoint.th", folder, **TINY)
 
 
 @pytest.mark.parametrize("place", ["dead", "time"])

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from latentsr.convert.audiosr_compat_signal import padded_frames
+from latentsr.diffusion.sampling import sample, set_steps
 from latentsr.pipeline import Pipeline
-from latentsr.sampling import absolute_noise, sample, set_steps
+from latentsr.restoring.engine import CORE, MARGIN
 from latentsr.signal import mel as mels
-from latentsr.windowed import CORE, MARGIN
+from latentsr.signal.noise import absolute_noise
 
 RATE = 48_000
 CUTOFF_HZ = 6_000.0
@@ -33,8 +34,8 @@ FAILING_LENGTHS = (24_002, 24_007, 24_025)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(shared) -> Path:
-    return shared / "oracle" / "audiosr" / "pytorch_model.bin"
+def checkpoint(audiosr_folder) -> Path:
+    return audiosr_folder / "pytorch_model.bin"
 
 
 @pytest.fixture(scope="module")

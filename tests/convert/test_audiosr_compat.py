@@ -9,7 +9,16 @@ from diffusers import DDIMScheduler
 from scipy import signal
 
 from latentsr.convert.audiosr_arch import Architecture
-from latentsr.convert.audiosr_compat import UNCONDITIONAL, Noises, ddim, guided_velocity, restore, step_times
+from latentsr.convert.audiosr_compat import (
+    UNCONDITIONAL,
+    Networks,
+    Noises,
+    Settings,
+    ddim,
+    guided_velocity,
+    restore,
+    step_times,
+)
 from latentsr.convert.audiosr_compat_signal import (
     energy_index,
     front_end,
@@ -267,13 +276,15 @@ def test_whole(networks):
     wave = low_pass(noise(1, 1, 96_000), 5000, "butter")[0].numpy()
     stereo = np.concatenate([wave, np.full_like(wave, 0.7)])
     seen = []
-    made = restore(stereo, 48_000, *networks, steps=2, on_step=lambda t, x: seen.append((t, x.shape)))
+    made = restore(
+        stereo, 48_000, Networks(*networks), Settings(steps=2), on_step=lambda t, x: seen.append((t, x.shape))
+    )
     assert made.audio.shape == made.vocoded.shape == (1, 1, 480 * 512 + 16)
     assert made.samples == 96_000
     assert seen == [(501, (1, 2, 64, 32)), (1, (1, 2, 64, 32))]
     assert 0.4 < made.audio.abs().max() < 0.6 and abs(made.audio.mean()) < 1e-6
     assert 4000 < made.cutoff_hz < 6000
-    again = restore(wave, 48_000, *networks, steps=2)
+    again = restore(wave, 48_000, Networks(*networks), Settings(steps=2))
     assert torch.equal(again.audio, made.audio)  # channel 0 alone counts, and the seed
 
 
@@ -283,4 +294,4 @@ def test_what_the_original_crashes_on_fails_before_any_network_runs(recording):
     if recording == "bass":
         wave[0] = np.sin(2 * np.pi * 80 * np.arange(16_000) / 16_000)
     with pytest.raises(ValueError, match=FAILS):
-        restore(wave, 16_000, None, None, None, cosine_betas())
+        restore(wave, 16_000, Networks(None, None, None, cosine_betas()))

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from latentsr import Pipeline
-from latentsr.convert import audiosr, audiosr_folder, audiosr_variant
+from latentsr.convert import audiosr, audiosr_file, audiosr_folder
 from latentsr.convert.audiosr import architecture, convert, first_stage_encoder, load, name_map
 from latentsr.convert.audiosr_file import Checkpoint
 from latentsr.convert.audiosr_names import is_skipped, their_shapes
-from latentsr.folder import ModelError, load_component, read_index, sha256
-from latentsr.sampling import SCHEDULERS, sample
+from latentsr.diffusion.sampling import SCHEDULERS, sample
+from latentsr.model_folder.loading import ModelError, load_component, read_index, sha256
 
 NETWORKS = ("vae", "unet", "vocoder")
 DERIVED = {"alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"}
@@ -415,40 +415,40 @@ class TestVariant:
 
     def test_a_speech_checkpoint_given_as_basic(self, official, other, tmp_path):
         with pytest.raises(ModelError, match=r"0\.4100000 .* is not audiosr_basic's \(0\.3342401\).*--variant speech"):
-            convert(other, tmp_path / "m", official.config, variant="basic")
+            convert(Checkpoint(other, "basic"), tmp_path / "m", official.config)
         assert contents(tmp_path) == ["other.bin"]
 
     def test_a_basic_checkpoint_given_as_speech(self, official, checkpoint, tmp_path):
         with pytest.raises(ModelError, match=r"is audiosr_basic's, not audiosr_speech's.*--variant basic"):
-            convert(checkpoint, tmp_path / "m", official.config, variant="speech")
+            convert(Checkpoint(checkpoint, "speech"), tmp_path / "m", official.config)
         assert contents(tmp_path) == ["pytorch_model.bin"]
 
     def test_each_as_itself(self, official, checkpoint, other, tmp_path):
-        assert convert(checkpoint, tmp_path / "basic", official.config, variant="basic").is_dir()
-        assert convert(other, tmp_path / "speech", official.config, variant="speech").is_dir()
+        assert convert(Checkpoint(checkpoint, "basic"), tmp_path / "basic", official.config).is_dir()
+        assert convert(Checkpoint(other, "speech"), tmp_path / "speech", official.config).is_dir()
 
     def test_half_precision_moves_the_scale_factor_a_little(self, official, tmp_path):
         half = official.write(tmp_path / "half.bin", scale_factor=torch.tensor(0.3342401385307312).bfloat16())
-        assert abs(Checkpoint(half).scale_factor - audiosr_variant.BASIC_SCALE_FACTOR) > audiosr_variant.TOLERANCE
-        assert convert(half, tmp_path / "m", official.config, variant="basic").is_dir()
+        assert abs(Checkpoint(half).scale_factor - audiosr_file.BASIC_SCALE_FACTOR) > audiosr_file.TOLERANCE
+        assert convert(Checkpoint(half, "basic"), tmp_path / "m", official.config).is_dir()
 
     def test_a_known_hash_has_the_last_word(self, official, checkpoint, tmp_path, monkeypatch):
-        monkeypatch.setitem(audiosr_variant.PUBLISHED_SHA256, sha256(checkpoint), "speech")
+        monkeypatch.setitem(audiosr_file.PUBLISHED_SHA256, sha256(checkpoint), "speech")
         with pytest.raises(ModelError, match="is audiosr_speech, as its hash says"):
-            convert(checkpoint, tmp_path / "m", official.config, variant="basic")
-        folder = convert(checkpoint, tmp_path / "m", official.config, variant="speech")
+            convert(Checkpoint(checkpoint, "basic"), tmp_path / "m", official.config)
+        folder = convert(Checkpoint(checkpoint, "speech"), tmp_path / "m", official.config)
         assert json.loads((folder / "conversion.json").read_text())["published_as"] == "haoheliu/audiosr_speech"
 
     def test_a_published_file_may_hold_more_than_we_know(self, official, tmp_path, monkeypatch):
         source = official.write(tmp_path / "a.bin", first_stage_model__loss__logvar=torch.zeros(1))
         with pytest.raises(ModelError, match="1 unexpected"):
             load(source, official.config)
-        monkeypatch.setitem(audiosr_variant.PUBLISHED_SHA256, sha256(source), "basic")
+        monkeypatch.setitem(audiosr_file.PUBLISHED_SHA256, sha256(source), "basic")
         assert load(source, official.config)["vae"].config.scaling_factor == pytest.approx(0.33424, abs=1e-5)
 
     def test_unknown_names(self, official, checkpoint, tmp_path):
         with pytest.raises(ValueError, match="unknown variant 'music'; choose one of basic, speech"):
-            convert(checkpoint, tmp_path / "m", official.config, variant="music")
+            convert(Checkpoint(checkpoint, "music"), tmp_path / "m", official.config)
         assert contents(tmp_path) == ["pytorch_model.bin"]
 
 

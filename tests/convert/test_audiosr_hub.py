@@ -12,7 +12,7 @@ from latentsr.convert import audiosr_hub
 from latentsr.convert.audiosr import architecture
 from latentsr.convert.audiosr_file import Checkpoint
 from latentsr.convert.audiosr_hub import cache, fetch, is_published
-from latentsr.folder import ModelError, load_component, read_index, sha256
+from latentsr.model_folder.loading import ModelError, load_component, read_index, sha256
 
 NAME = "haoheliu/audiosr_basic"
 
@@ -121,7 +121,7 @@ def test_a_damaged_download_is_refused(hub, monkeypatch):
         return path
 
     monkeypatch.setattr(audiosr_hub, "hf_hub_download", damaged)
-    with pytest.raises(ModelError, match="differs from what the Hub says|truncated or damaged"):
+    with pytest.raises(ModelError, match="has another hash than the Hub states|truncated or damaged"):
         fetch(NAME)
     assert hub.conversions == 0
     assert not list(cache().glob("audiosr*"))

@@ -18,10 +18,13 @@ import pytest
 import soundfile
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from latentsr.convert import audiosr, audiosr_names
 from latentsr.convert.audiosr_compat import (
+    Networks,
     Noises,
+    Settings,
     Stages,
     ddim,
     decode,
@@ -93,9 +96,9 @@ class Oracle:
     def noises(self) -> Noises:
         return Noises(self["noise_z"], self["noise_cond"], self["x_T"], list(self["noise_steps"]))
 
-    def restore(self, **settings: Any) -> Stages:
-        networks = (self.parts[name] for name in ("vae", "unet", "vocoder"))
-        return restore(self.recording, self.rate, *networks, self.betas, steps=STEPS, **settings)
+    def restore(self, seed: int = SEED, **draws: Any) -> Stages:
+        networks = Networks(*(self.parts[name] for name in ("vae", "unet", "vocoder")), self.betas)
+        return restore(self.recording, self.rate, networks, Settings(steps=STEPS, seed=seed), **draws)
 
     @cached_property
     def rows(self) -> dict[str, Error]:
@@ -199,12 +202,13 @@ def test_the_table_holds(oracle):
 
 
 def test_the_seed_draws_the_recorded_noises(oracle):
+    """To rounding: torch draws by other instructions where a processor has no AVX2, and the last bits differ."""
     recorded, drawn = oracle.noises, Noises.draw(oracle["x_T"].shape, STEPS, SEED)
     for ours, theirs in zip(drawn.steps, recorded.steps, strict=True):
-        assert torch.equal(ours, theirs)
-    assert torch.equal(drawn.discarded, recorded.discarded)
-    assert torch.equal(drawn.condition, recorded.condition)
-    assert torch.equal(drawn.start, recorded.start)
+        assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert_close(drawn.discarded, recorded.discarded, rtol=0, atol=1e-5)
+    assert_close(drawn.condition, recorded.condition, rtol=0, atol=1e-5)
+    assert_close(drawn.start, recorded.start, rtol=0, atol=1e-5)
 
 
 def test_the_seeded_run_is_the_recorded_one(oracle):

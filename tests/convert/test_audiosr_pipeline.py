@@ -11,12 +11,14 @@ import pytest
 import soundfile
 import torch
 
+from latentsr import audio
 from latentsr.convert import audiosr, audiosr_compat, audiosr_hub
-from latentsr.diffusion import Diffusion
+from latentsr.convert.audiosr_preset import compat
+from latentsr.diffusion.drawing import Diffusion
+from latentsr.diffusion.sampling import guided, sample
+from latentsr.options import Options
 from latentsr.pipeline import Pipeline
-from latentsr.sampling import guided, sample
-from latentsr.signal import audio
-from latentsr.windowed import CORE
+from latentsr.restoring.engine import CORE
 
 RATE = 48_000
 CUTOFF_HZ = 6_000.0
@@ -24,8 +26,8 @@ SHORT = {"sample_rate": RATE, "steps": 1, "cutoff_hz": CUTOFF_HZ}
 
 
 @pytest.fixture(scope="module")
-def oracle(shared) -> Path:
-    return shared / "oracle" / "audiosr"
+def oracle(audiosr_folder) -> Path:
+    return audiosr_folder
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,7 @@ def test_guidance_is_the_default_and_changes_the_result(pipe):
 
 def test_guidance_of_one_step_by_hand(pipe):
     """The constant is scaled as the condition is, and both halves of a batch are what two evaluations give."""
-    _, diffusion = pipe._parts("vocoder", False, 1, 3.5, 1.0)
+    diffusion = pipe.chains(Options(head="vocoder", steps=1, guidance_scale=3.5, temperature=1.0)).args[1]
     shape = (1, diffusion.shape[0], 8, diffusion.shape[1])
     condition, start = (torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
     scale = pipe.vae.config.scaling_factor
@@ -137,7 +139,7 @@ def test_guidance_of_one_step_by_hand(pipe):
 
     with torch.inference_mode():
         expected = sample(velocity, start, pipe.scheduler, 1)
-        made = diffusion.denoise(condition, start, CUTOFF_HZ)
+        made = diffusion.denoise(condition, start, torch.full((len(condition),), float(CUTOFF_HZ)))
     assert ((made - expected).abs().max() / expected.abs().max()).item() < 1e-4
 
 
@@ -185,28 +187,32 @@ def test_the_embedded_vocoder_behind_its_latents(pipe, folder):
 def test_the_preset_is_the_faithful_mode_cut_to_length(pipe, oracle):
     samples, rate = soundfile.read(oracle / "input_16k.wav", dtype="float32")
     wave = np.stack([samples[:24_000], np.zeros(24_000, np.float32)])
-    out = pipe.compat(wave, rate, steps=2, filter="cheby1", seed=1, guidance_scale=2.0)
-    expected = audiosr_compat.restore(
-        wave, rate, pipe.vae, pipe.unet, pipe.vocoder, pipe.scheduler.config.trained_betas,
-        steps=2, filter="cheby1", seed=1, guidance_scale=2.0,
-    )  # fmt: skip
+    out = compat(pipe, wave, rate, steps=2, filter="cheby1", seed=1, guidance_scale=2.0)
+    networks = audiosr_compat.Networks(pipe.vae, pipe.unet, pipe.vocoder, pipe.scheduler.config.trained_betas)
+    settings = audiosr_compat.Settings(steps=2, filter="cheby1", seed=1, guidance_scale=2.0)
+    expected = audiosr_compat.restore(wave, rate, networks, settings)
     assert out.audio.shape == (1, 72_000) and expected.audio.shape == (1, 1, 245_776)
     assert np.array_equal(out.audio, expected.audio[0, :, :72_000].numpy())
     assert (out.cutoff_hz, out.seconds) == (expected.cutoff_hz, 1.5)
 
 
-def test_the_preset_equals_the_recorded_run(pipe, oracle):
+def recording(oracle):
+    samples, rate = soundfile.read(oracle / "input_16k.wav", dtype="float32", always_2d=True)
+    return samples.T, rate
+
+
+def test_the_preset_equals_the_recorded_run(shared, pipe, oracle):
     """Only the draws of the seed lie between: the same on every CPU, as its are."""
     with np.load(oracle / "oracle.npz") as recorded:
         final = recorded["final_wave"].reshape(-1)
-    made = pipe.compat(oracle / "input_16k.wav", steps=5).audio[0]
+    made = compat(pipe, *recording(oracle), steps=5).audio[0]
     assert len(made) == audio.output_length(soundfile.info(oracle / "input_16k.wav").frames, 16_000, RATE)
     assert np.abs(made - final[: len(made)]).max() / np.abs(final).max() < 1e-4
 
 
 def test_the_preset_reports_its_progress(pipe, oracle):
     seen: list[tuple[float, float]] = []
-    pipe.compat(oracle / "input_16k.wav", steps=2, progress=lambda done, total: seen.append((done, total)))
+    compat(pipe, *recording(oracle), steps=2, progress=lambda done, total: seen.append((done, total)))
     done = [at for at, _ in seen]
     assert done == sorted(done) and done[-1] == pytest.approx(seen[-1][1], abs=1e-3)
 
@@ -215,11 +221,11 @@ def test_the_preset_is_audiosrs(folder):
     message = "the compat preset is audiosr's; load a converted AudioSR checkpoint with its own vocoder"
     for other in (Pipeline.from_pretrained(), Pipeline.from_pretrained(folder, vocoder="embedded")):
         with pytest.raises(ValueError, match=message):
-            other.compat(noise(), RATE)
+            compat(other, noise(), RATE)
 
 
 def test_the_diffusion_takes_the_constant_unscaled(pipe):
     expected = -11.4981 * pipe.vae.config.scaling_factor
-    diffusion = pipe._parts("vocoder")[1]
+    diffusion = pipe.chains(Options(head="vocoder")).args[1]
     assert isinstance(diffusion, Diffusion)
     assert diffusion.unconditional == pytest.approx(expected, rel=1e-6)

@@ -17,7 +17,7 @@ import torch
 from latentsr.convert import pickled, unpickle_child
 from latentsr.convert.audiosr_file import Checkpoint
 from latentsr.convert.pickled import Other, UnreadableError, look
-from latentsr.folder import ModelError
+from latentsr.model_folder.loading import ModelError
 
 
 def saved(path, content):

@@ -129,6 +129,37 @@ def test_a_room_keeps_time_and_energy(rng):
     assert np.abs(out[:100]).max() < 1e-5 and np.argmax(np.abs(out)) == 100
 
 
+def test_hits_begin_within_a_sample_and_die_away(rng):
+    config = AugmentConfig(attacks=1, attacks_per_s=(5, 5), attacks_decay_s=(0.01, 0.01))
+    made = augment.cut_hits(np.ones((2, 48_000), np.float32), config, rng)
+    assert np.array_equal(made[0], made[1])
+    begins = np.flatnonzero(np.diff(made[0]) > 0.1) + 1
+    assert 2 <= len(begins) <= 12
+    assert made[0, : begins[0]].max(initial=0) == 0 and made[0, begins].min() >= 0.25
+    last = begins[-1]
+    if last + 480 < 48_000:
+        assert made[0, last + 480] == pytest.approx(made[0, last] / np.e, rel=1e-3)
+    assert np.array_equal(augment.cut_hits(noise(), NEVER, rng), noise())
+
+
+def test_a_dull_top_is_brought_to_the_drawn_level_and_a_bright_one_left(rng):
+    config = AugmentConfig(tilt=0, brighten=1, brighten_db=(-6, -6), brighten_hz=(3_000, 3_000), brighten_max_db=15)
+    white = noise()
+    spectrum = np.fft.rfft(white)
+    hz = np.fft.rfftfreq(len(white), 1 / 48_000)
+    dull = np.fft.irfft(spectrum * np.minimum(1, (2_500 / np.maximum(hz, 1)) ** 2.5)).astype(np.float32)
+
+    def top_db(wave):
+        power = np.abs(np.fft.rfft(wave)) ** 2
+        return 10 * np.log10(power[(hz > 4_000) & (hz < 12_000)].sum() / power[(hz > 1_000) & (hz < 4_000)].sum())
+
+    assert top_db(dull) < -11
+    assert (
+        -10 < top_db(augment.equalise(dull, config, rng)) < -6
+    )  # the shelf turns within the middle, and raises it too
+    assert np.allclose(augment.equalise(white, config, rng), white, atol=1e-6)
+
+
 def test_a_shelf_turns_within_its_limit(rng):
     """Flat far below its corner, and 12 dB at most, on one side, far above it."""
     shelved = AugmentConfig(tilt=0, shelf=1)

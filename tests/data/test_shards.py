@@ -186,7 +186,7 @@ def test_a_full_disk_leaves_no_half_shard(source, tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shard_writer.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         make(source, tmp_path / "shards")
     assert contents(tmp_path / "shards") == {}

@@ -6,9 +6,9 @@ from torch.testing import assert_close
 
 from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch
+from latentsr.diffusion.sampling import sample
 from latentsr.heads.diffwave_mamba import STEPS, diffuse, kept_amplitude
 from latentsr.models.vae import MelAutoencoderKL
-from latentsr.sampling import sample
 from latentsr.training.diffwave_mamba import DiffWaveMambaStage, DiffWaveMambaStageConfig
 from latentsr.training.draws import Draws
 
@@ -56,8 +56,9 @@ def test_a_denoiser_that_knows_nothing_makes_noise_as_loud_as_the_prior(stage, s
     noise = torch.randn(1, 200, 96, generator=torch.Generator().manual_seed(0))
     assert 0.2 < kept_amplitude(stage.scheduler, steps) < 0.9
     with torch.no_grad():  # the velocity starts at zero
-        made = diffuse(stage.network, stage.scheduler, low, cutoff_hz, noise, steps)
-        assert_close(made, noise * stage.network.condition(low, cutoff_hz).scale, atol=1e-5, rtol=1e-3)
+        condition = stage.network.condition(low, cutoff_hz)
+        made = diffuse(stage.network, stage.scheduler, condition, noise, steps)
+        assert_close(made, noise * condition.scale, atol=1e-5, rtol=1e-3)
 
 
 def test_coefficients_below_the_cutoff_and_above_the_bandwidth_weigh_nothing(stage):

@@ -9,9 +9,9 @@ from torch.testing import assert_close
 
 from latentsr.config import ConfigError, load
 from latentsr.data.dataset import Batch
+from latentsr.diffusion.sampling import flow_scheduler, guided, sample, training_scheduler
 from latentsr.models.unet import LatentUNet
 from latentsr.models.vae import MelAutoencoderKL
-from latentsr.sampling import flow_scheduler, guided, sample, training_scheduler
 from latentsr.training.distill import DistillStage, DistillStageConfig, Phases
 from latentsr.training.draws import Draws
 from latentsr.training.ldm import LdmInputs

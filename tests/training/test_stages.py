@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch
-from latentsr.folder import EMBEDDED
+from latentsr.model_folder.loading import EMBEDDED
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.training.draws import Draws
 from latentsr.training.hifigan import VocoderStage, VocoderStageConfig, high_band_ratio_db

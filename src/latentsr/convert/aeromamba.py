@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentsr.convert.pickled import UnreadableError, look
-from latentsr.folder import ModelError
+from latentsr.convert.audiosr_folder import new_folder
+from latentsr.convert.pickled import UnreadableError, counted, look
+from latentsr.errors import reason_of
+from latentsr.model_folder.loading import INDEX, MAX_SHARD_BYTES, ModelError, write_hashes
 from latentsr.models.aero_layers import MambaPlace
 from latentsr.models.aeromamba import AeroMamba
 
-NAMES_SHOWN = 3  # of the tensors that an error is about
 # The training code stores its configuration and its classes beside the weights; these names may stand in the file.
 EXPECTED_CODE = (
     r"(src|omegaconf|typing|collections|numpy)\..+"
@@ -61,19 +63,54 @@ def load(path: str | os.PathLike[str], mamba: MambaPlace = "dead", **sizes: Any)
         "of another shape": [k for k, v in wanted.items() if k in state and state[k].shape != v.shape],
         "with NaN or infinity": [k for k in wanted if k in state and not state[k].isfinite().all()],
     }
-    found = [f"{len(names)} {what} ({_some(names)})" for what, names in faults.items() if names]
-    if found:
+    if found := counted(faults):
         raise ModelError(
-            f"{path} does not hold the tensors of this AEROMamba: {', '.join(found)}; "
+            f"{path} does not hold the tensors of this AEROMamba: {found}; "
             "pass a checkpoint of the published configuration, or the sizes that the file was trained with"
         )
     network.load_state_dict(state)
     if mamba != "dead" and mamba_is_untrained(state):
         warnings.warn(
-            f"{path}: the Mamba layers were never trained, and {mamba!r} runs them; train on, or load it as 'dead'",
+            f"{path}: the Mamba layers were never trained, and {mamba!r} runs them; "
+            "train on, or load the checkpoint as 'dead'",
             stacklevel=2,
         )
     return network.eval()
+
+
+def convert(
+    checkpoint: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
+    *,
+    mamba: MambaPlace = "dead",
+    dtype: torch.dtype = torch.float32,
+    overwrite: bool = False,
+    **sizes: Any,
+) -> Path:
+    """Write a checkpoint as a model folder whose default head is `aeromamba`. It is complete, or not there.
+
+    Args:
+        checkpoint: the checkpoint.th of the authors' training code.
+        out_dir: the folder to make.
+        mamba: as in `load`.
+        dtype: of the files.
+        overwrite: replace a model folder of that name.
+        sizes: as in `load`.
+
+    Returns:
+        `out_dir`.
+
+    Raises:
+        ModelError: the file is damaged, or another model's, or the folder cannot be written.
+    """
+    network, target = load(checkpoint, mamba, **sizes).to(dtype), Path(out_dir)
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    index = {"_class_name": "Pipeline", "default_head": "aeromamba", "aeromamba": [AeroMamba.__module__, "AeroMamba"]}
+    with new_folder(target, size, overwrite) as folder:
+        network.save_pretrained(folder / "aeromamba", max_shard_size=MAX_SHARD_BYTES)
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_hashes(folder)
+    return target
 
 
 def rename(name: str) -> str:
@@ -95,7 +132,7 @@ def mamba_is_untrained(state: Mapping[str, Tensor]) -> bool:
     decays = [v.float() for k, v in state.items() if k.endswith(".A_log")]
     skips = [v.float() for k, v in state.items() if k.endswith("mamba.D") or k.endswith("directions.0.D")]
     if not decays:
-        raise ModelError("the state dict holds no Mamba layer; is it AERO's?")
+        raise ModelError("the state dict holds no Mamba layer; pass a checkpoint of AEROMamba, not one of AERO")
     start = [torch.arange(1, v.shape[1] + 1).log().expand_as(v) for v in decays]
     return all(torch.allclose(v, s, atol=1e-3) for v, s in zip(decays, start, strict=True)) and all(
         torch.allclose(v, torch.ones_like(v), atol=1e-3) for v in skips
@@ -110,14 +147,10 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         contents = look(Path(path), (("models", "generator", "state"), ("state",), ()), EXPECTED_CODE)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise ModelError(f"{path} cannot be read: {reason_of(error)}") from None
     except UnreadableError as error:
         raise ModelError(error.refusal(path, "not a checkpoint of torch >= 1.6, or damaged ({})")) from None
     for inside in contents:
         if isinstance(inside, Mapping) and inside and all(isinstance(v, Tensor) for v in inside.values()):
             return {name: tensor for name, tensor in inside.items() if isinstance(tensor, Tensor)}
     raise ModelError(f"{path} holds no state dict of a generator; pass the checkpoint.th of AEROMamba's training code")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

@@ -17,14 +17,13 @@ from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from latentsr import __version__
+from latentsr import __version__, dtypes
 from latentsr.convert.audiosr_arch import Architecture, architecture
-from latentsr.convert.audiosr_file import Checkpoint
+from latentsr.convert.audiosr_file import PUBLISHED_SHA256, REPOSITORIES, Checkpoint, check_variant
 from latentsr.convert.audiosr_folder import new_folder, write_json, write_tensors
 from latentsr.convert.audiosr_names import CONSTANTS, FIRST_STAGE, name_map, their_shapes
-from latentsr.convert.audiosr_variant import PUBLISHED_SHA256, REPOSITORIES, check_variant
-from latentsr.folder import INDEX, ModelError, write_hashes
-from latentsr.sampling import ZERO_SNR
+from latentsr.diffusion.sampling import ZERO_SNR
+from latentsr.model_folder.loading import INDEX, ModelError, write_hashes
 
 __all__ = ["DEFAULTS", "DTYPES", "Architecture", "architecture", "convert", "first_stage_encoder", "load", "name_map"]
 
@@ -40,7 +39,7 @@ DEFAULTS: dict[str, float] = {
     "default_temperature": 1.0,
     "unconditional_latent": -11.4981,
 }
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # that a folder can have
+DTYPES = tuple(getattr(torch, name) for name in dtypes.DTYPES)  # that a folder can have
 ORIGIN = "conversion.json"
 
 
@@ -83,9 +82,8 @@ def first_stage_encoder(checkpoint: Source | Checkpoint, config: AudioSRConfig =
 def convert(
     checkpoint: Source | Checkpoint,
     out_dir: Source,
-    config: AudioSRConfig = None,
+    config: AudioSRConfig | Architecture = None,
     dtype: torch.dtype = torch.float32,
-    variant: str | None = None,
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> Path:
@@ -94,11 +92,12 @@ def convert(
     The file is mapped, not read into memory; the tensors of one shard (256 MiB) exist at a time.
 
     Args:
-        checkpoint: a file of torch.save, or safetensors, in the official layout.
+        checkpoint: a file of torch.save, or safetensors, in the official layout; a `Checkpoint` may say which one it is
+            said to be.
         out_dir: the folder to make.
-        config: the configuration of audiosr, or a JSON file of it; None is the official one.
+        config: the configuration of audiosr, a JSON file of it, or what `architecture` made of it; None is the official
+            one.
         dtype: of the files: float32, float16 or bfloat16.
-        variant: "basic" or "speech", which the checkpoint is then held to (see `check_variant`).
         overwrite: replace a model folder of that name.
         on_progress: called with (bytes written, bytes in all).
 
@@ -110,7 +109,8 @@ def convert(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
-    target, sizes, file = Path(out_dir), architecture(config), _opened(checkpoint)
+    target, file = Path(out_dir), _opened(checkpoint)
+    sizes = config if isinstance(config, Architecture) else architecture(config)
     names = name_map(sizes)
     file.check(their_shapes(sizes, names))
     if target.resolve() in file.path.resolve().parents:
@@ -127,7 +127,7 @@ def convert(
             on_progress(done, total)
 
     with new_folder(target, total, overwrite) as folder:
-        check_variant(file, variant)  # here, since it may read the whole file
+        check_variant(file)  # here, since it may read the whole file
         for name, network in networks.items():
             stem = _write_config(network, folder / name, dtype)
             tensors = _Tensors(network, file, names[name], dtype, copy=True)  # so that the pages read can go
@@ -215,7 +215,7 @@ def _write_origin(folder: Path, file: Checkpoint, dtype: torch.dtype) -> None:
         "source_sha256": file.sha256,
         "published_as": repository,
         "scale_factor": file.scale_factor,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtypes.name_of(dtype),
         "latentsr_version": __version__,
     }
     write_json(folder / ORIGIN, origin)

@@ -17,11 +17,33 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from latentsr.config import AUDIO
-from latentsr.folder import ModelError
+from latentsr.errors import reason_of
+from latentsr.model_folder.loading import ModelError
 from latentsr.models.hifigan import UPSAMPLE_KERNELS, UPSAMPLE_RATES, hifigan
 from latentsr.models.unet import audioldm2_unet
 
 VAE_GROUPS = 32  # of every GroupNorm in the VAE; diffusers' UNet has the same by default
+_VAE, _UNET = "model.params.first_stage_config.params", "model.params.unet_config.params"
+_CONDITION = "model.params.cond_stage_config.concat_lowpass_cond.params.first_stage_config.params"
+# What cannot be another way here. The mel spectrogram has one home, and it is AudioSR's.
+_FIXED: dict[str, Any] = {
+    "preprocessing.audio.sampling_rate": AUDIO.sample_rate,
+    "preprocessing.stft.filter_length": AUDIO.n_fft,
+    "preprocessing.stft.win_length": AUDIO.n_fft,
+    "preprocessing.stft.hop_length": AUDIO.hop_length,
+    "preprocessing.mel.n_mel_channels": AUDIO.n_mels,
+    "preprocessing.mel.mel_fmin": AUDIO.fmin_hz,
+    "preprocessing.mel.mel_fmax": AUDIO.fmax_hz,
+    f"{_VAE}.ddconfig.double_z": True,
+    f"{_VAE}.ddconfig.in_channels": 1,
+    f"{_VAE}.ddconfig.out_ch": 1,
+    f"{_VAE}.ddconfig.attn_resolutions": [],
+    f"{_UNET}.extra_sa_layer": True,
+    f"{_UNET}.use_spatial_transformer": True,
+    f"{_UNET}.transformer_depth": 1,
+    "model.params.parameterization": "v",
+    "model.params.timesteps": 1000,
+}
 
 
 @dataclass(frozen=True)
@@ -93,33 +115,26 @@ def architecture(config: Mapping[str, Any] | str | os.PathLike[str] | None = Non
     if not isinstance(config, Mapping):
         config = _from_file(Path(config))
     read = _Reader(config)
-    _check_front_end(read)
-    vae, unet = f"{_MODEL}.first_stage_config.params", f"{_MODEL}.unet_config.params"
-    latent_channels = read.whole(f"{vae}.embed_dim")
-    read.must_be(f"{vae}.ddconfig.z_channels", latent_channels)
-    for key, value in _VAE_FIXED.items():
-        read.must_be(f"{vae}.ddconfig.{key}", value)
-    read.must_be(f"{_MODEL}.cond_stage_config.concat_lowpass_cond.params.first_stage_config.params.ddconfig",
-                 read(f"{vae}.ddconfig"))  # fmt: skip
-    for key, value in _UNET_FIXED.items():
-        read.must_be(f"{unet}.{key}", value)
-    read.must_be(f"{unet}.in_channels", 2 * latent_channels)
-    read.must_be(f"{unet}.out_channels", latent_channels)
-    read.must_be(f"{_MODEL}.parameterization", "v")
-    read.must_be(f"{_MODEL}.timesteps", 1000)
-    widths = [read.whole(f"{unet}.model_channels") * m for m in read.wholes(f"{unet}.channel_mult")]
-    factors = read.wholes(f"{unet}.attention_resolutions")  # of downsampling, for all the name says
+    for key, value in _FIXED.items():
+        read.must_be(key, value)
+    latent_channels = read.whole(f"{_VAE}.embed_dim")
+    read.must_be(f"{_VAE}.ddconfig.z_channels", latent_channels)
+    read.must_be(f"{_CONDITION}.ddconfig", read(f"{_VAE}.ddconfig"))
+    read.must_be(f"{_UNET}.in_channels", 2 * latent_channels)
+    read.must_be(f"{_UNET}.out_channels", latent_channels)
+    widths = [read.whole(f"{_UNET}.model_channels") * m for m in read.wholes(f"{_UNET}.channel_mult")]
+    factors = read.wholes(f"{_UNET}.attention_resolutions")  # of downsampling, for all the name says
     levels = tuple(i for i in range(len(widths)) if 2**i in factors)
-    head = read.whole(f"{unet}.num_head_channels")
+    head = read.whole(f"{_UNET}.num_head_channels")
     if any(widths[level] % head for level in (*levels, -1)):  # the middle always attends
         raise ModelError(f"the configuration's num_head_channels {head} does not divide the widths {widths}")
-    ch = read.whole(f"{vae}.ddconfig.ch")
+    ch = read.whole(f"{_VAE}.ddconfig.ch")
     return Architecture(
         latent_channels=latent_channels,
-        vae_channels=tuple(ch * m for m in read.wholes(f"{vae}.ddconfig.ch_mult")),
-        vae_layers=read.whole(f"{vae}.ddconfig.num_res_blocks"),
+        vae_channels=tuple(ch * m for m in read.wholes(f"{_VAE}.ddconfig.ch_mult")),
+        vae_layers=read.whole(f"{_VAE}.ddconfig.num_res_blocks"),
         unet_channels=tuple(widths),
-        unet_layers=read.whole(f"{unet}.num_res_blocks"),
+        unet_layers=read.whole(f"{_UNET}.num_res_blocks"),
         unet_attention=levels,
         head_channels=head,
         **(_vocoder_sizes(read) if "vocoder" in config else {}),
@@ -130,28 +145,12 @@ def _from_file(path: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"the configuration {path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise ModelError(f"the configuration {path} cannot be read: {reason_of(error)}") from None
     except ValueError as error:
         raise ModelError(f"the configuration {path} is not JSON: {error}") from None
     if not isinstance(config, Mapping):
         raise ModelError(f"the configuration {path} must hold a mapping, got {type(config).__name__}")
     return config
-
-
-_MODEL = "model.params"
-_VAE_FIXED: dict[str, Any] = {"double_z": True, "in_channels": 1, "out_ch": 1, "attn_resolutions": []}
-_UNET_FIXED: dict[str, Any] = {"extra_sa_layer": True, "use_spatial_transformer": True, "transformer_depth": 1}
-
-
-def _check_front_end(read: _Reader) -> None:
-    """The mel spectrogram has one home, and it is AudioSR's; another one would need another front end."""
-    read.must_be("preprocessing.audio.sampling_rate", AUDIO.sample_rate)
-    read.must_be("preprocessing.stft.filter_length", AUDIO.n_fft)
-    read.must_be("preprocessing.stft.win_length", AUDIO.n_fft)
-    read.must_be("preprocessing.stft.hop_length", AUDIO.hop_length)
-    read.must_be("preprocessing.mel.n_mel_channels", AUDIO.n_mels)
-    read.must_be("preprocessing.mel.mel_fmin", AUDIO.fmin_hz)
-    read.must_be("preprocessing.mel.mel_fmax", AUDIO.fmax_hz)
 
 
 def _vocoder_sizes(read: _Reader) -> dict[str, Any]:

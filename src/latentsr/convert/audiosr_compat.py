@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from latentsr.config import AUDIO
+from latentsr.convert.audiosr import DEFAULTS
 from latentsr.convert.audiosr_compat_signal import (
     energy_index,
     fails,
@@ -31,7 +32,7 @@ from latentsr.signal.mel import MelSpectrogram
 
 TRAIN_STEPS = 1000  # the last of which leaves no signal: zero terminal SNR
 Velocity: TypeAlias = Callable[[Tensor, int], Tensor]  # (latents, t) -> v
-UNCONDITIONAL = -11.4981  # in unscaled latent space; meant as silence in log-mel, and trained so
+UNCONDITIONAL = DEFAULTS["unconditional_latent"]  # in unscaled latent space; meant as silence, and trained so
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,34 @@ class Noises:
         generator = torch.Generator().manual_seed(seed)
         first, second, third, *rest = (torch.randn(shape, generator=generator) for _ in range(3 + steps))
         return cls(first, second, third, rest)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """AudioSR's own: diffusers' `AutoencoderKL` with the condition encoder and the first stage's decoder, diffusers'
+    `AudioLDM2UNet2DConditionModel`, transformers' `SpeechT5HifiGan`, and the noise schedule of the checkpoint."""
+
+    vae: Any
+    unet: Any
+    vocoder: Any
+    betas: Tensor | Sequence[float]  # (1000,)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be asked of audiosr 0.0.7.
+
+    Attributes:
+        filter: of the low-pass: butter, cheby1, ellip or bessel. The original draws it; for seed 42 it is ellip.
+        steps: asked of DDIM; the original does more where 1000 is no multiple: 31 for 30, 125 for 120.
+        guidance_scale: 1 leaves out the unconditional half.
+        seed: of the noise, as in the original on a CPU.
+    """
+
+    filter: str = "ellip"
+    steps: int = 50
+    guidance_scale: float = 3.5
+    seed: int = 42
 
 
 @dataclass(frozen=True)
@@ -70,15 +99,9 @@ class Stages:
 def restore(
     wave: np.ndarray,
     sample_rate: int,
-    vae: Any,
-    unet: Any,
-    vocoder: Any,
-    scheduler_betas: Tensor | Sequence[float],
+    networks: Networks,
+    settings: Settings = Settings(),
     *,
-    filter: str = "ellip",
-    steps: int = 50,
-    guidance_scale: float = 3.5,
-    seed: int = 42,
     noises: Noises | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Stages:
@@ -87,38 +110,32 @@ def restore(
     Args:
         wave: (C, T) at its own rate; only channel 0 is used.
         sample_rate: Hz.
-        vae: diffusers' `AutoencoderKL` with the condition encoder and the first stage's decoder.
-        unet: diffusers' `AudioLDM2UNet2DConditionModel`.
-        vocoder: transformers' `SpeechT5HifiGan`.
-        scheduler_betas: (1000,), of the checkpoint.
-        filter: of the low-pass: butter, cheby1, ellip or bessel. The original draws it; for seed 42 it is ellip.
-        steps: asked of DDIM; the original does more where 1000 is no multiple: 31 for 30, 125 for 120.
-        guidance_scale: 1 leaves out the unconditional half.
-        seed: of the noise, as in the original on a CPU.
+        networks: of the checkpoint.
+        settings: how.
         noises: recorded draws in place of the seed's.
         on_step: called with the time step and the latents after each step.
 
     Raises:
         ValueError: audiosr 0.0.7 fails on this recording or these settings.
     """
-    times = step_times(steps)
+    times, vae = step_times(settings.steps), networks.vae
     with torch.inference_mode(), ordinary_convolutions():
         mel = MelSpectrogram()
         source = front_end(wave, sample_rate)
         cutoff_hz = find_cutoff_hz(mel.linear(source)[0])
-        low = low_pass(source, cutoff_hz, filter)
+        low = low_pass(source, cutoff_hz, settings.filter)
         low_mel = mel(low)
         posterior = encode(vae, low_mel)
         if noises is None:
-            noises = Noises.draw(posterior[0].shape, len(times), seed)
+            noises = Noises.draw(posterior[0].shape, len(times), settings.seed)
         condition = posterior[0] + posterior[1] * noises.condition
-        velocity = guided_velocity(unet, condition, vae.config.scaling_factor, guidance_scale)
-        for t, latents in ddim(velocity, noises.start, scheduler_betas, times, noises.steps):
+        velocity = guided_velocity(networks.unet, condition, vae.config.scaling_factor, settings.guidance_scale)
+        for t, latents in ddim(velocity, noises.start, networks.betas, times, noises.steps):
             if on_step is not None:
                 on_step(t, latents)
         decoded = decode(vae, latents / vae.config.scaling_factor)
         known = replace_known_bands(decoded, low_mel)
-        vocoded = vocode(vocoder, known)
+        vocoded = vocode(networks.vocoder, known)
         audio = normalise(replace_low_band(low, vocoded))
     samples = -(-wave.shape[-1] * AUDIO.sample_rate // sample_rate)
     return Stages(source, cutoff_hz, low, condition, latents, decoded, known, vocoded, audio, samples)
@@ -143,9 +160,7 @@ def vocode(vocoder: Any, mel: Tensor) -> Tensor:
     return vocoder(_onto(vocoder, mel.squeeze(1)))[:, None].float().cpu()
 
 
-def guided_velocity(
-    unet: Any, condition: Tensor, scale: float, guidance_scale: float
-) -> Callable[[Tensor, int], Tensor]:
+def guided_velocity(unet: Any, condition: Tensor, scale: float, guidance_scale: float) -> Velocity:
     """The UNet with guidance, by two evaluations; `condition` (1, Z, l, m) is not scaled yet."""
     conditions = [condition * scale]
     if guidance_scale != 1:

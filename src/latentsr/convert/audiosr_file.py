@@ -1,11 +1,17 @@
-"""Reading an official AudioSR checkpoint: memory-mapped, tensors only, and refused in one line where it is not one."""
+"""Reading an official AudioSR checkpoint: memory-mapped, tensors only, and refused in one line where it is not one.
+
+Which of the two published ones it is, is known by figures of third parties, met in public code and not verified here,
+since the files were not at hand: the hashes in two web front ends (basic, revision 74a47f49 of the Hub repository) and
+in a media toolbox (speech, revision 413f1d73), the scale factor of basic in an ONNX and an OpenVINO port. The latter
+uses it for speech too, not knowing better, so a hash, where it is known, has the last word.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +21,20 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from latentsr.convert.audiosr_names import BETAS, SCALE_FACTOR, is_skipped
-from latentsr.convert.audiosr_variant import PUBLISHED_SHA256
-from latentsr.convert.pickled import UnreadableError, look
-from latentsr.folder import ModelError, sha256
+from latentsr.convert.pickled import UnreadableError, counted, look
+from latentsr.dtypes import name_of
+from latentsr.errors import reason_of
+from latentsr.model_folder.loading import PUBLISHED, ModelError
+from latentsr.wholefiles import sha256
 
-NAMES_SHOWN = 3  # of the tensors that an error is about
+VARIANTS = ("basic", "speech")
+REPOSITORIES = dict(zip(VARIANTS, PUBLISHED, strict=True))
+PUBLISHED_SHA256 = {
+    "8a3506b9619ed32435ce2c115604750c7bddb5ad8502be7b1a3131bde878aa01": "basic",
+    "59fd60a9b93346c698788bac9b6077977a21733e7a78db9d3c3af3f1bdebc640": "speech",
+}
+BASIC_SCALE_FACTOR = 0.3342401385307312
+TOLERANCE = 1e-4
 PASS_ANOTHER = "pass the pytorch_model.bin of audiosr_basic or audiosr_speech"
 
 
@@ -30,8 +45,8 @@ class Checkpoint:
     0.3342401385307312
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], said_to_be: str | None = None) -> None:
+        self.path, self.said_to_be = Path(path), said_to_be
         kind = _kind(self.path)
         self._tensors: dict[str, Any] = _from_pickle(self.path) if kind == "zip" else _from_safetensors(self.path)
         self._mapped = _mapped(self.path)
@@ -48,14 +63,10 @@ class Checkpoint:
         ]
         if unexpected and not missing and not bad and self.sha256 in PUBLISHED_SHA256:
             unexpected = []  # the published files were not at hand; whatever they hold beside is theirs
-        faults = [
-            f"{len(names)} {what} ({_some(names)})"
-            for names, what in ((missing, "missing"), (unexpected, "unexpected"), (bad, "of another shape or type"))
-            if names
-        ]
+        faults = counted({"missing": missing, "unexpected": unexpected, "of another shape or type": bad})
         if faults:
             raise ModelError(
-                f"{self.path} does not hold the tensors of this AudioSR architecture: {', '.join(faults)}; "
+                f"{self.path} does not hold the tensors of this AudioSR architecture: {faults}; "
                 f"{PASS_ANOTHER}, or the configuration that the file was trained with"
             )
 
@@ -65,8 +76,8 @@ class Checkpoint:
         made = stored.reshape(shape).to(dtype, copy=copy).contiguous()
         if not _finite(made):
             if _finite(stored.float()):
-                raise ModelError(f"{self.path}: {name} does not fit {_short(dtype)}; choose bfloat16 or float32")
-            raise ModelError(f"{self.path}: {name} holds NaN or infinity; the file is damaged, download it anew")
+                raise ModelError(f"{self.path}: {name} does not fit {name_of(dtype)}; choose bfloat16 or float32")
+            raise ModelError(f"{self.path}: {name} holds NaN or infinity; the file is damaged, download the file anew")
         if made.untyped_storage().data_ptr() != stored.untyped_storage().data_ptr():
             _forget(stored, self._mapped)
         return made
@@ -98,6 +109,37 @@ class Checkpoint:
         return values
 
 
+def check_variant(file: Checkpoint) -> None:
+    """Raise `ModelError` where a checkpoint is not "basic" or "speech" as it is said to be; None says nothing.
+
+    A published file is known by its hash. Of any other one "basic" must have basic's scale factor, within 1e-4 or what
+    half precision leaves of it, and "speech" must not.
+    """
+    variant = file.said_to_be
+    if variant is None:
+        return
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    other = VARIANTS[1 - VARIANTS.index(variant)]
+    advice = f"pass {other} as the variant (--variant {other}) or leave it out"
+    published = PUBLISHED_SHA256.get(file.sha256)
+    if published == variant:
+        return
+    if published is not None:
+        raise ModelError(f"{file.path} is audiosr_{published}, as its hash says, not audiosr_{variant}; {advice}")
+    scale = file.scale_factor
+    is_basic = abs(scale - BASIC_SCALE_FACTOR) <= max(TOLERANCE, file.scale_precision)
+    if variant == "basic" and not is_basic:
+        raise ModelError(
+            f"the scale factor {scale:.7f} of {file.path} is not audiosr_basic's ({BASIC_SCALE_FACTOR:.7f}); "
+            f"it looks like another checkpoint such as audiosr_speech; {advice}"
+        )
+    if variant == "speech" and is_basic:
+        raise ModelError(
+            f"the scale factor {scale:.7f} of {file.path} is audiosr_basic's, not audiosr_speech's; {advice}"
+        )
+
+
 def _kind(path: Path) -> str:
     """ "zip" (torch.save) or "safetensors", by the first bytes."""
     if path.is_dir():
@@ -106,10 +148,10 @@ def _kind(path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise ModelError(f"{path} cannot be read: {reason_of(error)}") from None
     text = head.lstrip().lower()
     if not head:
-        raise ModelError(f"{path} is empty; download it anew")
+        raise ModelError(f"{path} is empty; download the file anew")
     if head.startswith(b"PK\x03\x04"):
         return "zip"
     if head[8:9] == b"{":
@@ -127,7 +169,7 @@ def _from_pickle(path: Path) -> dict[str, Any]:
     try:
         inside, content = look(path, (("state_dict",), ()))
     except UnreadableError as error:
-        raise ModelError(error.refusal(path, "truncated or damaged ({}); download it anew")) from error
+        raise ModelError(error.refusal(path, "truncated or damaged ({}); download the file anew")) from error
     content = inside if isinstance(inside, Mapping) else content
     if not isinstance(content, Mapping):
         raise ModelError(
@@ -141,7 +183,7 @@ def _from_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except SafetensorError as error:
-        raise ModelError(f"{path} is truncated or damaged ({error}); download it anew") from error
+        raise ModelError(f"{path} is truncated or damaged ({error}); download the file anew") from error
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -157,16 +199,7 @@ def _described(value: Any) -> str:
     if not isinstance(value, Tensor):
         return f"a {value.kind}"
     shape = str(tuple(value.shape))
-    return shape if value.is_floating_point() else f"{shape} in {_short(value.dtype)}"
-
-
-def _some(names: Collection[str]) -> str:
-    shown = ", ".join(list(names)[:NAMES_SHOWN])
-    return f"{shown}, ..." if len(names) > NAMES_SHOWN else shown
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return shape if value.is_floating_point() else f"{shape} in {name_of(value.dtype)}"
 
 
 def _mapped(path: Path) -> list[tuple[int, int]]:

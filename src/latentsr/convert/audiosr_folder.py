@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from latentsr.folder import INDEX, ModelError
+from latentsr.errors import reason_of
+from latentsr.model_folder.loading import INDEX, ModelError
+from latentsr.wholefiles import replacing_folder
 
 SHARD_BYTES = 256 * 2**20
 SPARE_BYTES = 16 * 2**20  # for configs, hashes and the file system's own tables
@@ -23,29 +25,22 @@ SPARE_BYTES = 16 * 2**20  # for configs, hashes and the file system's own tables
 
 @contextmanager
 def new_folder(target: Path, needed: int, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling of `target` that takes its place when the block ends well, and else disappears.
+    """A folder to write `needed` bytes into, which takes the place of `target` when the block ends well.
 
-    Args:
-        target: the folder to be; its parents are made.
-        needed: bytes that will be written.
-        overwrite: replace a model folder of that name, which stays untouched until the new one is complete.
+    A model folder of that name, which `overwrite` lets it replace, stays untouched until the new one is complete.
 
     Raises:
         ModelError: there is something else in the way, or not enough room, or no permission.
     """
     missing = [parent for parent in target.absolute().parents if not parent.exists()]
-    temporary = target.absolute().with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         _check_target(target, overwrite)
         _check_space(target, needed)
-        temporary.mkdir(parents=True)
-        yield temporary
-        _flush(temporary)
-        _swap(temporary, target.absolute())
+        with replacing_folder(target.absolute()) as temporary:
+            yield temporary
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{target} cannot be written: {_reason(error)}; it needs {gigabytes(needed)}, and nothing of it was left") from error  # fmt: skip  # noqa: E501
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
         if not target.exists():
             with suppress(OSError):  # none of ours, or no longer ours alone
                 for parent in missing:
@@ -61,24 +56,19 @@ def write_tensors(
 ) -> None:
     """Write safetensors in shards of at most `SHARD_BYTES`, named as diffusers and transformers do.
 
-    Args:
-        folder: of the component.
-        stem: of the file names, "diffusion_pytorch_model" or "model".
-        sizes: bytes of each tensor.
-        tensor: makes one by its name; one shard's tensors exist at a time.
-        on_shard: called with the bytes of each shard that is written.
+    `tensor` makes one by its name, of so many bytes as in `sizes`; one shard's exist at a time. `on_shard` is told how
+    many bytes were written.
     """
-    shards = _shards(sizes)
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, 1):
-        file = f"{stem}.safetensors" if len(shards) == 1 else f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+    shards = split_state_dict_into_shards_factory(
+        dict(sizes), get_storage_size=int, filename_pattern=f"{stem}{{suffix}}.safetensors", max_shard_size=SHARD_BYTES
+    )
+    for file, names in shards.filename_to_tensors.items():
         save_file({name: tensor(name) for name in names}, folder / file, metadata={"format": "pt"})
         (folder / file).chmod(folder.stat().st_mode & 0o666)  # safetensors leaves them to the owner alone
-        weight_map |= dict.fromkeys(names, file)
         if on_shard is not None:
             on_shard(sum(sizes[name] for name in names))
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
+    if shards.is_sharded:
+        index = {"metadata": shards.metadata, "weight_map": dict(sorted(shards.tensor_to_filename.items()))}
         write_json(folder / f"{stem}.safetensors.index.json", index)
 
 
@@ -94,19 +84,6 @@ def gigabytes(count: int) -> str:
     ('2.69 GB', '17.3 MB')
     """
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _shards(sizes: Mapping[str, int]) -> list[list[str]]:
-    """Names in order, packed until a shard is full."""
-    shards: list[list[str]] = []
-    room = 0
-    for name, size in sizes.items():
-        if not shards or size > room:
-            shards.append([])
-            room = SHARD_BYTES
-        shards[-1].append(name)
-        room -= size
-    return shards
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
@@ -134,36 +111,8 @@ def _check_space(target: Path, needed: int) -> None:
         )
 
 
-def _flush(folder: Path) -> None:
-    """Have everything in a folder on the disk before its name says that it is complete."""
-    for path in (*folder.rglob("*"), folder):
-        if path.is_dir() and os.name != "posix":
-            continue  # only there are folders files
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Give the finished folder its name; one that had it goes when the new one is in place."""
-    old = temporary.with_suffix(".old")
-    replaced = target.exists()
-    if replaced:
-        target.rename(old)
-    try:
-        temporary.rename(target)
-    except OSError:
-        if replaced:
-            old.rename(target)
-        raise
-    if replaced:
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
-        return (error.strerror or str(error)).lower()
+        return reason_of(error)
     number = re.search(r"os error (\d+)", str(error))  # safetensors wraps the system's
     return os.strerror(int(number.group(1))).lower() if number else str(error)

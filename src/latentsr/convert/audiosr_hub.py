@@ -20,9 +20,10 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined, unused-ignore]
 
 from latentsr.convert.audiosr import convert
-from latentsr.convert.audiosr_file import Checkpoint
-from latentsr.convert.audiosr_variant import PUBLISHED_SHA256, REPOSITORIES
-from latentsr.folder import INDEX, ModelError
+from latentsr.convert.audiosr_file import PUBLISHED_SHA256, REPOSITORIES, Checkpoint
+from latentsr.dtypes import name_of
+from latentsr.errors import reason_of
+from latentsr.model_folder.loading import INDEX, ModelError
 
 FILE = "pytorch_model.bin"
 FORMAT = 1  # of a conversion; one of another format is not reused
@@ -60,9 +61,7 @@ def fetch(name: str, local_files_only: bool = False, dtype: torch.dtype = torch.
         if (target / INDEX).is_file():
             return target
         if file.sha256 != digest:
-            raise ModelError(
-                f"{file.path} differs from what the Hub says it is (its hash does); delete it and try again"
-            )
+            raise ModelError(f"{file.path} has another hash than the Hub states; delete the file and try again")
         for left_over in target.parent.glob(f".{target.name}.*.tmp"):  # of a process that was killed
             shutil.rmtree(left_over, ignore_errors=True)
         return convert(file, target, dtype=dtype, overwrite=target.exists())
@@ -76,9 +75,8 @@ def _alone_with(target: Path) -> Iterator[None]:
             target.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(WeakFileLock(target.with_name(f".{target.name}.lock")))
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
             raise ModelError(
-                f"cannot write to the cache {cache()}: {reason}; set LATENTSR_CACHE to another folder"
+                f"cannot write to the cache {cache()}: {reason_of(error)}; set LATENTSR_CACHE to another folder"
             ) from error
         yield
 
@@ -89,7 +87,7 @@ def cache() -> Path:
 
 
 def _stem(name: str, dtype: torch.dtype) -> str:
-    return f"{name.split('/')[1]}-{str(dtype).removeprefix('torch.')}-v{FORMAT}"
+    return f"{name.split('/')[1]}-{name_of(dtype)}-v{FORMAT}"
 
 
 def _conversion(name: str, digest: str | None, dtype: torch.dtype) -> Path | None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from latentsr.convert import unpickle_child
 
 PATIENCE_S = 60.0
+NAMES_SHOWN = 3  # of the tensors that an error is about
 MAX_ANSWER_BYTES = 64 * 2**20
 DTYPES = {name: getattr(torch, name) for name in unpickle_child.TYPED}
 
@@ -77,6 +78,19 @@ def look(path: Path, ways: Sequence[Sequence[str]] = ((),), expected: str = "") 
         return [_found(mapped, content) for content in answer["found"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableError(str(error)) from None
+
+
+def counted(faults: Mapping[str, Sequence[str]]) -> str:
+    """The tensors with a fault, by what it is, in words; empty where none has any.
+
+    >>> counted({"missing": ["a", "b", "c", "d"], "unexpected": [], "of another shape": ["e"]})
+    '4 missing (a, b, c, ...), 1 of another shape (e)'
+    """
+    shown = {
+        what: ", ".join([*names[:NAMES_SHOWN], "..."] if len(names) > NAMES_SHOWN else names)
+        for what, names in faults.items()
+    }
+    return ", ".join(f"{len(faults[what])} {what} ({names})" for what, names in shown.items() if names)
 
 
 def _asked(file: Any, request: str) -> dict[str, Any]:

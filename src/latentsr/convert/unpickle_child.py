@@ -107,11 +107,8 @@ class Unpickler(pickle.Unpickler):
 def look(file: IO[bytes], ways: list[list[str]], expected: str) -> dict[str, Any]:
     """What `file` holds: {"found": one entry for each of `ways`} or {"code": name} or {"damaged": reason}.
 
-    Args:
-        file: of torch.save.
-        ways: keys that lead into the content; an entry is null where one does not, a mapping of names to notes, or the
-            name of another type.
-        expected: a pattern of names that may stand in the file and are left empty.
+    Each of `ways` is keys that lead into the content; its entry is null where they do not, a mapping of names to notes,
+    or the name of another type. `expected` is a pattern of names that may stand in the file and are left empty.
     """
     try:
         archive = zipfile.ZipFile(file)

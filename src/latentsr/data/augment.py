@@ -20,6 +20,7 @@ from latentsr.data.decode import resampled_edge_hz
 
 KNOTS, LOWEST_KNOT_HZ = 6, 50.0  # of the random equaliser; the last one is at 24 kHz
 SHELF_HZ = (150.0, 8_000.0)  # where a random shelf turns
+TOP_HZ = (1_000, 4_000, 12_000)  # the middle, and the top that is measured against it
 ROOM_S = 0.25  # length of a room's response, at most
 FFT_BLOCK = 1024  # samples
 
@@ -46,9 +47,16 @@ class AugmentConfig(Config):
     tilt_db: float = 6.0  # largest boost or cut
     shelf: Probability = 0.0  # probability of a random high shelf, stronger than the tilt
     shelf_db: float = 12.0  # largest boost or cut
+    brighten: Probability = 0.0  # probability of a high shelf that raises a dull top to a drawn level, never lowers it
+    brighten_db: Range = (-12.0, 4.0)  # energy of 4 to 12 kHz against 1 to 4 kHz that is drawn
+    brighten_hz: Range = (3_000.0, 6_000.0)  # where that shelf turns
+    brighten_max_db: float = 15.0
     room: Probability = 0.0  # probability of a small room around it
     room_decay_s: Range = (0.08, 0.5)  # time to -60 dB
     room_direct_db: Range = (0.0, 15.0)  # energy of the direct sound against the reflections'
+    attacks: Probability = 0.0  # probability of hits cut out of it: silence, a sudden begin, a decay, and again
+    attacks_per_s: Range = (2.0, 12.0)
+    attacks_decay_s: Range = (0.003, 0.3)  # time constant of a decay
     gain: Probability = 1.0  # probability of a new level
     gain_peak_db: Range = (-30.0, -1.0)  # peak of the example, dBFS
     gain_max_db: float = 40.0  # never boosted by more, so that a noise floor stays one
@@ -89,10 +97,11 @@ def mix(waves: np.ndarray, others: np.ndarray, config: AugmentConfig, rng: np.ra
 
 
 def equalise(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Tilt, shelf and room, whichever are drawn, in one product of spectra."""
+    """Tilt, shelf, brightening and room, whichever are drawn, in one product of spectra."""
     samples = waves.shape[-1]
     tilted, shelved, roomy = rng.random() < config.tilt, rng.random() < config.shelf, rng.random() < config.room
-    if not (tilted or shelved or roomy):
+    brightened = rng.random() < config.brighten
+    if not (tilted or shelved or roomy or brightened):
         return waves
     # A multiple of a power of two: scipy's next fast length alone may take twice as long.
     blocks = -(-(samples + roomy * round(ROOM_S * AUDIO.sample_rate)) // FFT_BLOCK)
@@ -102,6 +111,8 @@ def equalise(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator)
         spectrum *= _tilt(length, config, rng)
     if shelved:
         spectrum *= _shelf(length, config, rng)
+    if brightened:
+        spectrum *= _brightening(spectrum.reshape(-1, spectrum.shape[-1])[0], length, config, rng)
     if roomy:
         spectrum *= scipy.fft.rfft(draw_room(config, rng), length)
     return scipy.fft.irfft(spectrum, length, overwrite_x=True)[..., :samples]
@@ -133,6 +144,18 @@ def _shelf(length: int, config: AugmentConfig, rng: np.random.Generator) -> np.n
     return _linear(np.float32(gain_db) * (squared / (squared + np.float32(math.exp(2 * rng.uniform(*corner))))))
 
 
+def _brightening(spectrum: np.ndarray, length: int, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """A high shelf that brings the top of a spectrum to a drawn level, or 1 where it is as bright; second order."""
+    wanted_db, corner_hz = rng.uniform(*config.brighten_db), math.exp(rng.uniform(*np.log(config.brighten_hz)))
+    bins = [round(hz * length / AUDIO.sample_rate) for hz in TOP_HZ]
+    power = np.square(np.abs(spectrum)).astype(np.float64)
+    middle, top = (float(power[first:last].sum()) for first, last in zip(bins, bins[1:], strict=False))
+    lacking_db = wanted_db - 10 * math.log10(max(top, 1e-20) / max(middle, 1e-20))
+    gain_db = min(max(lacking_db, 0.0), config.brighten_max_db)
+    fourth = _hz(length) ** 4
+    return _linear(np.float32(gain_db) * (fourth / (fourth + np.float32(corner_hz**4))))
+
+
 def _linear(db: np.ndarray) -> np.ndarray:
     return np.exp(db * np.float32(math.log(10) / 20))
 
@@ -149,6 +172,21 @@ def _knots(length: int) -> tuple[np.ndarray, np.ndarray]:
     place = (KNOTS - 1) * np.log(hz / LOWEST_KNOT_HZ) / math.log(AUDIO.sample_rate / 2 / LOWEST_KNOT_HZ)
     left = np.minimum(place.astype(int), KNOTS - 2)
     return left, ((1 - np.cos(np.pi * (place - left))) / 2).astype(np.float32)
+
+
+def cut_hits(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Hits out of silence, as drums and consonants are: each begins within a sample and dies away exponentially."""
+    if rng.random() >= config.attacks:
+        return waves
+    samples, rate = waves.shape[-1], AUDIO.sample_rate
+    count = 1 + rng.poisson(rng.uniform(*config.attacks_per_s) * samples / rate)
+    decay_s = math.exp(rng.uniform(*np.log(config.attacks_decay_s)))
+    envelope = np.zeros(samples, np.float32)
+    starts = np.sort(rng.integers(0, samples, count))
+    for start, stop in zip(starts, [*starts[1:], samples], strict=True):
+        died = np.exp(-np.arange(stop - start, dtype=np.float32) / np.float32(decay_s * rate))
+        envelope[start:stop] = np.float32(rng.uniform(0.3, 1.0)) * died
+    return waves * envelope
 
 
 def set_level(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:

@@ -33,6 +33,7 @@ class DataConfig(SourceConfig):
     clip_cap_s: float = 60.0  # so that neither clicks are lost nor one long file dominates
     silence_db: float = -60.0  # a crop with a lower RMS (dBFS) is drawn again,
     redraws: int = 4  # this many times at most
+    brightened: list[str] = []  # kinds that `augment.brighten` may raise; empty: all
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -80,6 +81,7 @@ class Corpus:
             raise DataError(
                 f"no recording is left for training (of {len(recordings)}); lower validation_share, or add some"
             )
+        self._unbrightened = self.config.augment.model_copy(update={"brighten": 0.0})
         self.kinds = sorted({r.clip.kind for r in self.train})
         self._members = {k: [i for i, r in enumerate(self.train) if r.clip.kind == k] for k in self.kinds}
         self._durations_s = {
@@ -134,15 +136,9 @@ class Corpus:
         )
 
     def validation_batches(self, samples: int, count: int, batch_size: int = 16) -> list[Batch]:
-        """`count` fixed examples of the validation set, not augmented: every kind in turn, fixed places.
+        """`count` fixed examples of T `samples` of the validation set, not augmented: every kind in turn, fixed places.
 
-        Args:
-            samples: T, length of an example.
-            count: examples in all.
-            batch_size: examples per batch; the last batch may be smaller.
-
-        Returns:
-            The batches, the same ones at every call.
+        The batches are the same at every call; the last may be smaller.
         """
         if not self.validation:
             raise DataError("the corpus has no validation recordings; raise validation_share or add files")
@@ -160,13 +156,15 @@ class Corpus:
         ]
 
     def _example(self, rng: np.random.Generator, samples: int, shares: np.ndarray) -> _Example:
-        config = self.config.augment
         example = self._crop(rng, samples, shares)
+        kinds, kind = self.config.brightened, self.train[example.clip].clip.kind
+        config = self.config.augment if not kinds or kind in kinds else self._unbrightened
         waves, bandwidth_hz = augment.flip_polarity(example.waves, config, rng), example.bandwidth_hz
         if rng.random() < config.mix:
             other = self._crop(rng, samples, shares)
             waves, bandwidth_hz = augment.mix(waves, other.waves, config, rng), min(bandwidth_hz, other.bandwidth_hz)
-        waves = augment.set_level(augment.equalise(waves, config, rng), config, rng)
+        waves = augment.cut_hits(augment.equalise(waves, config, rng), config, rng)
+        waves = augment.set_level(waves, config, rng)
         return replace(example, waves=waves, bandwidth_hz=bandwidth_hz)
 
     def _crop(self, rng: np.random.Generator, samples: int, shares: np.ndarray) -> _Example:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +20,13 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
+from latentsr.audio import AudioError, Reader, resample
 from latentsr.config import AUDIO
 from latentsr.data.manifest import Clip, DataError
-from latentsr.signal.audio import AudioError, Reader, resample
+from latentsr.wholefiles import replace_file, replacing
 
 log = logging.getLogger(__name__)
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 USABLE_SHARE = 0.95  # of the declared length: with less of it whole, a file is a broken one
 SOXR_PASS_BAND = 0.945  # of the lower Nyquist frequency: -1 dB there, -3 dB at 0.950, -60 dB at 0.986 (measured, VHQ)
 
@@ -99,6 +99,8 @@ def decode_each(clips: Iterable[Clip], on_bad: str, bad: list[str]) -> Iterator[
 
 def decode_clip(clip: Clip) -> Recording:
     """Read one file; `DataError` names it when it cannot be used."""
+    from latentsr.bandwidth import estimate_cutoff
+
     try:
         samples, rate = _read_mono(clip.path)
         digest = hashlib.sha256(clip.path.read_bytes()).hexdigest()
@@ -108,7 +110,7 @@ def decode_clip(clip: Clip) -> Recording:
     if not len(wave):
         raise DataError(f"{clip.path} is shorter than one sample at {AUDIO.sample_rate} Hz")
     scale = float(np.abs(wave).max()) / 32767 or 1 / 32767
-    bandwidth_hz = clip.bandwidth_hz or _measure_bandwidth_hz(wave)
+    bandwidth_hz = clip.bandwidth_hz or estimate_cutoff(samples[None], rate)
     return Recording(
         clip=clip,
         samples=np.round(wave / scale).astype(np.int16),
@@ -139,14 +141,6 @@ def _read_mono(path: Path) -> tuple[np.ndarray, int]:
         return np.concatenate(blocks), reader.info.sample_rate
 
 
-def _measure_bandwidth_hz(wave: np.ndarray) -> float:
-    import torch
-
-    from latentsr.signal.bandwidth import estimate_cutoff_hz
-
-    return float(estimate_cutoff_hz(torch.from_numpy(wave)[None, None], AUDIO.sample_rate))
-
-
 def _cached(clips: list[Clip], decoded: Iterator[Recording], bad: list[str], key: str, folder: Path) -> list[Recording]:
     """The recordings of the cache in `folder`, which is written first where it is not there yet."""
     index, data = folder / f"{key}.json", folder / f"{key}.int16"
@@ -170,23 +164,15 @@ def _cached(clips: list[Clip], decoded: Iterator[Recording], bad: list[str], key
 
 
 def _write_cache(clips: list[Clip], decoded: Iterator[Recording], bad: list[str], index: Path, data: Path) -> None:
-    """Samples first, index last, each under a temporary name: a killed writer leaves nothing that is read."""
+    """Samples first, index last, each whole or not there: a killed writer leaves nothing that is read."""
     number = {clip.path: i for i, clip in enumerate(clips)}
     rows = []
-    partial = data.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            for r in decoded:
-                file.write(r.samples[:].tobytes())
-                row = {"length": len(r.samples), "scale": r.scale, "bandwidth_hz": r.bandwidth_hz, "digest": r.digest}
-                rows.append({"clip": number[r.clip.path], **row})
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(data)
-        partial.write_text(json.dumps({"recordings": rows, "bad": bad}), encoding="utf-8")
-        partial.replace(index)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(data) as file:
+        for r in decoded:
+            file.write(r.samples[:].tobytes())
+            row = {"length": len(r.samples), "scale": r.scale, "bandwidth_hz": r.bandwidth_hz, "digest": r.digest}
+            rows.append({"clip": number[r.clip.path], **row})
+    replace_file(index, json.dumps({"recordings": rows, "bad": bad}).encode())
 
 
 def _key(clips: list[Clip], on_bad: str) -> str:

@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from latentsr.data.manifest import SPLITS, Clip, DataError, read_manifest
@@ -63,7 +64,7 @@ def exclude_clips(clips: list[Clip], patterns: Iterable[str], data: str | Path) 
     root = Path(data) if Path(data).is_dir() else Path(data).parent
     out: set[Path] = set()
     for pattern in patterns:
-        matched = {clip.path for clip in clips if _matches(clip.path, root, pattern)}
+        matched = {c.path for c in clips if any(fnmatchcase(x, pattern) for x in (c.path.name, within(c.path, root)))}
         if not matched:
             raise DataError(f"exclude: no recording of {data} matches {pattern!r}; correct the pattern or remove it")
         out |= matched
@@ -73,9 +74,9 @@ def exclude_clips(clips: list[Clip], patterns: Iterable[str], data: str | Path) 
     return left
 
 
-def _matches(path: Path, root: Path, pattern: str) -> bool:
-    within = path.relative_to(root) if path.is_relative_to(root) else path
-    return fnmatchcase(path.name, pattern) or fnmatchcase(within.as_posix(), pattern)
+def within(path: Path, root: Path) -> str:
+    """A path as it is told to others: relative to `root` where it lies there."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def guess_layout(data: Path) -> str:
@@ -119,22 +120,13 @@ def _first_folder(path: Path, root: Path) -> str:
     return parts[0] if len(parts) > 1 else root.resolve().name
 
 
-def _musdb18_hq(data: Path) -> list[Clip]:
-    return _musdb(data, "*/mixture.wav")
-
-
-def _musdb18(data: Path) -> list[Clip]:
-    return _musdb(data, "*.stem.mp4")
-
-
 def _musdb(data: Path, pattern: str) -> list[Clip]:
     train = _sorted((_directory(data) / "train").glob(pattern))
-    test = _sorted((data / "test").glob(pattern))
-    held_out = round(MUSDB_VALIDATION_SHARE * len(train))
-    clips = [Clip(path, "music") for path in train]
-    for i in range(len(clips) - held_out, len(clips)):
-        clips[i] = replace(clips[i], split="validation")
-    return _needs(data, f"train/{pattern}", [*clips, *(Clip(path, "music", split="test") for path in test)])
+    first_held_out = len(train) - round(MUSDB_VALIDATION_SHARE * len(train))
+    clips = [Clip(path, "music") for path in train[:first_held_out]]
+    clips += [Clip(path, "music", split="validation") for path in train[first_held_out:]]
+    clips += [Clip(path, "music", split="test") for path in _sorted((data / "test").glob(pattern))]
+    return _needs(data, f"train/{pattern}", clips)
 
 
 def _vctk(data: Path) -> list[Clip]:
@@ -153,8 +145,8 @@ def _pairs(data: Path) -> list[Clip]:
     high = _directory(data) / "high"
     if not high.is_dir():
         raise DataError(f"{data} holds no folder high/; pairs lie as high/NAME.wav and low/NAME.wav")
-    clips = _needs(high, "audio files", _folder(high))
-    return [replace(clip, kind=data.resolve().name) if clip.path.parent == high else clip for clip in clips]
+    name = data.resolve().name
+    return [replace(clip, kind=name) if clip.path.parent == high else clip for clip in _folder(high)]
 
 
 def _shards(data: Path) -> list[Clip]:
@@ -181,8 +173,8 @@ def _sorted(paths: Iterable[Path]) -> list[Path]:
 
 LAYOUTS: dict[str, Callable[[Path], list[Clip]]] = {
     "manifest": _manifest,
-    "musdb18-hq": _musdb18_hq,
-    "musdb18": _musdb18,
+    "musdb18-hq": partial(_musdb, pattern="*/mixture.wav"),
+    "musdb18": partial(_musdb, pattern="*.stem.mp4"),
     "vctk": _vctk,
     "esc-50": _esc50,
     "pairs": _pairs,

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
 class Prefetch(Iterator[T], Generic[T]):
-    """make_batch(start_step), make_batch(start_step + 1), ... in this order, at most `depth` ahead.
+    """make_batch(start_step), make_batch(start_step + 1), ... in this order, without end, at most `depth` ahead.
 
     An error in `make_batch` is raised at the step it belongs to. Close it, or use it in a `with`.
+
+    Args:
+        make_batch: the batch of a step; must not depend on the order of its calls.
+        start_step: the first step.
+        depth: batches made ahead of the consumer.
+        workers: threads; one is enough unless a GPU is faster than a core (resampling and FFTs release the GIL).
 
     >>> with prefetch(lambda step: step * step, start_step=3) as batches:
     ...     next(batches), next(batches)
@@ -56,22 +61,8 @@ class Prefetch(Iterator[T], Generic[T]):
     def __enter__(self) -> Prefetch[T]:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def prefetch(make_batch: Callable[[int], T], start_step: int, depth: int = 2, workers: int = 1) -> Prefetch[T]:
-    """Start a `Prefetch`.
-
-    Args:
-        make_batch: the batch of a step; must not depend on the order of its calls.
-        start_step: the first step.
-        depth: batches made ahead of the consumer.
-        workers: threads; one is enough unless a GPU is faster than a core (resampling and FFTs release the GIL).
-
-    Returns:
-        An iterator over the batches of the steps from `start_step` on, without end.
-    """
-    return Prefetch(make_batch, start_step, depth, workers)
+prefetch = Prefetch

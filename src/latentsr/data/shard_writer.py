@@ -10,24 +10,24 @@ import hashlib
 import io
 import json
 import logging
-import os
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from latentsr.config import AUDIO
 from latentsr.data.decode import Recording, decode_each
+from latentsr.data.layouts import within
 from latentsr.data.manifest import Clip, DataError, check_present
 from latentsr.data.shards import FORMAT, INDEX, UNFINISHED, scan
+from latentsr.wholefiles import replace_file, replacing
 
 log = logging.getLogger(__name__)
-BLOCK = 512  # bytes: a tar pads its members to this,
-END = 11_264  # and ends with at most so many
+BLOCK = tarfile.BLOCKSIZE  # bytes: a tar pads its members to this,
+END = 2 * BLOCK + tarfile.RECORDSIZE  # and ends with at most so many
 
 
 def write_shards(
@@ -83,8 +83,7 @@ def _begin(folder: Path, plan: dict[str, Any], overwrite: bool) -> bool:
         )
     for path in (folder / UNFINISHED, folder / INDEX, *_shards(folder)):
         path.unlink(missing_ok=True)
-    with _replacing(folder / UNFINISHED) as file:
-        file.write(json.dumps({"plan": plan}).encode())
+    replace_file(folder / UNFINISHED, json.dumps({"plan": plan}).encode())
     return False
 
 
@@ -107,7 +106,7 @@ def _about(recording: Recording, root: Path) -> dict[str, Any]:
     """The JSON of a segment; its 16-bit samples, as integers, times `scale` are the mono mean of the file at 48 kHz."""
     clip = recording.clip
     about = {
-        "source": _relative(clip.path, root),
+        "source": within(clip.path, root),
         "kind": clip.kind,
         "split": clip.split,
         "bandwidth_hz": recording.bandwidth_hz,
@@ -141,7 +140,7 @@ def _packed(members: Iterator[tuple[str, bytes, bytes]], max_mb: float) -> Itera
 
 def _write(path: Path, files: list[tuple[str, bytes]]) -> None:
     """A tar of `files`, with no time or owner in it, so that the same files give the same bytes."""
-    with _replacing(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    with replacing(path) as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in files:
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -154,35 +153,16 @@ def _finish(folder: Path, clips: list[Clip], root: Path, plan: dict[str, Any]) -
     if not rows:
         raise DataError(f"none of the {len(clips)} files can be used; what is wrong with them has been said")
     used = {row["clip"] for members in rows.values() for row in members}
-    left_out = [_relative(clip.path, root) for i, clip in enumerate(clips) if i not in used]
+    left_out = [within(clip.path, root) for i, clip in enumerate(clips) if i not in used]
     shards = [{"file": path.name, "bytes": path.stat().st_size, "members": rows[path]} for path in rows]
     index = {"plan": plan, "left_out": left_out, "shards": shards}
-    with _replacing(folder / INDEX) as file:
-        file.write(json.dumps(index).encode())
+    replace_file(folder / INDEX, json.dumps(index).encode())
     (folder / UNFINISHED).unlink()
     return index
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file under a temporary name that becomes `path` at the end, when all of it is on the disk."""
-    partial = path.with_name(f"{path.name}.tmp")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("shard-*.tar"))
-
-
-def _relative(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _digest(clips: list[Clip], root: Path) -> str:
@@ -192,5 +172,5 @@ def _digest(clips: list[Clip], root: Path) -> str:
         stat = clip.path.stat() if clip.path.is_file() else None
         state = (stat.st_size, stat.st_mtime_ns) if stat else ()
         known = (clip.kind, clip.bandwidth_hz, clip.split, clip.licence)
-        digest.update(repr((_relative(clip.path, root), *known, *state)).encode())
+        digest.update(repr((within(clip.path, root), *known, *state)).encode())
     return digest.hexdigest()

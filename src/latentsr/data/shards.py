@@ -13,7 +13,7 @@ import logging
 import math
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,12 @@ INDEX = "shards.json"
 UNFINISHED = "shards.unfinished.json"  # beside shards that are still being made
 FORMAT = 1  # of what is beside the sound
 ANEW = "copy it anew, or make it with latentsr shard"
+# What an index must say of a segment; nothing is allocated from it.
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("offset", "size", "length"), lambda x: type(x) is int and x >= 0),
+    **dict.fromkeys(("key", "source", "kind", "split", "digest"), lambda x: isinstance(x, str) and "\0" not in x),
+    **dict.fromkeys(("scale", "bandwidth_hz"), lambda x: type(x) in (int, float) and 0 <= x < math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -85,10 +91,9 @@ def open_shards(data: str | Path, *, on_bad: str = "error") -> list[Recording]:
             if on_bad == "error":
                 raise DataError(f"{error}; or set on_bad=skip") from None
             bad.append(str(error))
-    if not recordings and not bad:
-        raise DataError(f"the shards of {data} hold no recordings; {ANEW}")
     if not recordings:
-        raise DataError(f"none of the shards of {data} can be used; the first: {bad[0]}")
+        first = f"can be used; the first: {bad[0]}" if bad else f"holds recordings; {ANEW}"
+        raise DataError(f"none of the shards of {data} {first}")
     if bad:
         log.warning("left out %d shards: %s", len(bad), "; ".join(bad))
     return recordings
@@ -149,37 +154,22 @@ def _listed(folder: Path, names: Sequence[str] | None) -> list[tuple[str, int | 
 def _recordings(tar: Path, size: int | None, rows: list[dict[str, Any]]) -> list[Recording]:
     if not tar.is_file():
         raise DataError(f"{tar} is missing; {ANEW}")
-    if size not in (None, tar.stat().st_size):
-        raise DataError(f"{tar} has {tar.stat().st_size} bytes and should have {size}; {ANEW}")
     present = tar.stat().st_size
+    if size not in (None, present):
+        raise DataError(f"{tar} has {present} bytes and should have {size}; {ANEW}")
     return [_recording(tar, row, present) for row in rows]
 
 
 def _recording(tar: Path, row: Any, present: int) -> Recording:
     """A segment. Its clip's path is the recording it was cut from, so that the segments of a file know each other."""
-    if not isinstance(row, dict):
-        raise DataError(f"{tar} is listed with {str(row)[:40]!r}, so latentsr shard did not make it; {ANEW}")
-    try:
-        samples = Member(tar, row["key"], row["offset"], row["size"], row["length"])
-        _check(row, present)
-        clip = Clip(tar.parent / row["source"], row["kind"], row["bandwidth_hz"], split=row["split"])
-        return Recording(clip, samples, row["scale"], row["bandwidth_hz"], row["digest"])
-    except (KeyError, TypeError) as error:
-        key = str(row.get("key"))[:60]
-        raise DataError(f"{tar}: {key} lacks {error}, so latentsr shard did not make it; {ANEW}") from None
-
-
-def _check(row: dict[str, Any], present: int) -> None:
-    """TypeError, naming the field, where a row says what cannot be; nothing is allocated from it."""
-    numbers = ("offset", "size", "length")
-    if any(type(row[name]) is not int or row[name] < 0 for name in numbers) or row["offset"] + row["size"] > present:
-        raise TypeError("a place within the file")
-    for name in ("key", "source", "kind", "split", "digest"):
-        if not isinstance(row[name], str) or "\0" in row[name]:
-            raise TypeError(name)
-    for name in ("scale", "bandwidth_hz"):
-        if type(row[name]) not in (int, float) or not 0 <= row[name] < math.inf:
-            raise TypeError(f"a {name} that is a number")
+    known = row if isinstance(row, dict) else {}
+    wrong = next((name for name, right in FIELDS.items() if not right(known.get(name))), None)
+    if wrong or known["offset"] + known["size"] > present:
+        key = str(known.get("key", row))[:60]
+        raise DataError(f"{tar}: {key} lacks {wrong or 'size'!r}, so latentsr shard did not make it; {ANEW}")
+    samples = Member(tar, known["key"], known["offset"], known["size"], known["length"])
+    clip = Clip(tar.parent / known["source"], known["kind"], known["bandwidth_hz"], split=known["split"])
+    return Recording(clip, samples, known["scale"], known["bandwidth_hz"], known["digest"])
 
 
 def _plain(name: Any) -> str:

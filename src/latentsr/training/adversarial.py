@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentsr.config import Config, ConfigError
 from latentsr.models.discriminators import Discriminators, Features
@@ -37,7 +37,7 @@ def features_for_generator(discriminators: Discriminators, real: Tensor, fake: T
         discriminators.requires_grad_(True)
 
 
-def load_discriminators(discriminators: Discriminators, folder: Path) -> None:
+def load_discriminators(discriminators: nn.Module, folder: Path) -> None:
     """Take up the discriminators of a finished run, where its folder holds them.
 
     Raises:
@@ -54,7 +54,7 @@ def load_discriminators(discriminators: Discriminators, folder: Path) -> None:
         ) from None
 
 
-def save_discriminators(discriminators: Discriminators, folder: Path) -> None:
+def save_discriminators(discriminators: nn.Module, folder: Path) -> None:
     """In half precision: to go on from, not for the pipeline."""
     state = {k: v.half().cpu().contiguous() for k, v in discriminators.state_dict().items()}
     save_file(state, folder / FILE)

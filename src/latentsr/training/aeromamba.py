@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import band_energy_ratio_db, lsd_bands
 from latentsr.models.aeromamba import AeroMamba
 from latentsr.models.discriminators import Discriminators
-from latentsr.signal.lowband import cut_sharply, extend_odd
+from latentsr.signal.lowband import cut_sharply
+from latentsr.signal.spectral import resample
 from latentsr.training.adversarial import (
     DiscriminatorSize,
     features_for_generator,
@@ -33,9 +33,6 @@ from latentsr.training.losses import (
     scale_feature_loss,
 )
 from latentsr.training.stage import Stage, StageConfig, Validation
-
-EDGE_S = 0.1  # odd extension at both ends before resampling, so that one end does not ring into the other
-PASSBAND = 0.95  # of half the lower rate: full gain up to here, none from half the rate on, as sox's `rate` has it
 
 
 class AeroMambaStageConfig(StageConfig):
@@ -71,12 +68,9 @@ class AeroMambaStage(Stage):
         elif start.is_file():
             self.aeromamba = authors.load(start, **config.model)
         else:
-            kind: Any = AeroMamba
-            self.aeromamba = kind.from_pretrained(
-                start / "aeromamba", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
+            self.aeromamba = AeroMamba.from_pretrained(start / "aeromamba")
             load_discriminators(self.discriminators, start)
-        sizes: Any = self.aeromamba.config
+        sizes = self.aeromamba.config
         self.scale, self.sample_rate = int(sizes.scale), int(sizes.sample_rate)  # of the output, Hz
 
     def trained(self) -> Mapping[str, nn.Module]:
@@ -127,33 +121,3 @@ class AeroMambaStage(Stage):
     def export(self, folder: Path) -> None:
         super().export(folder)
         save_discriminators(self.discriminators, folder)
-
-
-def resample(wave: Tensor, rate: int, new_rate: int) -> Tensor:
-    """Change the sampling rate by cutting or filling up the spectrum of the whole wave: nothing moves in time.
-
-    The ends are extended over `EDGE_S`, since the transform takes the wave for periodic.
-
-    Args:
-        wave: (B, 1, T).
-        rate: Hz, of the wave.
-        new_rate: Hz.
-
-    Returns:
-        (B, 1, T new_rate / rate), of the last samples those left out that last no whole number of new ones.
-
-    >>> resample(torch.zeros(1, 1, 48_100), 48_000, 44_100).shape
-    torch.Size([1, 1, 44100])
-    """
-    divisor = math.gcd(rate, new_rate)
-    step, new_step = rate // divisor, new_rate // divisor  # so many samples last equally long
-    steps = wave.shape[-1] // step
-    edge = min(round(EDGE_S * rate) // step, steps - 1)  # in steps
-    extended = extend_odd(wave[..., : steps * step], edge * step)
-    length, new_length = ((steps + 2 * edge) * n for n in (step, new_step))
-    spectrum = torch.fft.rfft(extended)
-    top = min(length, new_length) / 2  # bin at half the lower rate
-    place = (torch.arange(spectrum.shape[-1], device=wave.device) / top - PASSBAND) / (1 - PASSBAND)
-    gain = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)
-    resampled = torch.fft.irfft(spectrum * gain, n=new_length) * (new_length / length)
-    return resampled[..., edge * new_step : (edge + steps) * new_step]

@@ -9,28 +9,23 @@ from typing import Any
 
 import torch
 
-from latentsr.folder import CLASSES, EMBEDDED, read_index
-from latentsr.models.hifigan import load_vocoder
+from latentsr.diffusion.sampling import SCHEDULERS, training_scheduler
+from latentsr.dtypes import TRAINED_DTYPES
+from latentsr.model_folder.loading import EMBEDDED, class_named, load_network, read_index
 from latentsr.pipeline import Pipeline
-from latentsr.sampling import SCHEDULERS, training_scheduler
 from latentsr.training.vae import load_vae
 
-DTYPES = {"fp16": torch.float16, "fp32": torch.float32}
 VALUES = ("default_steps", "default_guidance_scale", "default_temperature", "default_head")
-
-
-def load_network(folder: Path) -> Any:
-    """A component of the class that its config names."""
-    kind = CLASSES[json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]]
-    return kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True).eval()
 
 
 LOADERS: dict[str, Any] = {
     "vae": load_vae,  # which refuses one whose scale was not measured
     "unet": load_network,
-    "vocoder": load_vocoder,
+    "vocoder": load_network,
     "mamba_gan": load_network,
     "diffwave_mamba": load_network,
+    "aeromamba": load_network,
+    "mambawave": load_network,
 }
 
 
@@ -65,12 +60,12 @@ def assemble(
         for name in (n for n in LOADERS if n not in parts and (index.get(n) or [None])[0]):
             loaded[name] = LOADERS[name](folder / name)
         if (index.get("scheduler") or [None])[0]:
-            kind = SCHEDULERS[scheduler] if scheduler else CLASSES[index["scheduler"][1]]
+            kind = SCHEDULERS[scheduler] if scheduler else class_named(index["scheduler"][1])
             loaded["scheduler"] = kind.from_pretrained(folder / "scheduler")
     if "unet" in parts:
         loaded["scheduler"] = _scheduler(parts["unet"].parent / "scheduler", scheduler)
     loaded |= {name: LOADERS[name](part) for name, part in parts.items()}
-    Pipeline(**loaded, **given).save_pretrained(out, dtype=DTYPES[dtype])
+    Pipeline(**loaded, **given).save_pretrained(out, dtype=getattr(torch, TRAINED_DTYPES[dtype]))
     return sum(file.stat().st_size for file in out.rglob("*.safetensors")) / 1e6
 
 
@@ -82,4 +77,4 @@ def _scheduler(beside: Path, name: str | None) -> Any:
     written = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
     if name and written not in {kind.__name__ for kind in SCHEDULERS.values()}:
         raise ValueError(f"{beside} is a {written}: the UNet was not trained for {name}; leave the scheduler out")
-    return (SCHEDULERS[name] if name else CLASSES[written]).from_pretrained(beside)
+    return (SCHEDULERS[name] if name else class_named(written)).from_pretrained(beside)

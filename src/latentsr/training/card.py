@@ -14,7 +14,7 @@ from safetensors import safe_open
 import latentsr
 from latentsr.data.dataset import DataConfig
 from latentsr.data.layouts import exclude_clips, find_clips
-from latentsr.folder import read_index
+from latentsr.model_folder.loading import read_index
 from latentsr.training.recipe import Recipe
 
 Row = Sequence[str]
@@ -23,14 +23,7 @@ Row = Sequence[str]
 def write_card(
     recipe: Recipe, records: Mapping[str, Mapping[str, Any]], corpora: Iterable[DataConfig], table: str
 ) -> str:
-    """The text of the model folder's README.md.
-
-    Args:
-        recipe: what was trained.
-        records: stage's name -> its stage.json.
-        corpora: how the stages read the data.
-        table: the measured table; empty: there were no references.
-    """
+    """The text of the model folder's README.md, of each stage's stage.json; no table: there were no references."""
     model = Path(recipe.out) / "model"
     front: dict[str, Any] = {"license": recipe.model.licence} if recipe.model.licence else {}
     front |= {"library_name": "latentsr", "tags": ["audio", "audio-super-resolution", "bandwidth-extension"]}

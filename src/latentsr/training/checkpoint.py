@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentsr.tensorfiles import read_json
+from latentsr.model_folder.tensorfiles import read_json
+from latentsr.wholefiles import publish_folder, sha256
 
 MANIFEST = "manifest.json"  # written last: a folder without it is not a checkpoint
 DIGEST = "manifest_sha256"  # in the manifest, of all else in it
@@ -35,24 +35,19 @@ def save(folder: Path, step: int, tensors: Tensors, extra: dict[str, Any]) -> Pa
     try:
         partial.mkdir(parents=True)
         _write(partial, step, tensors, extra)
+        publish_folder(partial, final)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise OSError(f"cannot write checkpoint {final} ({error}); make room; those before it are kept") from error
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
-    _sync(folder)
     return final
 
 
 def _write(partial: Path, step: int, tensors: Tensors, extra: dict[str, Any]) -> None:
     for stem, group in tensors.items():
         save_file({k: v.detach().cpu().contiguous() for k, v in group.items()}, partial / f"{stem}.safetensors")
-    hashes = {f.name: _sha256(f) for f in sorted(partial.iterdir())}
+    hashes = {f.name: sha256(f) for f in sorted(partial.iterdir())}
     manifest = {"step": step, "sha256": hashes, **extra}
     (partial / MANIFEST).write_text(json.dumps({**manifest, DIGEST: _digest(manifest)}, indent=1))
-    for file in partial.iterdir():
-        _sync(file)
 
 
 def rotate(folder: Path, keep: int) -> None:
@@ -73,7 +68,7 @@ def newest_valid(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     for path in reversed(checkpoints(folder)):
         try:
             manifest = _manifest(path)
-            bad = [name for name, digest in manifest["sha256"].items() if _sha256(path / name) != digest]
+            bad = [name for name, digest in manifest["sha256"].items() if not _is_whole(path / name, digest)]
         except ValueError:
             bad = [MANIFEST]
         if not bad:
@@ -92,6 +87,13 @@ def _manifest(path: Path) -> dict[str, Any]:
     if digest != _digest(manifest) and (digest is not None or not {"config", "seconds"} <= manifest.keys()):
         raise ValueError("changed since")  # runs of before had none
     return manifest
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    try:
+        return sha256(path) == digest
+    except (OSError, ValueError):  # missing, or no name of a file
+        return False
 
 
 def _digest(manifest: dict[str, Any]) -> str:
@@ -118,21 +120,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _sha256(path: Path) -> str:
-    if "\0" in path.name or not path.is_file():
-        return "missing"
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

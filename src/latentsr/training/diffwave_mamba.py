@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch, Corpus
+from latentsr.diffusion.sampling import training_scheduler
 from latentsr.evaluation.metrics import validation_lsd
 from latentsr.heads.diffwave_mamba import diffuse
 from latentsr.models.diffwave_mamba import LATENT_FRAMES, Condition, DiffWaveMamba, smooth_log_energy
 from latentsr.models.mdct import MDCT
 from latentsr.models.vae import mode, strides
-from latentsr.sampling import training_scheduler
 from latentsr.signal.lowband import merge
 from latentsr.signal.mel import MelSpectrogram
 from latentsr.training.draws import Draws
@@ -65,10 +65,7 @@ class DiffWaveMambaStage(Stage):
         self.vae = load_vae(config.vae) if config.latents else None
         self.scheduler = training_scheduler()
         if config.initial_weights:
-            start = f"{config.initial_weights}/diffwave_mamba"
-            self.network = DiffWaveMamba.from_pretrained(
-                start, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
+            self.network = DiffWaveMamba.from_pretrained(f"{config.initial_weights}/diffwave_mamba")
         else:
             self.network = DiffWaveMamba(latent_size=self._latent_size(), **config.model)
         self.mdct = MDCT(self.network.config.bands)
@@ -139,7 +136,8 @@ class DiffWaveMambaStage(Stage):
         for name, latents in {"low": None, "latents": inputs.latents}.items():
             if name == "low" or latents is not None:
                 steps = self.config.validation_steps
-                made = diffuse(self.network, self.scheduler, inputs.low, inputs.cutoff_hz, noise, steps, latents)
+                known = self.network.condition(inputs.low, inputs.cutoff_hz, latents)
+                made = diffuse(self.network, self.scheduler, known, noise, steps)
                 waves[f"from_{name}"] = self._wave(example, made)
         result = Validation(sample_rate=self.config.audio.sample_rate)
         for name, wave in waves.items():

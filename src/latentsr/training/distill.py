@@ -17,10 +17,10 @@ from torch import Tensor
 
 from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch
-from latentsr.folder import EMBEDDED
-from latentsr.models.unet import DenoisingUNet, predict_v
+from latentsr.diffusion.sampling import Denoiser, guided, sample, training_scheduler
+from latentsr.model_folder.loading import EMBEDDED
+from latentsr.models.unet import Bands, DenoisingUNet, predict_v
 from latentsr.models.vae import mode
-from latentsr.sampling import Denoiser, guided, sample, training_scheduler
 from latentsr.training.draws import Draws
 from latentsr.training.ldm import LatentStage, LatentStageConfig, LdmInputs, find_vae, load_unet, mean_by_rows
 from latentsr.training.stage import Validation, degraded
@@ -78,8 +78,8 @@ class DistillStage(LatentStage):
 
     def _denoiser(self, unet: DenoisingUNet, condition: Tensor, cutoff_hz: Tensor) -> Denoiser:
         """A network as at inference: told 24 kHz."""
-        wanted_hz = self._full_hz(cutoff_hz)
-        return lambda x, t: predict_v(unet, x, condition, t, cutoff_hz, wanted_hz, self.config.audio).float()
+        bands = Bands(cutoff_hz, self._full_hz(cutoff_hz))
+        return lambda x, t: predict_v(unet, x, condition, t, bands, self.config.audio).float()
 
     def _guided_teacher(self, condition: Tensor, cutoff_hz: Tensor) -> Denoiser:
         if self.config.guidance_scale == 1.0:

@@ -19,6 +19,8 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from latentsr.config import dump
 from latentsr.data.dataset import Corpus, DataConfig
+from latentsr.data.decode import Recording
+from latentsr.data.sources import SourceConfig, open_recordings
 from latentsr.training.assemble import LOADERS, assemble
 from latentsr.training.card import write_card
 from latentsr.training.curves import draw_curves
@@ -28,6 +30,7 @@ from latentsr.training.measure import TABLE, measure
 from latentsr.training.recipe import Recipe, RecipeStage, load_recipe, references, stage_configs
 from latentsr.training.record import Record, digest, read_json, write_json, write_text
 from latentsr.training.stages import STAGES, build_stage
+from latentsr.wholefiles import publish_folder
 
 ASSEMBLED, MEASURED = "model.json", "eval.json"  # in OUT: what the model, and its table, were made from
 
@@ -71,7 +74,7 @@ class Driver:
         self.recipe, self.out = recipe, Path(recipe.out)
         self.configs = stage_configs(recipe, path)
         self.state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-        self.corpora: dict[str, Corpus] = {}
+        self.recordings: dict[str, list[Recording]] = {}
 
     @property
     def main(self) -> bool:
@@ -130,11 +133,11 @@ class Driver:
         return Record(self.configs[name], inputs, stage.minutes)
 
     def _corpus(self, config: DataConfig, data: str) -> Corpus:
-        """Decoded once for all stages that read the same."""
-        key = f"{data} {config.model_dump_json()}"
-        if key not in self.corpora:
-            self.corpora[key] = Corpus.open(data, config)
-        return self.corpora[key]
+        """Its recordings are decoded once for all stages that read the same, however each draws from them."""
+        key = f"{data} {config.model_dump_json(include=set(SourceConfig.model_fields))}"
+        if key not in self.recordings:
+            self.recordings[key] = open_recordings(data, config)
+        return Corpus(self.recordings[key], config)
 
     def _minutes_left(self, record: Record) -> float | None:
         """Of the window and of the stage's own; the main process' clock counts for all."""
@@ -188,8 +191,7 @@ class Driver:
             partial, self._parts(), base=config.base, scheduler=config.scheduler, dtype=config.dtype,
             values=config.values,
         )  # fmt: skip
-        shutil.rmtree(model, ignore_errors=True)
-        partial.rename(model)
+        publish_folder(partial, model)
         write_json(self.out / ASSEMBLED, self._made_from())
 
     def _measured_from(self) -> dict[str, object]:

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import lsd
+from latentsr.model_folder.loading import load_network
 from latentsr.models.discriminators import Discriminators
-from latentsr.models.hifigan import build_vocoder, load_vocoder, vocode
+from latentsr.models.hifigan import build_vocoder, vocode
 from latentsr.models.vae import mode, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
 from latentsr.training.adversarial import (
@@ -61,7 +62,7 @@ class VocoderStage(Stage):
         self.vae = load_vae(config.vae) if config.vae else None
         if config.initial_weights:
             start = Path(config.initial_weights)
-            self.vocoder = load_vocoder(start / "vocoder").requires_grad_(True)
+            self.vocoder = load_network(start / "vocoder").requires_grad_(True)
             load_discriminators(self.discriminators, start)
 
     def trained(self) -> Mapping[str, nn.Module]:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch
+from latentsr.diffusion.sampling import OBJECTIVES, sample
 from latentsr.evaluation.metrics import validation_lsd
-from latentsr.folder import CLASSES, EMBEDDED
-from latentsr.models.hifigan import load_vocoder, vocode
-from latentsr.models.unet import UNETS, DenoisingUNet, predict_v, rows_known, zero_output
+from latentsr.model_folder.loading import EMBEDDED, load_network
+from latentsr.models.hifigan import vocode
+from latentsr.models.unet import UNETS, Bands, DenoisingUNet, predict_v, rows_known, zero_output
 from latentsr.models.vae import mode, to_mel
-from latentsr.sampling import OBJECTIVES, sample
 from latentsr.signal.lowband import merge
 from latentsr.signal.mel import MelSpectrogram, bands_below
 from latentsr.training.draws import Draws
@@ -69,7 +69,7 @@ class LatentStage(Stage):
         super().__init__(config)
         self.mel = MelSpectrogram(config.audio)
         self.vae = load_vae(config.vae)
-        self.vocoder = load_vocoder(Path(config.vocoder)) if config.vocoder else None
+        self.vocoder = load_network(Path(config.vocoder)) if config.vocoder else None
 
     def trained(self) -> Mapping[str, nn.Module]:
         return {"unet": self.unet}
@@ -146,7 +146,7 @@ class LdmStage(LatentStage):
         noisy, velocity = self.objective.diffuse(x0, noise, t)
         told = draws.chosen(self.config.told_bandwidth_share).to(x0.device)
         wanted_hz = torch.where(told, inputs.bandwidth_hz, self._full_hz(inputs.bandwidth_hz))
-        v = predict_v(self.unet, noisy, inputs.condition, t, inputs.cutoff_hz, wanted_hz, self.config.audio)
+        v = predict_v(self.unet, noisy, inputs.condition, t, Bands(inputs.cutoff_hz, wanted_hz), self.config.audio)
         error = mean_by_rows((v.float() - velocity).square(), self._row_weights(inputs, x0.shape[-1]))
         if self.config.loss_weighting == "min_snr":
             error = error * min_snr_weight(self.scheduler.alphas_cumprod.to(x0.device)[t])
@@ -164,10 +164,10 @@ class LdmStage(LatentStage):
         example = degraded(batch, self.config, draws)
         condition = mode(self.vae, self.mel(example.low))
         noise = draws.normal(*condition.shape[1:]).to(condition.device)
-        wanted_hz = self._full_hz(example.cutoff_hz)
+        bands = Bands(example.cutoff_hz, self._full_hz(example.cutoff_hz))
 
         def denoiser(x: Tensor, t: Tensor) -> Tensor:
-            return predict_v(self.unet, x, condition, t, example.cutoff_hz, wanted_hz, self.config.audio)
+            return predict_v(self.unet, x, condition, t, bands, self.config.audio)
 
         return self._judge(example, sample(denoiser, noise, self.scheduler, self.config.validation_steps))
 
@@ -191,14 +191,10 @@ def min_snr_weight(abar: Tensor) -> Tensor:
 
 def load_unet(weights: Path) -> DenoisingUNet:
     """The denoiser in a folder of weights, in fp32, of the class that it names."""
-    file = weights / "unet" / "config.json"
-    if not file.is_file():
+    if not (weights / "unet" / "config.json").is_file():
         raise ConfigError(f"{weights} holds no unet; name the folder of a model, or RUN/weights of a run")
-    name = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
-    unet: DenoisingUNet = CLASSES[name].from_pretrained(
-        weights / "unet", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-    return unet
+    unet: DenoisingUNet = load_network(weights / "unet")
+    return unet.requires_grad_(True)
 
 
 def find_vae(given: str, runs: Path = Path("runs")) -> Path:

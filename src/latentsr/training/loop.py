@@ -26,7 +26,7 @@ from latentsr.data.prefetch import prefetch
 from latentsr.training import checkpoint
 from latentsr.training.draws import Draws
 from latentsr.training.interrupt import Interrupt
-from latentsr.training.journal import Journal
+from latentsr.training.logbook import Journal
 from latentsr.training.schedule import learning_rate_factor
 from latentsr.training.stage import Stage, Validation
 

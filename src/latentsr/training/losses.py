@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,6 +16,8 @@ from latentsr.signal.mel import MelSpectrogram
 # Magnitude per root sample: 1e-4 at n_fft 2048, the floor of LSD. A higher one leaves quiet speech untrained.
 STFT_FLOOR = 1e-4 / 2048**0.5
 ENERGY_PATCH = (16, 8)  # bins x frames
+FLAT_PATCH = {True: (24, 1), False: (2, 12)}  # bins x frames, of windows from `LONG_WINDOW` samples on, of shorter ones
+LONG_WINDOW = 1024
 NOTHING_LEFT, SILENT = 3e-3, 1e-3  # -25 dB of the clean energy; energy of a silent band
 POWER_FLOOR = 1e-7  # of |STFT|^2 in `resolution_losses`, Parallel WaveGAN's
 
@@ -54,6 +56,56 @@ def spectral_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -
         energy.append(0.5 * F.l1_loss(pooled[1], pooled[0]))
     terms = {"convergence": convergence, "log_magnitude": log_magnitude, "energy": energy}
     return {name: torch.stack(values).mean() for name, values in terms.items()}
+
+
+def patch_losses(reference: Tensor, estimate: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
+    """`log_magnitude` and `energy` of `spectral_losses`, counted where either wave is above the floor.
+
+    For waves of which only a band is judged: the rest of the spectrum lies at the floor in both, and would weigh by its
+    width. `level` is the same of powers summed over the whole time, in bands of 1.5 kHz: an L1 in nats over short
+    patches is won by the median, and what is loud now and then, as consonants are, would come out too quiet.
+    `flatness` is an L1 in nats between spectral flatnesses, geometric over arithmetic mean of the power, of patches
+    that are narrow in time for long windows (lines or hiss) and narrow in frequency for short ones (attacks or decay).
+    """
+    log_magnitude, energy, level, flatness = [], [], [], []
+    for n_fft in sizes:
+        window = torch.hann_window(n_fft, device=reference.device)
+        floor = STFT_FLOOR * n_fft**0.5
+        x, y = (
+            torch.stft(w.squeeze(1).float(), n_fft, n_fft // 4, window=window, return_complex=True).abs()
+            for w in (reference, estimate)
+        )
+        heard = ((x > floor) | (y.detach() > floor)).float()
+        x, y = x.clamp(min=floor), y.clamp(min=floor)
+        log_magnitude.append(((y.log() - x.log()).abs() * heard).sum() / heard.sum().clamp(min=1))
+        patch = (max(n_fft // 128, 1), 8)
+        pooled = [F.avg_pool2d(m.square(), patch) for m in (x, y)]
+        share = F.avg_pool2d(heard, patch)
+        difference = (pooled[1].log() - pooled[0].log()).abs() * share
+        energy.append(0.5 * difference.sum() / share.sum().clamp(min=1))
+        band = max(n_fft // 32, 1)
+        summed = [F.avg_pool2d(m.square(), (band, m.shape[-1])).log() for m in (x, y)]
+        part = F.avg_pool2d(heard, (band, heard.shape[-1]))
+        level.append(0.5 * ((summed[1] - summed[0]).abs() * part).sum() / part.sum().clamp(min=1e-3))
+        flat = FLAT_PATCH[n_fft >= LONG_WINDOW]
+        spread = [F.avg_pool2d(m.square(), flat).log() - F.avg_pool2d(2 * m.log(), flat) for m in (x, y)]
+        full = (F.avg_pool2d(heard, flat) > 0.99).float()  # at the band's edge the floor looks like a line
+        flatness.append(0.5 * ((spread[1] - spread[0]).abs() * full).sum() / full.sum().clamp(min=1))
+    terms = {"log_magnitude": log_magnitude, "energy": energy, "level": level, "flatness": flatness}
+    return {name: torch.stack(values).mean() for name, values in terms.items()}
+
+
+def balanced(losses: Mapping[str, Tensor], weights: Mapping[str, float], output: Tensor) -> Tensor:
+    """A scalar whose gradient at `output` is that of the losses, each scaled to its weight's share of the whole.
+
+    Encodec's balancer (Defossez et al. 2022, arXiv 2210.13438, eq. 5), without its average over steps: a loss counts by
+    its weight, however steep it is.
+    """
+    combined = torch.zeros_like(output)
+    for name, loss in losses.items():
+        (gradient,) = torch.autograd.grad(loss, output, retain_graph=True)
+        combined += weights[name] / sum(weights.values()) * gradient / gradient.norm().clamp(min=1e-12)
+    return (combined.detach() * output).sum()
 
 
 def _convergence(reference: Tensor, estimate: Tensor) -> Tensor:

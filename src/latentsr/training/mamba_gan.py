@@ -79,10 +79,7 @@ class MambaGanStage(Stage):
         self.vae = load_vae(config.vae) if config.vae else None
         if config.initial_weights:
             start = Path(config.initial_weights)
-            kind: Any = MambaGenerator
-            self.generator = kind.from_pretrained(
-                start / "mamba_gan", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
+            self.generator = MambaGenerator.from_pretrained(start / "mamba_gan")
             load_discriminators(self.discriminators, start)
         else:
             self.generator = MambaGenerator(**config.model)
@@ -197,8 +194,7 @@ class MambaGanStage(Stage):
 
 def start_from_vocoder(generator: MambaGenerator, folder: Path, blocks: tuple[int, ...]) -> None:
     """Copy the layers of a finished iSTFT vocoder into the generator's back, of its blocks the named ones."""
-    kind: Any = ISTFTVocoder
-    vocoder = kind.from_pretrained(folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True)
+    vocoder = ISTFTVocoder.from_pretrained(folder)
     if len(blocks) != len(generator.blocks):
         raise ConfigError(
             f"vocoder_blocks names {len(blocks)} blocks, the generator has {len(generator.blocks)} layers"

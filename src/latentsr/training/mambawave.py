@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentsr.data.dataset import Batch
+from latentsr.diffusion.sampling import sample, training_scheduler
 from latentsr.evaluation.metrics import validation_lsd
 from latentsr.models.mambawave import MambaWave
-from latentsr.sampling import sample, training_scheduler
-from latentsr.signal.lowband import cut_sharply, merge
+from latentsr.signal.lowband import merge
+from latentsr.signal.spectral import half_rate
 from latentsr.training.draws import Draws
 from latentsr.training.stage import Degraded, Stage, StageConfig, Validation, degraded
 
 QUIETEST_PEAK = 1e-3  # of full scale: silence is not blown up further
-SKIRT_HZ = 100.0  # of the cut before every second sample is dropped: it is exactly 0 so far above
 
 
 class MambaWaveStageConfig(StageConfig):
@@ -45,10 +45,7 @@ class MambaWaveStage(Stage):
         super().__init__(config)
         self.scheduler = training_scheduler()
         if config.initial_weights:
-            start = f"{config.initial_weights}/mambawave"
-            self.network = MambaWave.from_pretrained(
-                start, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
+            self.network = MambaWave.from_pretrained(f"{config.initial_weights}/mambawave")
         else:
             self.network = MambaWave(**config.model)
 
@@ -92,9 +89,3 @@ class MambaWaveStage(Stage):
 def restore(network: MambaWave, scheduler: SchedulerMixin, half: Tensor, noise: Tensor, steps: int) -> Tensor:
     """Wide-band wave (B, 1, T) of one at half the rate (B, 1, T / 2) and noise (B, 1, T) of unit variance."""
     return sample(lambda x, t: network(x, t, half).float(), noise, scheduler, steps)
-
-
-def half_rate(low: Tensor, sample_rate: int) -> Tensor:
-    """Every second sample of what lies below a quarter of the rate; nothing folds. (B, 1, T) -> (B, 1, T / 2)"""
-    ends = torch.full((low.shape[0],), sample_rate / 4 - SKIRT_HZ, device=low.device)
-    return cut_sharply(low, ends, sample_rate)[..., ::2]

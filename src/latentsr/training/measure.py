@@ -9,7 +9,7 @@ import torch
 
 from latentsr.config import AUDIO
 from latentsr.evaluation import benchmark, report
-from latentsr.heads import HEADS
+from latentsr.head_kinds import HEADS
 from latentsr.pipeline import Pipeline
 from latentsr.training.recipe import EvalConfig
 from latentsr.training.record import write_text
@@ -28,14 +28,7 @@ def _needed(head: str) -> set[str]:
 
 
 def measure(model: Path, config: EvalConfig, device: str, out: Path) -> None:
-    """Score the model folder; `out` gets table.md, and CSV and JSON of every condition.
-
-    Args:
-        model: the model folder.
-        config: references, heads and conditions.
-        device: where the model runs.
-        out: folder of the tables.
-    """
+    """Score a model folder on a device; `out` gets table.md, and CSV and JSON of every condition."""
     out.mkdir(parents=True, exist_ok=True)
     pipe = Pipeline.from_pretrained(model).to(device)
     pipe.set_progress_bar_config(disable=True)
@@ -52,7 +45,7 @@ def measure(model: Path, config: EvalConfig, device: str, out: Path) -> None:
         if components >= {"vae", "vocoder"}:
             pipe.reconstruct(torch.zeros(1, 1, AUDIO.sample_rate))  # what is compiled or loaded late is not timed
             systems.append(benchmark.ceiling(pipe.reconstruct))
-        records = benchmark.run(clips, systems, conditions, visqol=config.visqol)
+        records = benchmark.run(benchmark.Comparison(clips, systems, conditions), visqol=config.visqol)
         summary, described = report.summarise(records), report.describe(conditions, {**about, **config.options})
         report.write_csv(out / f"table-{number}.csv", summary, described)
         report.write_json(out / f"table-{number}.json", summary, records, described)

@@ -14,12 +14,13 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import Field
 
-from latentsr.config import Config, ConfigError, build, load
+from latentsr.config import Config, ConfigError, build, load, parse_word
+from latentsr.dtypes import TrainedDtype
 from latentsr.evaluation.conditions import Conditions
 from latentsr.training.stage import StageConfig
 from latentsr.training.stages import STAGES
@@ -43,7 +44,7 @@ class ModelConfig(Config):
 
     base: str = ""  # model folder, or 'embedded': where the components come from that no stage makes
     scheduler: str | None = None  # a key of sampling.SCHEDULERS; None: that of the base, or ddim
-    dtype: Literal["fp16", "fp32"] = "fp16"  # of the files
+    dtype: TrainedDtype = "fp16"  # of the files
     values: dict[str, Any] = {}  # default_steps, default_guidance_scale, ... of the pipeline
     licence: str = ""  # of the weights, for the card
 
@@ -86,13 +87,13 @@ def load_recipe(path: Path, words: Iterable[str] = ()) -> Recipe:
     that all stages have (`corpus.layout=pairs`, `batch_size=8`) every stage.
     """
     words = [word.removeprefix("common.") for word in words]
-    own = [word for word in words if _head(word) in Recipe.model_fields]
+    own = [word for word in words if re.split("[.=]", word)[0] in Recipe.model_fields]
     recipe = load(Recipe, path, own)
     _check_stages(recipe, path)
     names = [stage.name for stage in recipe.stages]
     common, stages = dict(recipe.common), {stage.name: dict(stage.overrides) for stage in recipe.stages}
     for word in (word for word in words if word not in own):
-        key, value = _parse(word)
+        key, value = parse_word(word)
         head, _, rest = key.partition(".")
         if head in names and rest:
             _put(stages[head], rest, value)
@@ -174,20 +175,6 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, Mapping | list):
         for part in value.values() if isinstance(value, Mapping) else value:
             yield from _strings(part)
-
-
-def _head(word: str) -> str:
-    return word.partition("=")[0].partition(".")[0]
-
-
-def _parse(word: str) -> tuple[str, Any]:
-    key, equals, text = word.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {word!r} is not of the form key=value")
-    try:
-        return key, yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"override {word!r}: the value is not valid YAML") from None
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

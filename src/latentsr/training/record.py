@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from latentsr.config import ConfigError, differences
-from latentsr.folder import sha256
 from latentsr.training.stage import StageConfig
+from latentsr.wholefiles import replace_file, sha256
 
 FILE = "stage.json"
 
@@ -153,8 +153,6 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Under a temporary name, then renamed: a reader never sees half a file."""
+    """Whole, in a folder that is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, text.encode())

@@ -11,9 +11,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from latentsr.bandwidth import cutoffs_hz
 from latentsr.config import AUDIO, AudioConfig, Config, ConfigError
 from latentsr.data.dataset import Batch, Corpus, DataConfig
-from latentsr.signal.bandwidth import estimate_cutoff_hz
 from latentsr.signal.degrade import Recipe, cutoff_3db_hz, degrade
 from latentsr.signal.floor import OVER_TO_SEE, find_floors, subtract_floors
 from latentsr.signal.lowband import cut_sharply
@@ -42,6 +42,7 @@ class StageConfig(Config):
     audio: AudioConfig = AUDIO
     corpus: DataConfig = DataConfig()
     degrade: DegradeConfig = DegradeConfig()
+    heard_share: float = 1.0  # of the examples, the cutoff is what the estimator says; of the others, the truth
     cleaned_share: float = 0.7  # of the examples, a steady floor is taken away before the networks, as `denoise` does
     optimizer: OptimizerConfig = OptimizerConfig()
     loss_weights: dict[str, float]
@@ -138,7 +139,8 @@ class Stage(nn.Module, ABC):
 
 
 def degraded(batch: Batch, config: StageConfig, draws: Draws) -> Degraded:
-    """Degrade a batch by drawn recipes; the cutoff is what the estimator says, as at inference.
+    """Degrade a batch by drawn recipes; the cutoff is what the estimator says, as at inference, or in a share of the
+    examples the truth, which costs nothing.
 
     Half of the examples are rounded to 16 bit first, so that dust above the cutoff tells nothing. Pairs bring their
     degraded half along: nothing is drawn for them.
@@ -153,16 +155,23 @@ def degraded(batch: Batch, config: StageConfig, draws: Draws) -> Degraded:
         recipes, narrow, edge_hz = [], batch.low, None
     rounded = draws.chosen(0.5)
     narrow = torch.where(rounded.to(wide.device)[:, None, None], round_to_16_bit(narrow), narrow)
-    narrow, cutoff_hz = _cleaned(narrow, config, draws)
+    heard = torch.ones(len(wide), dtype=torch.bool) if edge_hz is None else draws.chosen(config.heard_share)
+    narrow, cutoff_hz = _cleaned(narrow, config, draws, heard, edge_hz)
     edge_hz = KNOWN_SHARE * (cutoff_hz if edge_hz is None else torch.minimum(cutoff_hz, edge_hz))
     return Degraded(wide, cut_sharply(narrow, cutoff_hz, rate), cutoff_hz, batch.bandwidth_hz, edge_hz, recipes)
 
 
-def _cleaned(narrow: Tensor, config: StageConfig, draws: Draws) -> tuple[Tensor, Tensor]:
-    """As `denoise` hands it on, for a share of the examples: without a steady floor, and the cutoff seen without it."""
+def _cleaned(
+    narrow: Tensor, config: StageConfig, draws: Draws, heard: Tensor, ends_hz: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """As `denoise` hands it on, for a share of the examples: without a steady floor, the cutoff heard without it."""
     rate, mel = config.audio.sample_rate, MelSpectrogram(config.audio).to(narrow.device)
     floors = find_floors(narrow[:, 0], mel) * draws.chosen(config.cleaned_share).to(narrow.device)
-    cutoff_hz = estimate_cutoff_hz(subtract_floors(narrow, floors, mel, OVER_TO_SEE, power=1.0), rate)
+    cutoff_hz = torch.zeros(len(narrow), device=narrow.device) if ends_hz is None else ends_hz.clone()
+    if heard.any():
+        rows = heard.to(narrow.device)
+        quiet = subtract_floors(narrow[rows], floors[rows], mel, OVER_TO_SEE, power=1.0)
+        cutoff_hz[rows] = cutoffs_hz(quiet, rate).to(cutoff_hz)
     return subtract_floors(narrow, floors, mel), cutoff_hz
 
 

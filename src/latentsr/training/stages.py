@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from latentsr.training.aeromamba import AeroMambaStage, AeroMambaStageConfig
+from latentsr.training.cutoff import CutoffStage, CutoffStageConfig
 from latentsr.training.diffwave_mamba import DiffWaveMambaStage, DiffWaveMambaStageConfig
 from latentsr.training.distill import DistillStage, DistillStageConfig
+from latentsr.training.excitation import ExcitationStage, ExcitationStageConfig
 from latentsr.training.hifigan import VocoderStage, VocoderStageConfig
 from latentsr.training.ldm import LdmStage, LdmStageConfig
 from latentsr.training.mamba_gan import MambaGanStage, MambaGanStageConfig
@@ -15,10 +17,12 @@ from latentsr.training.stage import Stage, StageConfig
 from latentsr.training.vae import VaeStage, VaeStageConfig
 
 STAGES: dict[str, tuple[type[Stage], type[StageConfig]]] = {
+    "cutoff": (CutoffStage, CutoffStageConfig),
     "vae": (VaeStage, VaeStageConfig),
     "vocoder": (VocoderStage, VocoderStageConfig),
     "ldm": (LdmStage, LdmStageConfig),
     "distill": (DistillStage, DistillStageConfig),
+    "excitation": (ExcitationStage, ExcitationStageConfig),
     "mamba_gan": (MambaGanStage, MambaGanStageConfig),
     "aeromamba": (AeroMambaStage, AeroMambaStageConfig),
     "diffwave_mamba": (DiffWaveMambaStage, DiffWaveMambaStageConfig),

@@ -22,7 +22,8 @@ from tqdm import trange
 from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch, Corpus
 from latentsr.evaluation.metrics import lsd
-from latentsr.models.hifigan import load_vocoder, vocode
+from latentsr.model_folder.loading import load_network
+from latentsr.models.hifigan import vocode
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.signal.degrade import Recipe, degrade
 from latentsr.signal.effects import EFFECTS
@@ -80,7 +81,7 @@ class VaeStage(Stage):
             for part in (self.vae.post_quant_conv, self.vae.decoder):
                 part.requires_grad_(False)
         self.start = copy.deepcopy(self.vae).requires_grad_(False) if self.anchored else None
-        self.vocoder = load_vocoder(Path(config.vocoder)) if config.vocoder else None
+        self.vocoder = load_network(Path(config.vocoder)) if config.vocoder else None
 
     def trained(self) -> Mapping[str, nn.Module]:
         return {"vae": self.vae}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from latentsr import audio
 from latentsr.config import ConfigError
 from latentsr.evaluation.report import spectrogram_png
-from latentsr.signal import audio
 from latentsr.training.stage import Validation
 
 
