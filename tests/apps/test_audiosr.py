@@ -1,6 +1,5 @@
 """`latentsr restore` with AudioSR models: its own checkpoint, its folder, another vocoder, and as audiosr does it."""
 
-import inspect
 import json
 from functools import partial
 
@@ -8,10 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from latentsr.apps import cli
+from latentsr import audio
+from latentsr.apps.loading import Loader
 from latentsr.convert import audiosr
+from latentsr.convert.audiosr_compat import Settings
+from latentsr.convert.audiosr_preset import compat
 from latentsr.pipeline import Pipeline
-from latentsr.signal import audio
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def dull(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(shared):
-    return shared / "oracle" / "audiosr" / "pytorch_model.bin"
+def checkpoint(audiosr_folder):
+    return audiosr_folder / "pytorch_model.bin"
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +106,9 @@ def test_compat_is_the_preset(latentsr, model, dull, words):
     record = json.loads(out)
     filter = words[-1] if words else "ellip"
     assert (record["compat_filter"], record["seed"], record["channels"]) == (filter, 42, 1)
-    expected = Pipeline.from_pretrained(model).compat(dull, filter=filter, steps=2)
+    samples, rate = soundfile.read(dull, dtype="float32", always_2d=True)
+    expected = compat(Pipeline.from_pretrained(model), samples.T, rate, filter=filter, steps=2)
     assert np.abs(restored(dull) - expected.audio).max() <= 2 / 2**15
-
-
-class Asked:
-    """In place of a pipeline: remembers what its preset was asked, and fails."""
-
-    def compat(self, source, **settings):
-        self.settings = settings
-        raise ValueError("asked")
 
 
 @pytest.mark.parametrize(
@@ -126,11 +120,17 @@ class Asked:
     ],
 )
 def test_compat_has_the_defaults_of_audiosr(latentsr, monkeypatch, dull, words, expected):
-    pipe = Asked()
-    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: pipe)
+    asked = {}
+
+    def refuse(model, samples, rate, **settings):
+        asked.update(settings)
+        raise ValueError("asked")
+
+    monkeypatch.setattr("latentsr.apps.compat.compat", refuse)
+    monkeypatch.setattr(Loader, "__call__", lambda *_: object())
     assert latentsr(dull, "--model", "m", "--compat", *words, "--json")[0] == 1
-    assert pipe.settings == {"filter": "ellip", "progress": None, **expected}
-    defaults = {name: p.default for name, p in inspect.signature(Pipeline.compat).parameters.items()}
+    assert asked == {"filter": "ellip", "progress": None, **expected}
+    defaults = vars(Settings())
     assert [defaults[name] for name in ("filter", "steps", "guidance_scale", "seed")] == ["ellip", 50, 3.5, 42]
 
 
@@ -158,7 +158,10 @@ def test_compat_without_a_model_and_its_filter_without_compat(latentsr, model, d
         2, "latentsr: --compat needs an AudioSR model; pass --model haoheliu/audiosr_basic, or yours\n",
     )  # fmt: skip
     code, _, err = latentsr(dull, "--model", model, "--compat-filter", "butter")
-    assert (code, err) == (2, "latentsr: --compat-filter is of --compat; add that, or leave it out\n")
+    assert (code, err) == (
+        2,
+        "latentsr: --compat-filter works with --compat alone; add --compat, or leave --compat-filter out\n",
+    )
     assert latentsr(dull, "--model", model, "--compat", "--compat-filter", "brick")[0] == 2
 
 

@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import ctrl_c
 import pytest
 from batch_fakes import recording
 
+from latentsr import audio
 from latentsr.apps.batch.journal import NAME
-from latentsr.signal import audio
 
 HERE = Path(__file__).parent
 SRC = HERE.parents[1] / "src"
@@ -53,7 +54,7 @@ def journal(dest: Path, event: str) -> list[dict]:
     return [entry for line in lines if (entry := json.loads(line))["event"] == event]
 
 
-def soon(what, seconds: float = 30.0):
+def soon(what, seconds: float = 120.0):  # long for a busy machine; nobody waits for it where it happens
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, "it did not happen"
@@ -181,6 +182,37 @@ def test_stopped_politely_it_says_how_to_go_on(stuck, src, dest, number, code):
     assert batch(src, dest, "--resume").returncode == 0
     assert [entry["file"] for entry in journal(dest, "done")].count("sub/0.wav") == 1
     assert len(waves(dest)) == len(journal(dest, "done")) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ray_is_stopped_with_all_its_processes(src, dest, number, code):
+    pytest.importorskip("ray")
+    (src / "wait").touch()
+    recording(src / "slow.wav", seconds=0.05)
+    env = {**ENV, "HOME": str(src.parent)}  # where Ray leaves a token
+    process = start(src, dest, "--engine", "ray", start_new_session=True, env=env)
+    try:
+        soon(lambda: "slow.wav" in {entry["file"] for entry in journal(dest, "start")}, 300.0)
+        assert len(in_session(process.pid)) > 5  # the batch, the driver, an actor, and Ray's own
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert "the same command with --resume goes on" in err and "Traceback" not in err
+    assert (running(dest), parts(dest)) == (set(), [])
+    soon(lambda: not in_session(process.pid), 180.0)  # Ray's own agents take their time on a busy machine
+
+
+def in_session(leader: int) -> set[int]:
+    """Living processes of a session."""
+    found = set()
+    for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")):
+        with suppress(ProcessLookupError):
+            if os.getsid(pid) == leader and _state(pid) != "Z":
+                found.add(pid)
+    return found
 
 
 def test_a_killed_supervisor_takes_its_workers_along_and_nothing_is_repeated(stuck, src, dest):

@@ -1,8 +1,11 @@
 """What every engine promises, tested alike over all three; Ray on a cluster of two nodes on this machine."""
 
 import json
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -12,33 +15,36 @@ from pathlib import Path
 import pytest
 from batch_fakes import FakeModel, recording
 
+from latentsr import audio
 from latentsr.apps.batch import command
 from latentsr.apps.batch.command import Request, run_batch
 from latentsr.apps.batch.journal import NAME, BatchError
 from latentsr.apps.restore import Options, UsageError
-from latentsr.signal import audio
 
-# Ray's own threads end with a SystemExit when the connection is closed over them.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 DEFAULT = Options()
-OTHERS = ["local", "ray"]  # engines with workers that can be lost
+RAY = pytest.param("ray", marks=pytest.mark.slow)  # a cluster takes a minute to come and go
+OTHERS = ["local", RAY]  # engines with workers that can be lost
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster of two nodes with a processor each: a task that is lost may go on at the other one."""
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_AUTO_CONNECT="0")  # read when ray is imported
     pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
     paths = os.pathsep.join([str(Path(command.__file__).parents[3]), str(Path(__file__).parent)])
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = paths
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    yield made.address
-    made.shutdown()
-    os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": paths}
+    # Ray may end whatever process talks to it: not the one with the tests.
+    nodes = subprocess.Popen([sys.executable, "-c", NODES], env=environment, stdin=-1, stdout=-1, text=True)
+    yield nodes.stdout.readline().strip()
+    nodes.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -85,7 +91,7 @@ def parts(dest: Path) -> list[Path]:
     return list(dest.rglob("*.part"))
 
 
-def soon(what, seconds: float = 30.0):
+def soon(what, seconds: float = 300.0):  # long for a busy machine; nobody waits for it where it happens
     """What `what` returns as soon as that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -107,7 +113,7 @@ def worker_of(dest: Path, name: str) -> int:
     return int(soon(find)[-1].rpartition(":")[2])
 
 
-@pytest.mark.parametrize("engine", ["serial", "local", "ray"])
+@pytest.mark.parametrize("engine", ["serial", "local", RAY])
 def test_a_batch_and_what_resuming_it_repeats(batch, src, dest, engine):
     first = batch(engine)
     assert first.counts == {"done": 6, "kept": 0, "skipped": 1, "failed": 1}
@@ -162,6 +168,41 @@ def test_a_worker_killed_in_the_middle_costs_nothing(batch, src, dest, engine):
     assert parts(dest) == []
 
 
+@pytest.mark.slow
+def test_ray_ending_the_process_that_drives_it_is_told_and_resumed(batch, src, dest):
+    (src / "wait").touch()
+    recording(src / "slow.wav", seconds=0.3)
+
+    def kill() -> None:
+        soon(lambda: count(dest, "done") and count(dest, "start")["slow.wav"])
+        (driver,) = multiprocessing.active_children()
+        os.kill(driver.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(BatchError, match=r"^the process that drives Ray died \(signal 9\); .* add --resume to go on$"):
+        batch("ray")
+    killer.join()
+    assert multiprocessing.active_children() == [] and parts(dest) == []
+    kept = len(count(dest, "done"))
+    (src / "wait").unlink()
+    again = batch("ray", resume=True)
+    assert again.counts == {"done": 7 - kept, "kept": kept, "skipped": 1, "failed": 1}
+    assert 1 <= kept <= 6 and set(count(dest, "done").values()) == {1}
+
+
+@pytest.mark.slow
+def test_ray_out_of_reach_or_not_installed_is_told(src, dest, monkeypatch):
+    request = Request(str(src), dest, "ray", address="127.0.0.1:1")
+    with pytest.raises(
+        BatchError, match="^cannot reach a Ray cluster at 127.0.0.1:1: .*refused; .*RAY_AUTH_MODE=token$"
+    ):
+        run_batch(request, DEFAULT, FakeModel())
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'latentsr\[ray\]', or take --engine local$"):
+        run_batch(replace(request, resume=True), DEFAULT, FakeModel())
+
+
 @pytest.mark.parametrize("engine", OTHERS)
 def test_a_file_that_kills_its_worker_is_tried_twice_and_named_once(batch, src, dest, engine):
     recording(src / "deadly.wav", seconds=0.3)
@@ -169,6 +210,7 @@ def test_a_file_that_kills_its_worker_is_tried_twice_and_named_once(batch, src, 
     summary = batch(engine)
     assert summary.counts == {"done": 7, "kept": 0, "skipped": 1, "failed": 2}
     error = summary.outcomes["deadly.wav"].error
+    assert "; restore it alone" in error
     assert "worker died" in error and ("signal 9" in error or engine == "ray")
     assert count(dest, "start")["deadly.wav"] == 2
     assert (count(dest, "start")["late.wav"], count(dest, "done")["late.wav"]) == (1, 1)
@@ -186,12 +228,14 @@ def test_the_last_try_died_behind_the_rename(batch, src, dest):
     assert ((dest / "late.wav").stat().st_mtime_ns, count(dest, "start")["late.wav"]) == (made, 1)
 
 
-@pytest.mark.parametrize("engine", ["serial", "local", "ray"])
+@pytest.mark.parametrize("engine", ["serial", "local", RAY])
 def test_a_file_that_hangs_runs_out_of_time(batch, src, dest, engine):
     recording(src / "hang.wav", seconds=0.3)
     summary = batch(engine, timeout_s=1.5, tries=1)
     assert summary.counts == {"done": 6, "kept": 0, "skipped": 1, "failed": 2}
-    assert ("took longer than 1.5 s" in summary.outcomes["hang.wav"].error) or engine == "ray"
+    assert (
+        "took longer than 1.5 s; give it more with --timeout, and --resume" in summary.outcomes["hang.wav"].error
+    ) or engine == "ray"
 
 
 def test_a_stopped_worker_runs_out_of_time(batch, src, dest):
@@ -207,8 +251,11 @@ def test_a_stopped_worker_runs_out_of_time(batch, src, dest):
     stopper.start()
     summary = batch("local", timeout_s=3.0)
     stopper.join()
-    assert (summary.counts["done"], summary.replaced) == (7, 1)
-    assert [e["error"] for e in journal(dest) if e["event"] == "lost"] == ["took longer than 3 s (--timeout)"]
+    lost = [e for e in journal(dest) if e["event"] == "lost"]
+    # A busy machine may make other files late too: each costs a worker, none is lost for good.
+    assert (summary.counts["done"], summary.replaced) == (7, len(lost))
+    assert "slow.wav" in {e["file"] for e in lost}
+    assert {e["error"] for e in lost} == {"took longer than 3 s"}
 
 
 # --- whose output it is ----------------------------------------------------------------------------
@@ -261,7 +308,7 @@ def test_a_journal_cannot_lead_out_of_dest(batch, src, dest, tmp_path):
     assert summary.counts["kept"] == 5
 
 
-@pytest.mark.parametrize("engine", ["serial", "local", "ray"])
+@pytest.mark.parametrize("engine", ["serial", "local", RAY])
 def test_a_model_that_does_not_load_ends_the_job(batch, dest, engine):
     with pytest.raises((BatchError, ValueError), match="no such model"):
         batch(engine, model="missing")

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,39 +16,43 @@ import pytest
 import soundfile
 import torch
 
+from latentsr import audio
 from latentsr.apps import cli
-from latentsr.apps.restore import UsageError
-from latentsr.files import SourceFile
-from latentsr.files import restore_file as write_file
-from latentsr.listening import listen
-from latentsr.signal import audio
-from latentsr.signal.metadata import Metadata
+from latentsr.apps.loading import Loader
+from latentsr.audio.tags.metadata import Metadata
+from latentsr.errors import UsageError
+from latentsr.options import Options
+from latentsr.restoring.analysis import listen
+from latentsr.restoring.files import Beside, write_restored
+from latentsr.signal.track import Stretch, Track
 
 SRC = Path(cli.__file__).parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
 def model(restore_file):
-    """A pipeline that has this method."""
-    return SimpleNamespace(config=SimpleNamespace(default_head="vocoder"), restore_file=restore_file)
+    """A model that has this method."""
+    return SimpleNamespace(restore_file=restore_file)
+
+
+def loads(monkeypatch, load):
+    """Let the command line load what this function gives."""
+    monkeypatch.setattr(Loader, "__call__", load)
 
 
 class Echo:
     """In place of a model: resamples to 48 kHz, and remembers what it was asked."""
 
-    config = SimpleNamespace(default_head="mamba-gan")
-
     def __init__(self) -> None:
-        self.calls: list[dict] = []
+        self.calls: list[Options] = []
 
-    def restore_file(self, path, target, *, progress=None, format=None, overwrite=False, sample_rate=None, **options):
+    def restore_file(self, source, target, *, options, progress=None, **more):
         self.calls.append(options)
-        source = SourceFile(path)
-        heard = listen(source.blocks, cutoff_hz=options["cutoff_hz"] or 4_000.0)
+        heard = listen(source, options.but(cutoff_hz=options.cutoff_hz or 4_000.0))
         if progress:
             progress(heard.samples / 96_000, heard.samples / 48_000)
             progress(heard.samples / 48_000, heard.samples / 48_000)
-        return write_file(source, target, heard, None, sample_rate=sample_rate, format=format, overwrite=overwrite)
+        return write_restored(source, target, heard, None, options, Beside(more.get("write_band"), "bands" in more))
 
 
 class Run(SimpleNamespace):
@@ -63,7 +68,7 @@ class Run(SimpleNamespace):
 @pytest.fixture
 def pipe(monkeypatch) -> Echo:
     echo = Echo()
-    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: echo)
+    loads(monkeypatch, lambda *_: echo)
     return echo
 
 
@@ -92,7 +97,7 @@ def no_model(monkeypatch):
     def load(*_):
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(cli, "_load_pipeline", load)
+    loads(monkeypatch, load)
 
 
 def recording(path: Path, *, rate_hz: int = 16_000, channels: int = 2, seconds: float = 1.0, **how) -> Path:
@@ -187,7 +192,8 @@ def test_m4a_goes_to_flac(latentsr, tmp_path):
         frame.sample_rate, frame.pts = 48_000, 0
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             out.mux(packet)
-    assert latentsr("restore", tmp_path / "a.m4a").code == 0
+    done = latentsr("restore", tmp_path / "a.m4a")
+    assert done.code == 0 and "m4a cannot be written: FLAC" in done.err
     assert audio.read(tmp_path / "a.48k.flac").samples.shape == (1, 48_000)
 
 
@@ -203,7 +209,7 @@ def test_options_reach_the_pipeline(latentsr, pipe, wav):
     flat = [word for pair in words.items() for word in pair]
     assert latentsr("restore", wav, *flat, "--denoise", "--use-latents").code == 0
     assert pipe.calls == [
-        dict(
+        Options(
             head="mamba-gan",
             steps=7,
             guidance_scale=2.5,
@@ -212,8 +218,6 @@ def test_options_reach_the_pipeline(latentsr, pipe, wav):
             denoise=True,
             cutoff_hz=5500.0,
             use_latents=True,
-            salvage=False,
-            on_nonfinite="error",
         )
     ]
 
@@ -227,6 +231,31 @@ def test_json_is_one_object_per_file_and_no_bar(latentsr, wav, tmp_path):
     assert first["output"] == str(wav.with_name("old.48k.wav"))
     assert (first["cutoff_hz"], first["gain"], first["duration_s"], second["duration_s"]) == (4000.0, 1.0, 1.0, 0.5)
     assert first["real_time_factor"] == pytest.approx(first["seconds"], abs=1e-3)
+    assert first["cutoff_track"] == [[[0.0, 4000.0]], [[0.0, 4000.0]]]
+
+
+@pytest.mark.parametrize(
+    ("track", "told", "note"),
+    [
+        ([[(0, 4_000)], [(0, 4_000)]], "cutoff 4000 Hz: ", ""),
+        ([[(0, 3_400), (2.51234, 24_000), (4, 12_000.04)]], "cutoff 3400 to 24000 Hz in 3 stretches: ", ""),
+        ([[(0, 1_500)], [(0, 4_000)]], "cutoff 1500 to 4000 Hz in 2 channels: ", "ends at 1500 Hz"),
+    ],
+)
+def test_a_band_that_changes_is_told(latentsr, monkeypatch, tmp_path, track, told, note):
+    stretches = Track(tuple(tuple(Stretch(at, float(hz)) for at, hz in channel) for channel in track), 6.0)
+
+    def restore_file(source, target, *, options, progress=None, **more):
+        heard = replace(listen(source, options.but(cutoff_hz=4_000.0)), track=stretches)
+        return write_restored(source, target, heard, None, options)
+
+    loads(monkeypatch, lambda *_: model(restore_file))
+    wav = recording(tmp_path / "a.wav", channels=len(track))
+    done = latentsr("restore", wav)
+    assert done.code == 0 and told in done.out
+    assert note in done.err
+    (record,) = latentsr("restore", wav, "--json", "--overwrite").json
+    assert record["cutoff_track"] == [[[round(at, 3), round(hz, 1)] for at, hz in channel] for channel in track]
 
 
 def test_progress_shows_speed_and_time_left_on_stderr(latentsr, wav):
@@ -416,7 +445,7 @@ def test_a_failure_inside_the_model_is_one_line_and_leaves_nothing(latentsr, wav
     def explode(*_, **__):
         raise error
 
-    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: model(explode))
+    loads(monkeypatch, lambda *_: model(explode))
     done = latentsr("restore", wav, "--json")
     assert (done.code, names(wav.parent)) == (1, ["old.wav"])
     assert len(done.err.splitlines()) == 1
@@ -428,24 +457,24 @@ def test_a_failure_inside_the_model_is_one_line_and_leaves_nothing(latentsr, wav
 def test_cuda_where_there_is_none_is_wrong_usage(device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="finds no CUDA device here; leave out --device, or say --device cpu"):
-        cli._load_pipeline(None, None, device, None)
+        Loader(device=device)()
 
 
 def test_a_model_that_does_not_load_is_one_line(latentsr, wav, monkeypatch):
     def refuse(*_):
         raise OSError("no model at x;\nname a folder")
 
-    monkeypatch.setattr(cli, "_load_pipeline", refuse)
+    loads(monkeypatch, refuse)
     done = latentsr("restore", wav)
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "no model at x; name a folder" in done.err
 
 
 def test_a_result_that_is_not_finite_is_never_written(latentsr, wav, monkeypatch):
-    def broken(path, target, **_):
+    def broken(source, target, **_):
         audio.write(target, np.full((1, 9), np.nan, np.float32), 48_000)
 
-    monkeypatch.setattr(cli, "_load_pipeline", lambda *_: model(broken))
+    loads(monkeypatch, lambda *_: model(broken))
     done = latentsr("restore", wav, "--json")
     assert (done.code, names(wav.parent)) == (1, ["old.wav"])
     assert "NaN or infinity" in done.err
@@ -465,13 +494,14 @@ import sys, time, types
 import numpy as np
 import latentsr
 from latentsr.apps import cli
-from latentsr.apps.restore import UsageError
-from latentsr.signal import audio
-def restore_file(path, target, **_):
+from latentsr.apps.loading import Loader
+from latentsr.errors import UsageError
+from latentsr import audio
+def restore_file(source, target, **_):
     {body}
     audio.write(target, np.random.default_rng(0).uniform(-0.1, 0.1, (1, 480_000)), 48_000)
-pipe = types.SimpleNamespace(config=types.SimpleNamespace(default_head="vocoder"), restore_file=restore_file)
-cli._load_pipeline = lambda *_: pipe
+pipe = types.SimpleNamespace(restore_file=restore_file)
+Loader.__call__ = lambda *_: pipe
 from latentsr.apps.cli import main
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from latentsr.apps import cli
-from latentsr.folder import read_index
+from latentsr.model_folder.loading import read_index
 
 SRC = Path(cli.__file__).parents[2]
 
@@ -22,8 +22,8 @@ def convert(run_command):
 
 
 @pytest.fixture
-def oracle(shared) -> Path:
-    return shared / "oracle" / "audiosr"
+def oracle(audiosr_folder) -> Path:
+    return audiosr_folder
 
 
 def test_a_checkpoint_becomes_a_folder(convert, oracle, tmp_path):

@@ -12,14 +12,14 @@ import soundfile
 import torch
 import yaml
 
+from latentsr import audio
 from latentsr.apps import cli
 from latentsr.apps.info import describe_model
+from latentsr.diffusion.sampling import training_scheduler
 from latentsr.models.hifigan import build_vocoder
 from latentsr.models.unet import LatentUNet
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.pipeline import Pipeline
-from latentsr.sampling import training_scheduler
-from latentsr.signal import audio
 
 ROOT = Path(__file__).resolve().parents[2]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}

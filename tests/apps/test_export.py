@@ -24,7 +24,7 @@ def test_one_graph_in_one_file(export):
     pytest.importorskip("onnxruntime")
     code, out, err = export("gan.onnx", "--dtype", "float16")
     assert code == 0, err
-    assert out.startswith("mamba-gan -> gan.onnx  (7.7 MB, within ") and out.endswith(" of torch)\n")
+    assert out.startswith("mamba-gan -> gan.onnx  (7.2 MB, within ") and out.endswith(" of torch)\n")
     assert float(out.split("within ")[1].split()[0]) < 1e-3
     code, _, err = export("gan.onnx")
     assert (code, err) == (1, "latentsr: gan.onnx exists; choose another name, or pass --overwrite (overwrite=True)\n")

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from latentsr.apps.info import ModelError, describe, describe_model, lines
-from latentsr.tensorfiles import header
+from latentsr.model_folder.tensorfiles import header
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_weights_are_not_read(model):
 def test_a_file_that_is_not_whole(model, damage):
     path = model / "vae" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ModelError, match="fetch it again"):
+    with pytest.raises(ModelError, match="fetch the file again"):
         header(path)
 
 

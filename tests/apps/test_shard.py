@@ -53,7 +53,7 @@ def test_a_bad_file_stops_or_is_left_out(shard, source, tmp_path):
     [
         (("none", "out"), "does not exist"),
         (("empty", "out"), "is empty, expected audio files"),
-        (("pairs", "out"), "holds pairs, which train as they are"),
+        (("pairs", "out"), "holds pairs, and pairs train without shards"),
         (("src", "out", "--max-mb", "2"), "may not fit into 2 MB"),
     ],
 )

@@ -8,9 +8,9 @@ import web_fakes
 
 import demo_files
 from latentsr.apps.web.desk import Desk, Limits, WrongOrderError
-from latentsr.apps.web.engine import Engine, QueueFullError
 from latentsr.apps.web.look import WrongFileError
 from latentsr.apps.web.store import Store
+from latentsr.apps.web.supervisor import Engine, QueueFullError
 
 SOON_S = 120.0  # for what takes a second or two on a quiet machine
 
@@ -134,12 +134,14 @@ def test_faults_of_ours_show_no_path(desk, upload, capfd):
     ("words", "text"),
     [
         ({"head": "best"}, "There is no such head; choose one of mamba-gan, vocoder"),
-        ({"steps": 101}, "Steps are a whole number up to 100; 0 takes the model's own"),
-        ({"steps": 2.5}, "Steps are a whole number"),
-        ({"seed": -1}, "The seed is a whole number from 0 on"),
+        ({"steps": 101}, "Steps are 1 to 100; 0 takes the model's own"),
+        ({"steps": 2.5}, "Steps must be 1 to 1000, got 2.5"),
+        ({"seed": -(2**70)}, "Seed must be a whole number of 64 bits"),
         ({"seed": "seven"}, "The seed must be a number"),
         ({"cutoff_hz": float("nan")}, "The cutoff must be a number"),
-        ({"cutoff_hz": 100}, "The cutoff is 500 to 24000 Hz; 0 measures it"),
+        ({"amount": 401}, "Amount must be 0% to 400%"),
+        ({"tilt": "dark"}, "The tilt must be a number"),
+        ({"cutoff_hz": 100}, "Cutoff_hz must be 500 to 24000, got 100"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_one_sentence(desk, upload, words, text):

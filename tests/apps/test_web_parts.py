@@ -11,7 +11,7 @@ import pytest
 
 import demo_files
 from latentsr.apps.web.desk import shown_name
-from latentsr.apps.web.look import WrongFileError, look_from_outside
+from latentsr.apps.web.look import WrongFileError, hear_from_outside, look_from_outside
 from latentsr.apps.web.store import Store
 from latentsr.apps.web.work import output_name
 
@@ -45,6 +45,14 @@ def test_mending_takes_what_is_left(tmp_path):
         look_from_outside(demo_files.wrong(tmp_path, name), name, 300.0, mend=True) for name in ("nan.wav", "cut.wav")
     ]
     assert [round(each.seconds, 1) for each in seen] == [1.0, 1.9]
+
+
+def test_an_upload_is_heard_and_a_wrong_one_is_not(tmp_path):
+    heard = hear_from_outside(demo_files.make(tmp_path, "old.flac", seconds=3.0))
+    assert 3_000 < heard["cutoff_hz"] < 4_000 and heard["restore"].startswith("would make 3,")
+    assert hear_from_outside(demo_files.wrong(tmp_path, "paper.pdf")) is None
+    nan = demo_files.wrong(tmp_path, "nan.wav")
+    assert hear_from_outside(nan) is None and hear_from_outside(nan, mend=True)["notes"]
 
 
 def test_two_hours_of_opus_in_five_megabytes_are_refused_by_length(tmp_path):
@@ -128,7 +136,7 @@ def test_leftovers_of_a_killed_server_go_and_those_of_a_living_one_stay(temporar
 
 @pytest.mark.parametrize("blocks", [1, 7, 400])
 def test_a_picture_shows_what_is_there_however_the_blocks_are_cut(blocks):
-    picture = pytest.importorskip("latentsr.apps.web.picture", exc_type=ImportError)
+    picture = pytest.importorskip("latentsr.apps.web.spectrogram", exc_type=ImportError)
     samples = 96_000
     wave = np.sin(2 * np.pi * 6_000 * np.arange(samples) / 48_000).astype(np.float32)
     wave[: samples // 2] = 0
@@ -141,7 +149,7 @@ def test_a_picture_shows_what_is_there_however_the_blocks_are_cut(blocks):
 
 
 def test_a_picture_has_its_cutoff_drawn_where_it_is(tmp_path):
-    picture = pytest.importorskip("latentsr.apps.web.picture", exc_type=ImportError)
+    picture = pytest.importorskip("latentsr.apps.web.spectrogram", exc_type=ImportError)
     from PIL import Image
 
     dark = np.full((1025, picture.WIDTH), picture.FLOOR_DB)
@@ -150,6 +158,17 @@ def test_a_picture_has_its_cutoff_drawn_where_it_is(tmp_path):
     with_line, without = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("line.png", "none.png"))
     rows = np.flatnonzero(np.abs(with_line - without)[:, picture.LEFT : picture.LEFT + 8].sum(axis=(1, 2)))
     assert abs(rows.mean() - (picture.TOP + picture.HEIGHT * 0.75)) <= 1.5
+
+
+def test_what_was_heard_is_a_line_with_what_to_do():
+    from latentsr.apps.web import panels
+
+    facts = {"full_band": False, "cutoff_hz": 3_412.0, "cause": {"name": "x", "sentence": "a <line>"}, "lines": []}
+    text = "Ends at 3.4 kHz. Probable cause: a &lt;line&gt;."
+    assert panels.heard({**facts, "hum": None}) == f'<p class="lsr-heard">{text}</p>'
+    assert "Tick Denoise: there is hum at 50 Hz." in panels.heard({**facts, "hum": {"mains_hz": 50}})
+    assert "a tone at 15,625 Hz" in panels.heard({**facts, "hum": None, "lines": [{"hz": 15_625.1}]})
+    assert panels.heard(None) == ""
 
 
 def test_what_visitors_write_is_text_in_the_page():

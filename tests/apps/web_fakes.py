@@ -29,9 +29,10 @@ class FakeLoader:
 class FakePipeline:
     """Has what the demo calls of a pipeline."""
 
-    def restore_file(self, source, target, *, seed, progress, cutoff_hz, **_):
-        from latentsr.files import RestoredFile
+    def restore_file(self, source, target, *, options, progress):
+        from latentsr.restoring.files import RestoredFile
 
+        seed, cutoff_hz = options.seed, options.cutoff_hz
         if seed == DIE:
             os.kill(os.getpid(), signal.SIGKILL)
         if seed == HANG:
@@ -46,5 +47,6 @@ class FakePipeline:
         soundfile.write(target, wave, 48_000, format=Path(target).suffix[1:])
         return RestoredFile(
             path=Path(target), sample_rate=48_000, channels=wave.shape[1], samples=len(wave), subtype="PCM_16",
-            cutoff_hz=cutoff_hz or 4_000.0, seconds=len(wave) / 48_000, gain=1.0, notes=("a fake made this",),
+            cutoff_hz=cutoff_hz or 4_000.0, seconds=len(wave) / 48_000, gain=1.0, head=options.head,
+            notes=("a fake made this",),
         )  # fmt: skip

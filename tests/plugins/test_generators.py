@@ -5,8 +5,8 @@ import pytest
 import small_generators as small
 import torch
 
+from latentsr.audio import output_length, resample
 from latentsr.plugins import upscale
-from latentsr.signal.audio import output_length, resample
 
 RATE = 48_000
 TEXTS = ["hello there", "hi"]

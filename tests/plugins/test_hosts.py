@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsr.heads import HEADS
+from latentsr.apps.info import describe_model
 from latentsr.plugins import Upscaler, comfyui
 
 FILE = Path(__file__).resolve().parents[2] / "examples" / "comfyui" / "latentsr_nodes.py"
@@ -51,7 +51,7 @@ def node(tmp_path, monkeypatch):
 
 
 def test_comfyui_node_gives_audio_of_the_same_batch_and_channels(node):
-    assert node.RETURN_TYPES == ("AUDIO",) and set(comfyui.HEADS) == set(HEADS)
+    assert node.RETURN_TYPES == ("AUDIO",) and set(comfyui.HEADS) == set(describe_model()["heads"])
     given = audio(2, 2, 16_000)
     (made,) = run(node, audio=given)
     assert made.keys() == given.keys() and made["sample_rate"] == 48_000

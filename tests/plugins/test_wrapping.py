@@ -12,9 +12,9 @@ import torch
 from diffusers import AudioPipelineOutput
 from transformers import TextToAudioPipeline
 
+from latentsr.audio import output_length, resample
 from latentsr.plugins import Upscaler, upscale
 from latentsr.plugins.transformers_audio import _two_axes
-from latentsr.signal.audio import output_length, resample
 
 RATE = 48_000
 
@@ -247,7 +247,7 @@ def test_level_stays_and_nothing_clips():
 
 def test_the_rest_of_the_generator_is_within_reach():
     model = small.vits()
-    speak = upscale(model)
+    speak = upscale(model, head="mamba-gan")
     assert speak.config is model.config and speak.__wrapped__ is model and "posterior_encoder" in dir(speak)
     assert speak.to("cpu") is speak and speak.eval() is speak and speak.requires_grad_(True) is speak
     speak.speaking_rate = 3.0

@@ -51,6 +51,18 @@ def kept_band_db(before, rate_hz, after, high_hz):
     return error - demo_files.band_db(known, 48_000, 50, high_hz)
 
 
+def test_of_an_amount_of_0_nothing_is_made(demo, client, recordings):
+    path = demo_files.make(recordings, "none.wav", seconds=1.0)
+    said = client.predict(
+        recording=gradio_client.handle_file(str(path)), head="mamba-gan", cutoff_hz=4_000, amount=0, tilt=3,
+        api_name="/restore",
+    )[-1]  # fmt: skip
+    assert said["copied"] == "an amount of 0%"
+    given, rate_hz = soundfile.read(path, always_2d=True)
+    (wave, _), _ = fetch(demo, said["download"])
+    assert np.abs(soxr.resample(given, rate_hz, 48_000, quality="VHQ")[4_800:-4_800] - wave[4_800:-4_800]).max() < 1e-4
+
+
 @pytest.mark.parametrize("name", ["old.flac", "old.wav", "old.mp3"])
 def test_a_recording_comes_back_in_its_own_format_with_its_band_kept(demo, client, recordings, name):
     path = demo_files.make(recordings, name, seconds=3.0)
@@ -139,8 +151,8 @@ def test_nothing_but_an_upload_can_be_named(demo, client, address):
     with listening() as (port, asked):
         named = {"path": address.format(port=port), "meta": {"_type": "gradio.FileData"}}
         for words in (
-            [named, "mamba-gan", 0, False, 0, 0, False],
-            [{**named, "url": named["path"]}, "vocoder", 0, False, 0, 0, 0],
+            [named, "mamba-gan", 0, False, 0, 0, False, 100, 0],
+            [{**named, "url": named["path"]}, "vocoder", 0, False, 0, 0, 0, 100, 0],
         ):
             started = httpx.post(f"{demo.url}/gradio_api/call/restore", json={"data": words}).json()
             answer = httpx.get(f"{demo.url}/gradio_api/call/restore/{started['event_id']}", timeout=60).text

@@ -7,18 +7,19 @@ Exit codes: 0 done; 1 the job failed (why, and what to do, in one line on stderr
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latentsr import __version__
-from latentsr.apps.loading import load_pipeline as _load_pipeline
-from latentsr.apps.options import Settings, given_in, takes_settings
+from latentsr.apps.help import grouped, plain_app
+from latentsr.apps.options import Settings, takes_settings
 from latentsr.apps.terminal import (
     FAILED,
     INTERRUPTED,
@@ -30,23 +31,28 @@ from latentsr.apps.terminal import (
     progress_bar,
     warn,
 )
+from latentsr.config import AUDIO
 
-app = typer.Typer(
+if TYPE_CHECKING:
+    from latentsr.apps.restore import Job, Record
+    from latentsr.options import Options
+    from latentsr.restoring.files import RestoredFile
+    from latentsr.restoring.flow import Restores
+
+app = plain_app(
     help="Restore sound: recordings that lost their top come back at 48 kHz, with what was there untouched.",
-    add_completion=False,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
 )
 
 # Commands that live elsewhere and are imported when they are called: name -> (module, function, help).
 LAZY = {
     "batch": ("latentsr.apps.batch.command", "batch_command", "Restore an archive, over kills and bad files."),
+    "inspect": ("latentsr.apps.inspect", "inspect_command", "Say what recordings are, and what cut them."),
     "shard": ("latentsr.apps.shard", "shard_command", "Pack recordings into WebDataset shards to train from."),
     "convert": ("latentsr.apps.convert", "convert_command", "Make a model folder of an official AudioSR checkpoint."),
     "export": ("latentsr.apps.export", "export_command", "Write networks as ONNX, for onnxruntime without torch."),
     "spectrogram": ("latentsr.apps.evaluate", "spectrogram_command", "Draw recordings before and after."),
-    "eval": ("latentsr.apps.evaluate", "eval_command", "Cut wide-band recordings, restore them, and score the result."),
+    "eval": ("latentsr.apps.evaluate", "eval_command", "Score restorations of recordings that were cut."),
     "demo": ("latentsr.apps.web.command", "demo_command", "Serve a page to restore recordings in a browser."),
 }
 
@@ -58,34 +64,58 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command()
+@grouped(app, short_help="Restore recordings.")
 @takes_settings
 def restore(
-    context: typer.Context,
     inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Recordings to restore.")],
     settings: Settings,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The output of a single input.")] = None,
     out_dir: Annotated[Path | None, typer.Option(help="Write DIR/<input's name>; DIR is made.", metavar="DIR")] = None,
+    write_band: Annotated[
+        Path | None, typer.Option(help="Write what is made, alone, to this file too.", metavar="FILE")
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=2, max=1000, metavar="N", help="Draw N seeds from --seed on: <stem>.48k.seed<k>.<ext>."),
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="Of --draws, keep the one nearest to the mean of all.")] = False,
 ) -> None:
     """Restore recordings; each comes back at 48 kHz as <stem>.48k.<ext> beside it unless told otherwise."""
-    from latentsr.apps.restore import plan
+    from latentsr.apps.draws import seeds_of, with_band, with_seeds
+    from latentsr.apps.restore import check_clashes, plan
+    from latentsr.errors import UsageError
 
-    options = settings.options(given_in(context))
+    if output is None and out_dir is None and len(inputs) == 2 and inputs[0].exists() and not inputs[1].exists():
+        raise UsageError(f"{inputs[1]} is not there; to write the result to it, say -o {inputs[1]}")
+    options = settings.decided()
     jobs = plan(inputs, output=output, out_dir=out_dir, format=options.format)
+    _check_beside(options, write_band, draws, best)
+    if write_band is not None:
+        jobs = with_band(jobs, write_band)
+    if draws is not None:
+        jobs = with_seeds(jobs, seeds_of(options, draws), best)
+    check_clashes(jobs)
     if out_dir is not None:
         make_folder(out_dir)
-    model = settings.loader()
-
-    def load() -> Any:
-        return _load_pipeline(model.model, model.head, model.device, model.dtype, model.vocoder)
-
     try:
-        _restore_all(jobs, options, load, settings.as_json)
+        _restore_all(jobs, options, settings.loader, settings.as_json)
     except KeyboardInterrupt:  # typer would leave without a word
         fail("interrupted; nothing half-written is left", INTERRUPTED)
 
 
-@app.command()
+def _check_beside(options: Options, write_band: Path | None, draws: int | None, best: bool) -> None:
+    """Refuse what goes with no other, before anything is read."""
+    from latentsr.errors import UsageError
+
+    if best and draws is None:
+        raise UsageError("--best keeps one of several draws; add --draws N")
+    if write_band is not None and draws is not None:
+        raise UsageError("--write-band is of one result; leave out --draws, and give its seed by --seed")
+    if options.compat_filter is not None and (write_band or draws):
+        raise UsageError("--compat does as audiosr does and takes no --write-band and no --draws; leave out one")
+
+
+@grouped(app, short_help="Say what is installed, and what a model is made of.")
 def info(
     model: Annotated[str | None, typer.Argument(help="Model folder; the embedded default if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON.")] = False,
@@ -104,8 +134,8 @@ def _register_lazy(name: str) -> None:
     module, function, text = LAZY[name]
 
     def forward(context: typer.Context) -> None:
-        command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        command.command(help=text)(getattr(import_module(module), function))
+        command = plain_app(add_completion=False)
+        grouped(command, help=text)(getattr(import_module(module), function))
         typer.main.get_command(command).main(args=context.args, prog_name=f"latentsr {name}", standalone_mode=True)
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}
@@ -118,32 +148,43 @@ for _name in LAZY:
 
 def main() -> None:
     """The console script: one line for every failure, never a traceback (LATENTSR_DEBUG=1 shows it)."""
+    # Threads that wait for work would spin, and take a busy machine's cores from those that have some. Read with torch.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A polite kill unwinds the stack, so that the temporary file of the output is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(prog_name="latentsr")
     except (Exception, MemoryError) as error:
-        from latentsr.apps.restore import UsageError, one_line
+        from latentsr.apps.restore import one_line
+        from latentsr.errors import UsageError
 
         fail(one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
 
 
-def _restore_all(jobs: list[Any], options: Any, load: Callable[[], Any], as_json: bool) -> None:
+def _restore_all(jobs: list[Job], options: Options, load: Callable[[], Restores], as_json: bool) -> None:
     """Check everything, then load the model once, then restore file by file."""
+    from latentsr.apps.draws import restore_best
     from latentsr.apps.restore import FILE_ERRORS, failed_record, preflight, restore_file
 
     ready, failed = [], 0
     for job in jobs:
         try:
-            preflight(job, options)
-            ready.append(job)
+            source = preflight(job, options)
+            if len(jobs) > 1:  # a system opens a thousand files at once, and no more
+                source.release()
+            ready.append((source, job))
         except FILE_ERRORS as error:
             failed += 1
             _report(failed_record(job.source, error), as_json)
-    pipe = load() if ready else None
-    for job in ready:
-        with progress_bar(job.source.name, as_json) as progress:
-            record = restore_file(pipe, job.source, job.target, options, progress)
+    model = load() if ready else None
+    for source, job in ready:
+        assert model is not None
+        with progress_bar(source.path.name, as_json) as progress:
+            if len(job.seeds) > 1:
+                record = restore_best(model, source, job.target, options, job.seeds, progress)
+            else:
+                asked = options.but(seed=job.seeds[0]) if job.seeds else options
+                record = restore_file(model, source, job.target, asked, progress, _beside(job, as_json, asked))
         failed += record.error is not None
         _report(record, as_json)
     if failed:
@@ -152,20 +193,49 @@ def _restore_all(jobs: list[Any], options: Any, load: Callable[[], Any], as_json
         raise typer.Exit(FAILED if failed == len(jobs) else SOME_FAILED)
 
 
-def _report(record: Any, as_json: bool) -> None:
+def _beside(job: Job, as_json: bool, options: Options) -> dict[str, Any]:
+    """What else the model is asked for."""
+    table = as_json and options.compat_filter is None
+    return ({"write_band": job.band} if job.band is not None else {}) | ({"bands": True} if table else {})
+
+
+def _report(record: Record, as_json: bool) -> None:
     if as_json:
         print(json.dumps(record.to_dict()), flush=True)  # ASCII, so that any file name can be printed anywhere
     if record.error is not None:
         warn(record.error)
-    elif not as_json:
-        gain = f", scaled by {record.gain:.4f}" if record.gain != 1.0 else ""
-        text = (
-            f"{record.input} -> {record.output}  ({record.duration_s:.1f} s in {record.seconds:.1f} s, "
-            f"cutoff {record.cutoff_hz:.0f} Hz{gain})"
-        )
+    elif not as_json and (made := record.written) is not None:
+        facts = [f"{made.seconds:.1f} s in {record.seconds:.1f} s", _what(made, record.options)]
+        if made.gain != 1.0:
+            facts.append(f"scaled by {made.gain:.4f}")
+        if (draws := record.draws) is not None:
+            nearest, seeds = min(draws["distances_db"]), len(draws["seeds"])
+            facts.append(f"seed {record.options.seed}, of {seeds} draws the nearest to their mean: {nearest:.2f} dB")
+        read = "" if made.account is None else f"  read: {made.account.in_words()}"
+        text = f"{record.input} -> {record.output}  ({', '.join(facts)}){read}"
         print(printable(text, sys.stdout.encoding), flush=True)
         if record.note is not None:
             warn(f"{record.output}: {record.note}")
+
+
+def _what(made: RestoredFile, options: Options) -> str:
+    """What was done to a recording: which band was made by what, or why none was."""
+    if made.copied is not None:
+        return f"{made.copied}: copied"
+    top_hz = min(options.ceiling_hz or AUDIO.sample_rate / 2, made.sample_rate / 2)
+    if made.cutoff_hz >= top_hz:
+        return f"{_cutoffs(made)}: cleaned"
+    return f"{_cutoffs(made)}: {made.head} made the band up to {top_hz / 1000:g} kHz"
+
+
+def _cutoffs(made: RestoredFile) -> str:
+    """Where a recording ends: one figure, or from where to where and in how many stretches of time."""
+    values = [round(hz, 1) for channel in made.cutoff_track for _, hz in channel]
+    if len(set(values)) < 2:
+        return f"cutoff {made.cutoff_hz:.0f} Hz"
+    stretches = len({round(start_s, 3) for channel in made.cutoff_track for start_s, _ in channel})
+    span = f"cutoff {min(values):.0f} to {max(values):.0f} Hz"
+    return f"{span} in {stretches} stretches" if stretches > 1 else f"{span} in {len(values)} channels"
 
 
 if __name__ == "__main__":

@@ -49,6 +49,13 @@ def eval_command(
             "mixture, clipping; and without a cutoff: telephone, mp3-RATE, vorbis-RATE, opus-RATE, in kb/s."
         ),
     ] = NONE,
+    cases: Annotated[
+        str | None,
+        typer.Option(
+            help="Files as others left them, by name, separated by commas, or 'all' or 'none': file-44k1, linear, "
+            "bessel, quiet, codec-chain, ... [default: file-44k1 where no other condition is given]"
+        ),
+    ] = None,
     noise_amplitude: Annotated[
         str | None,
         typer.Option(
@@ -60,11 +67,12 @@ def eval_command(
         float | None, typer.Option(help="Instead: this far below the programme, under 0.8 x cutoff, dB.")
     ] = None,
     heads: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Heads to score, separated by commas; NAME+latents lets one decode latents; 'none' loads no model."
+            help="Heads to score, separated by commas; NAME+latents lets one decode latents; 'none' loads no model. "
+            "[default: the model's]"
         ),
-    ] = "vocoder",
+    ] = None,
     steps: Annotated[
         str | None,
         typer.Option(help="Steps, separated by commas: a row each for heads that take steps. [default: the model's]"),
@@ -101,8 +109,8 @@ def eval_command(
     outputs: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=DIR: score another system's files, DIR/<cutoff, cutoff-noise, codec or rate-RATE>/<path below "
-            "REF_DIR>."
+            help="NAME=DIR: score another system's files, DIR/<cutoff, cutoff-noise, codec, rate-RATE or case>/<path "
+            "below REF_DIR>."
         ),
     ] = None,
     write_inputs: Annotated[
@@ -123,10 +131,9 @@ def eval_command(
     from latentsr.apps.options import given_in
     from latentsr.apps.terminal import INTERRUPTED, fail
 
-    words = {name: value for name, value in context.params.items() if value is not None}
     with one_line_errors():
         try:
-            evaluate(words, given_in(context), rerun_command(context))
+            evaluate(dict(context.params), given_in(context), rerun_command(context))
         except KeyboardInterrupt:
             fail("interrupted; no table and no page was written", INTERRUPTED)
 
@@ -158,15 +165,18 @@ def _without_place(value: Any) -> str:
 
 def spectrogram_command(
     files: Annotated[list[Path], typer.Argument(help="Recordings, drawn one above the other in this order.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="PNG to write. [default: the first recording's name and .png]")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the PNG if it is there.")] = False,
 ) -> None:
     """Draw spectrograms of recordings, before and after, in one colour scale."""
+    output = output or files[0].with_suffix(".png")
     if output.exists() and not overwrite:
         raise typer.BadParameter(f"{output} is there already; pass --overwrite to replace it")
     with one_line_errors():
+        from latentsr.audio import read, resample
         from latentsr.evaluation import report
-        from latentsr.signal.audio import read, resample
 
         audios = [read(path) for path in files]
         rate = max(audio.sample_rate for audio in audios)
@@ -175,6 +185,7 @@ def spectrogram_command(
             f"{name} ({audio.sample_rate / 1000:g} kHz)" for name, audio in zip(_told_apart(files), audios, strict=True)
         ]
         report.spectrogram_png(list(zip(names, monos, strict=True)), output, rate)
+    typer.echo(output)
 
 
 def _told_apart(files: list[Path]) -> list[str]:
@@ -190,10 +201,11 @@ def _told_apart(files: list[Path]) -> list[str]:
 def one_line_errors() -> Iterator[None]:
     """Wrong values leave with 2, failures that the user can mend with 1; each says so in one line on stderr."""
     from latentsr.config import ConfigError
+    from latentsr.errors import UsageError
 
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, UsageError) as error:
         raise typer.BadParameter(str(error)) from None
     except (ValueError, OSError, ImportError) as error:
         typer.echo(f"latentsr: {error}", err=True)

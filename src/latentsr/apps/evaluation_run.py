@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import os
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from latentsr.apps.evaluate import NONE
-from latentsr.apps.terminal import warn
+from latentsr.apps.terminal import cores, warn
 from latentsr.config import AUDIO, build
-from latentsr.evaluation import (
-    benchmark,
-    foreign,
-    intervals,
-    memory,
-    metrics,
-    perceptual,
-    picture,
-    presets,
-    references,
-    report,
-)
-from latentsr.evaluation.benchmark import Clip, System
+from latentsr.errors import UsageError
+from latentsr.evaluation import benchmark, intervals, memory, outputs, perceptual, presets, report, spectrogram
+from latentsr.evaluation import cases as case_table
+from latentsr.evaluation.benchmark import System
+from latentsr.evaluation.clip_cases import load_cases
+from latentsr.evaluation.columns import Record
 from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation.references import DATASETS, check_references, dataset_of, find_clips
+from latentsr.evaluation.scoring import Clip
+from latentsr.options import Options
 
 EMBEDDED = "embedded"
+OTHER_CONDITIONS = {"preset", "cutoffs", "rates", "filter_name", "order", "resampler", "noise"}
 CALLED_WITH = {
     "guidance": "guidance_scale",
     "temperature": "temperature",
@@ -36,53 +33,55 @@ CALLED_WITH = {
     "use_latents": "use_latents",
 }
 
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of the table, what is known of the models behind them, and which model each row is of."""
-
-    systems: list[System]
-    about: dict[str, Any]
-    model_of: dict[str, str | None]
+Rows = list[tuple[System, str | None]]  # each with its model: a folder, a hub id, or None for the embedded one
 
 
 def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
-    """Run `latentsr eval`.
-
-    Args:
-        words: its options by the names of its parameters; what is None is left out.
-        given: those that stand on the command line: they count more than a preset.
-        command: the command line that makes the same figures.
-    """
-    ref_dir: Path = words["ref_dir"]
-    words = _with_preset(words, given)
-    _step_counts(words)
-    _make_folders(words)
-    conditions = _conditions(words)
-    clips = benchmark.find_clips(ref_dir, words.get("limit"), words["dataset"])
-    seconds = references.check_references(clips)
-    others, rates = _foreign(words, clips, conditions, seconds)
-    rows = _rows(words, conditions)
-    systems = [benchmark.unprocessed(), *others, *rows.systems]
-    _check_names(systems, words["baseline"])
-    _say_what_is_missing(words)
+    """Run `latentsr eval`; what is `given` on the command line counts more than a preset, `command` runs it again."""
+    asked = Namespace(**_with_preset(words, given))
+    asked.steps = [None] if asked.steps is None else _numbers(asked.steps, int, "--steps")
+    _make_folders(asked)
+    conditions = _conditions(asked, given)
+    clips = find_clips(asked.ref_dir, asked.limit, asked.dataset)
+    seconds = check_references(clips)
+    others, rates = _foreign(asked, clips, conditions, seconds)
+    rows, models = _rows(asked, conditions)
+    systems = [benchmark.unprocessed(), *others, *(row for row, _ in rows)]
+    _check_names(systems, asked.baseline)
+    _say_what_is_missing(asked)
+    asked.jobs = asked.jobs or cores()
+    compared = benchmark.Comparison(clips, systems, conditions)
     records = benchmark.run(
-        _with_bar(clips),
-        systems,
-        conditions,
-        visqol=words["visqol"],
-        zimtohrli=words["zimtohrli"],
-        inputs_dir=words.get("write_inputs"),
-        jobs=words.get("jobs") or _cores(),
-    )
-    summary = report.summarise(records, overall=words["overall"], baseline=words["baseline"], seed=conditions.seed)
-    about = rows.about | {"outputs_hz": rates or None} | _probe(words, rows, clips, seconds, conditions, summary)
-    described = _described(words, conditions, about, ref_dir, command)
-    _write(words, summary, records, described, clips, systems, conditions)
+        compared, visqol=asked.visqol, zimtohrli=asked.zimtohrli, inputs_dir=asked.write_inputs, jobs=asked.jobs,
+        watch=_with_bar,
+    )  # fmt: skip
+    summary = report.summarise(records, overall=asked.overall, baseline=asked.baseline, seed=conditions.seed)
+    about = {
+        "references": asked.ref_dir.resolve().name,
+        **{name: getattr(asked, name) for name in ("dataset", "preset", "visqol", "zimtohrli")},
+        **models,
+        "outputs_hz": rates or None,
+        "left_out": report.left_out(records, conditions, len(clips)),
+        **_measure_memory(asked, rows, max(clips, key=lambda clip: seconds[clip.name]), conditions, summary),
+        **_asked(vars(asked)),
+        "jobs": asked.jobs,
+        "intervals": intervals.in_words(conditions.seed, asked.baseline),
+        "command": command,
+    }
+    described = report.describe(conditions, about)
+    if asked.csv:
+        report.write_csv(asked.csv, summary, described)
+    if asked.json:
+        report.write_json(asked.json, summary, records, described)
+    if asked.html:
+        from latentsr.evaluation import page
+
+        scores = report.Scores(summary, records, described)
+        warn(page.write(asked.html, compared, scores, count=asked.html_clips, baseline=asked.baseline))
     typer.echo(report.format_table(summary))
     typer.echo(report.format_conditions(described))
-    if "preset" in words:
-        typer.echo(f"Preset {words['preset']}: {presets.in_words(words['preset'])}")
+    if asked.preset:
+        typer.echo(f"Preset {asked.preset}: {presets.in_words(asked.preset)}")
 
 
 # --- what was asked --------------------------------------------------------------------------------------------------
@@ -90,33 +89,29 @@ def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
 
 def _with_preset(words: dict[str, Any], given: set[str]) -> dict[str, Any]:
     """The options, with a preset's where none was given."""
-    if words["dataset"] not in references.DATASETS:
-        raise typer.BadParameter(f"--dataset takes {', '.join(references.DATASETS)}, got {words['dataset']!r}")
-    if "preset" not in words:
+    dataset, preset = words["dataset"], words["preset"]
+    if dataset not in DATASETS:
+        raise typer.BadParameter(f"--dataset takes {', '.join(DATASETS)}, got {dataset!r}")
+    if preset is None:
         return words
-    if words["preset"] not in presets.PRESETS:
-        raise typer.BadParameter(f"--preset takes {', '.join(presets.PRESETS)}, got {words['preset']!r}")
-    dataset = words["dataset"]
+    if preset not in presets.PRESETS:
+        raise typer.BadParameter(f"--preset takes {', '.join(presets.PRESETS)}, got {preset!r}")
     if dataset == "auto":
-        dataset = references.dataset_of(words["ref_dir"])
-    options = {**presets.options_of(words["preset"], dataset), "dataset": dataset, "overall": True}
-    return words | {name: value for name, value in options.items() if name not in given or name == "dataset"}
+        dataset = dataset_of(words["ref_dir"])
+    options = {**presets.options_of(preset, dataset), "overall": True}
+    return words | {name: value for name, value in options.items() if name not in given} | {"dataset": dataset}
 
 
-def _conditions(words: Mapping[str, Any]) -> Conditions:
-    values = {
-        "cutoffs_hz": [] if words["cutoffs"] == NONE else _numbers(words["cutoffs"], float, "--cutoffs"),
-        "rates_hz": [] if words["rates"] == NONE else _numbers(words["rates"], int, "--rates"),
-        "filter": words["filter_name"],
-        "order": words["order"],
-        "resampler": words["resampler"],
-        "noise": words["noise"],
-        "noise_amplitude": words.get("noise_amplitude"),
-        "noise_snr_db": words.get("noise_snr_db"),
-        "seed": words["seed"],
-        "known_cutoff": words["known_cutoff"],
-        "limit": words.get("limit"),
-    }
+def _conditions(asked: Namespace, given: set[str]) -> Conditions:
+    same = ("order", "resampler", "noise", "noise_amplitude", "noise_snr_db", "seed", "known_cutoff", "limit", "cases")
+    values = {name: getattr(asked, name) for name in same} | {"filter": asked.filter_name}
+    for name, kind in (("cutoffs", float), ("rates", int)):
+        text = getattr(asked, name)
+        values[f"{name}_hz"] = [] if text == NONE else _numbers(text, kind, f"--{name}")
+    if asked.cases is None:  # a default case is part of the default table alone
+        values["cases"] = [] if given & OTHER_CONDITIONS else list(case_table.DEFAULT)
+    elif asked.cases == NONE:
+        values["cases"] = []
     return build(Conditions, values, where="eval")
 
 
@@ -127,81 +122,96 @@ def _numbers(text: str, kind: type, option: str) -> list[Any]:
         raise typer.BadParameter(f"{option} takes numbers separated by commas, got {text!r}") from None
 
 
-def _step_counts(words: Mapping[str, Any]) -> list[Any]:
-    return _numbers(words["steps"], int, "--steps") if "steps" in words else [None]
-
-
-def _make_folders(words: Mapping[str, Any]) -> None:
+def _make_folders(asked: Namespace) -> None:
     """Before hours of scoring, not after."""
     for name in ("csv", "json", "html"):
-        if name in words:
-            words[name].parent.mkdir(parents=True, exist_ok=True)
-            if words[name].is_dir():
-                raise typer.BadParameter(f"--{name} takes a file, and {words[name]} is a folder")
+        path: Path | None = getattr(asked, name)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise typer.BadParameter(f"--{name} takes a file, and {path} is a folder")
 
 
-def _say_what_is_missing(words: Mapping[str, Any]) -> None:
+def _say_what_is_missing(asked: Namespace) -> None:
     """Once, and not for each clip; what a page cannot do without is an error."""
-    if "html" in words:
-        picture.check_installed()
-    for name, asked, there in (
-        ("ViSQOL", words["visqol"], metrics.visqol_installed),
-        ("Zimtohrli", words["zimtohrli"], perceptual.zimtohrli_installed),
-    ):
-        if asked and not there():
-            warn(f"{name} is n/a: install it with pip install 'latentsr[eval]'")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if asked.html:
+        spectrogram.check_installed()
+    if asked.visqol and not perceptual.visqol_installed():
+        warn("ViSQOL is n/a: install it with pip install 'latentsr[eval]'")
+    if asked.zimtohrli and not perceptual.zimtohrli_installed():
+        warn("Zimtohrli is n/a: install it with pip install 'latentsr[eval]'")
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _rows(words: Mapping[str, Any], conditions: Conditions) -> Rows:
-    """Rows of heads x models; a single model's have no model in their names."""
-    if words["heads"] == NONE:
-        return Rows([], {"model": None}, {})
-    named = dict(_pairs(words.get("models", []), "--models", "PATH"))
-    models = {"": words.get("model")} if "model" in words or not named else {}
+def _rows(asked: Namespace, conditions: Conditions) -> tuple[Rows, dict[str, Any]]:
+    """Rows of heads x models, and what is known of the models; a single model's rows have no model in their names."""
+    if asked.heads == NONE:
+        _check_use(asked, [])
+        return [], {"model": None}
+    named = dict(_pairs(asked.models, "--models", "PATH"))
+    models = {"": asked.model} if asked.model is not None or not named else {}
     models |= {name: None if path == EMBEDDED else path for name, path in named.items()}
-    systems: list[System] = []
+    _check_use(asked, [head for path in models.values() for head in _heads(path, asked)])
+    rows: Rows = []
     abouts: dict[str, Any] = {}
-    model_of: dict[str, str | None] = {}
     for name, path in models.items():
-        found, abouts[name] = _model_rows(path, words, conditions)
-        renamed = [replace(row, name=f"{name}: {row.name}" if name else row.name) for row in found]
-        systems += renamed
-        model_of |= {row.name: path for row in renamed}
+        found, abouts[name] = _model_rows(path, asked, conditions)
+        rows += [(replace(row, name=f"{name}: {row.name}" if name else row.name), path) for row in found]
     about = abouts.pop("", {"model": None})
-    return Rows(systems, {**about, "models": abouts or None, "device": words["device"]}, model_of)
+    return rows, {**about, "models": abouts or None, "device": asked.device}
 
 
-def _model_rows(
-    model: str | None, words: Mapping[str, Any], conditions: Conditions
-) -> tuple[list[System], dict[str, Any]]:
+def _heads(model: str | None, asked: Namespace) -> list[str]:
+    """The heads to score, some with +latents behind their name."""
+    from latentsr.restoring.model import default_head_of
+
+    return [default_head_of(model)] if asked.heads is None else [head.strip() for head in asked.heads.split(",")]
+
+
+def _check_use(asked: Namespace, heads: Sequence[str]) -> None:
+    """Refuse an option that changes no row: its figures would be taken for those of what was asked."""
+    kinds = [Options(head=head.removesuffix(benchmark.LATENTS)).kind for head in heads]  # refuses unknown names
+    drawn = [
+        asked.use_latents or head.endswith(benchmark.LATENTS) or kind.needs_latents
+        for head, kind in zip(heads, kinds, strict=True)
+    ]
+    stepped = [draws or kind.takes_steps for draws, kind in zip(drawn, kinds, strict=True)]
+    for option, given, used in (
+        ("--steps", asked.steps != [None], stepped),
+        ("--guidance", asked.guidance is not None, drawn),
+        ("--temperature", asked.temperature is not None, drawn),
+    ):
+        if given and not any(used):
+            able = "take steps" if used is stepped else "draw latents"
+            which = ", ".join(dict.fromkeys(heads)) or NONE
+            raise UsageError(
+                f"{option} changes nothing here: the heads scored ({which}) do not {able}; "
+                f"leave {option} out, or add --heads vocoder"
+            )
+
+
+def _model_rows(model: str | None, asked: Namespace, conditions: Conditions) -> tuple[list[System], dict[str, Any]]:
     """Rows of one pipeline's heads, and which model they are."""
     import torch
 
     from latentsr.pipeline import Pipeline
 
-    heads = [head.strip() for head in words["heads"].split(",")]
-    step_counts = _step_counts(words)
-    pipe = Pipeline.from_pretrained(model, heads=[head.removesuffix(benchmark.LATENTS) for head in heads])
-    pipe = pipe.to(words["device"])
+    heads = _heads(model, asked)
+    needed = [head.removesuffix(benchmark.LATENTS) for head in heads]
+    pipe = Pipeline.from_pretrained(model, heads=needed).to(asked.device)
     pipe.set_progress_bar_config(disable=True)
-    asked = {"seed": conditions.seed, **_asked(words)}
-    rows = benchmark.head_rows(pipe, heads, step_counts, conditions.known_cutoff, asked)
-    if words["ceiling"]:
+    options = {"seed": conditions.seed, **_asked(vars(asked))}
+    rows = benchmark.head_rows(pipe, heads, asked.steps, conditions.known_cutoff, options)
+    if asked.ceiling:
         pipe.reconstruct(torch.zeros(1, 1, AUDIO.sample_rate))  # loads what no head has loaded, untimed
         rows.append(benchmark.ceiling(pipe.reconstruct))
-    about = {
+    return rows, {
         "model": Path(model).name if model else EMBEDDED,
-        "device": words["device"],
+        "device": asked.device,
         "model_sha256": benchmark.model_hash(pipe.components.items()),
     }
-    return rows, about
 
 
 def _asked(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,24 +224,23 @@ def _asked(words: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _foreign(
-    words: Mapping[str, Any], clips: Sequence[Clip], conditions: Conditions, seconds: Mapping[str, float]
-) -> tuple[list[System], dict[str, int]]:
-    """Rows of other systems' files, and at which rate each system's are."""
+    asked: Namespace, clips: Sequence[Clip], conditions: Conditions, seconds: Mapping[str, float]
+) -> tuple[list[System], dict[str, list[int]]]:
+    """Rows of other systems' files, and at which rates each system's are."""
     rows, rates = [], {}
-    for name, folder in _pairs(words.get("outputs", []), "--outputs", "DIR"):
-        paths = foreign.output_paths(name, Path(folder), clips, conditions)
-        rates[name] = foreign.check_outputs(name, paths, seconds)
+    for name, folder in _pairs(asked.outputs, "--outputs", "DIR"):
+        rates[name] = outputs.check_outputs(name, outputs.output_paths(name, Path(folder), clips, conditions), seconds)
         rows.append(benchmark.outputs(name, Path(folder), clips, conditions))
     return rows, rates
 
 
-def _pairs(words: Sequence[str], option: str, what: str) -> list[tuple[str, str]]:
-    pairs = [(name.strip(), value) for name, _, value in (word.partition("=") for word in words)]
+def _pairs(words: Sequence[str] | None, option: str, what: str) -> list[tuple[str, str]]:
+    pairs = [(name.strip(), value) for name, _, value in (word.partition("=") for word in words or [])]
     for name, value in pairs:
         if not (name and value):
             raise typer.BadParameter(f"{option} takes NAME={what}, got {name!r}")
     if len(dict(pairs)) < len(pairs):
-        raise typer.BadParameter(f"{option}: a name is given twice; each is a row of its own")
+        raise typer.BadParameter(f"{option}: a name is given twice, and each name is one row; give each its own name")
     return pairs
 
 
@@ -243,76 +252,24 @@ def _check_names(systems: Sequence[System], baseline: str) -> None:
         raise typer.BadParameter(f"--baseline {baseline!r} is no row of this table; its rows are {', '.join(names)}")
 
 
-# --- what is measured and written beside the scores ------------------------------------------------------------------
-
-
-def _probe(
-    words: Mapping[str, Any],
-    rows: Rows,
-    clips: Sequence[Clip],
-    seconds: Mapping[str, float],
-    conditions: Conditions,
-    summary: list[report.Record],
-) -> dict[str, Any]:
+def _measure_memory(
+    asked: Namespace, rows: Rows, longest: Clip, conditions: Conditions, summary: list[Record]
+) -> dict[str, str]:
     """Fill in the peak memory of each head's rows, on the longest clip, and say on what it was measured."""
-    probed = [system for system in rows.systems if system.asked is not None]
-    if not words.get("memory", "html" in words) or not probed:
+    heads = [(row, model) for row, model in rows if row.asked is not None]
+    wanted = asked.memory if asked.memory is not None else asked.html is not None
+    found = load_cases(longest, conditions) if wanted and heads else []
+    if not found:  # it is not asked for, or the clip's own band ends below every case
         return {}
-    longest = max(clips, key=lambda clip: seconds[clip.name])
-    case = benchmark.load_cases(longest, conditions)[0]
-    peaks = {
-        system.name: memory.peak_memory_mb(
-            rows.model_of[system.name], words["device"], system.asked or {}, case.given, case.input.sample_rate
-        )
-        for system in probed
-    }
-    for row in summary:
-        row["peak_memory_mb"] = peaks.get(row["system"])
-    lasts_s = min(seconds[longest.name], memory.LONGEST_S)
+    case, peaks = found[0], {}
+    for row, model in heads:
+        rate = case.input.sample_rate
+        peaks[row.name] = memory.peak_memory_mb(model, asked.device, row.asked or {}, case.given, rate)
+    for each in summary:
+        each["peak_memory_mb"] = peaks.get(each["system"])
+    lasts_s = min(len(case.truth) / AUDIO.sample_rate, memory.LONGEST_S)
     where = f"a fresh process that loads the model and restores {lasts_s:.1f} s of {longest.name}, {case.input.label}"
     return {"peak_memory": where}
-
-
-def _described(
-    words: Mapping[str, Any], conditions: Conditions, about: Mapping[str, Any], ref_dir: Path, command: str
-) -> report.Record:
-    more = {
-        "references": ref_dir.resolve().name,
-        "dataset": words["dataset"],
-        "preset": words.get("preset"),
-        "visqol": words["visqol"],
-        "zimtohrli": words["zimtohrli"],
-        **about,
-        **_asked(words),
-        "jobs": words.get("jobs") or _cores(),
-        "intervals": intervals.in_words(conditions.seed, words["baseline"]),
-        "command": command,
-    }
-    return report.describe(conditions, more)
-
-
-def _write(
-    words: Mapping[str, Any],
-    summary: list[report.Record],
-    records: list[report.Record],
-    described: report.Record,
-    clips: Sequence[Clip],
-    systems: Sequence[System],
-    conditions: Conditions,
-) -> None:
-    """Each file appears whole, or not at all."""
-    if "csv" in words:
-        report.write_csv(words["csv"], summary, described)
-    if "json" in words:
-        report.write_json(words["json"], summary, records, described)
-    if "html" in words:
-        from latentsr.evaluation import page
-
-        note = page.write(
-            words["html"], summary, records, described, clips, systems, conditions,
-            count=words["html_clips"], baseline=words["baseline"],
-        )  # fmt: skip
-        warn(note)
 
 
 def _with_bar(clips: Sequence[Clip]) -> Any:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from latentsr.apps.terminal import FAILED, INTERRUPTED, USAGE, fail, warn
-
-
-class Dtype(str, Enum):
-    """Types that large weights can be stored in."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    INT8 = "int8"
+from latentsr.dtypes import GraphDtype
 
 
 def export_command(
@@ -30,7 +22,7 @@ def export_command(
     part: Annotated[
         str | None, typer.Option(help="One of mamba-gan, cutoff; vae-encoder, unet, vae-decoder, vocoder, cutoff.")
     ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Type that large weights are stored in.")] = Dtype.FLOAT32,
+    dtype: Annotated[GraphDtype, typer.Option(help="Type that large weights are stored in.")] = "float32",
     opset: Annotated[int | None, typer.Option(help="Version of ONNX' operators; 20 if not given.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
     check: Annotated[bool, typer.Option(help="Run every graph in onnxruntime beside torch.")] = True,
@@ -45,22 +37,24 @@ def export_command(
     except ModuleNotFoundError as error:
         fail(f"export needs {error.name}; install it with: pip install 'latentsr[onnx]'", FAILED)
 
-    from latentsr.apps.loading import load_pipeline, model_hash
-    from latentsr.export import ExportError, check_target, chosen_parts, export
+    from latentsr import Pipeline
+    from latentsr.apps.loading import Loader, model_hash
+    from latentsr.export import ExportError, Form, check_target, chosen_parts, export
     from latentsr.export.convert import DEFAULT_OPSET
 
     try:
         chosen_parts(out, head, part)
     except ExportError as error:
         fail(str(error), USAGE)
-    if dtype is Dtype.INT8 and head != "mamba-gan":
+    if dtype == "int8" and head != "mamba-gan":
         fail(f"int8 was measured to keep the mamba-gan head's LSD, not the {head} head's; take --dtype float16", USAGE)
     try:
         check_target(out, overwrite)
-        pipe = load_pipeline(model, head, "cpu", None)
+        loader = Loader(model, head, "cpu")
+        pipe = loader() if loader.is_checkpoint else Pipeline.from_pretrained(model, heads=[head])
         made = export(
-            pipe, out, head, part, dtype=dtype.value, opset=opset or DEFAULT_OPSET, overwrite=overwrite, check=check,
-            model_hash=model_hash(model), on_part=lambda name: warn(f"exporting {name}"),
+            pipe, out, head, part, Form(dtype, opset or DEFAULT_OPSET, overwrite, check, model_hash(model)),
+            lambda name: warn(f"exporting {name}"),
         )  # fmt: skip
     except ExportError as error:
         fail(str(error), FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from importlib import metadata
 from importlib.resources import files
@@ -9,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import latentsr
-from latentsr.tensorfiles import ModelError, StoredTensor, header, inside, read_json
+from latentsr.head_kinds import DEFAULT_HEAD, HEADS
+from latentsr.model_folder.tensorfiles import ModelError, StoredTensor, header, inside, read_json
 
 __all__ = ["ModelError", "describe", "describe_model", "lines"]
-
-HEADS = {"vocoder": "vocoder", "mamba_gan": "mamba-gan", "diffwave_mamba": "diffwave-mamba"}  # component: head
 
 
 def describe(model: str | Path | None = None) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def describe_model(model: str | Path | None = None) -> dict[str, Any]:
         "path": str(folder),
         "embedded": model is None,
         "licence": _licence(folder),
-        "heads": [head for component, head in HEADS.items() if component in components],
-        "default_head": index.get("default_head", "vocoder"),  # of the command line
+        "heads": [head for head, kind in HEADS.items() if kind.components[-1] in components],
+        "default_head": index.get("default_head", DEFAULT_HEAD),
         "parameters": sum(part["parameters"] for part in components.values()),
         "bytes": sum(part["bytes"] for part in components.values()),
         "components": components,
@@ -84,7 +84,7 @@ def _component(folder: Path, entry: list[Any]) -> dict[str, Any]:
         tensors |= header(path)
     return {
         "class": str(entry[-1]),
-        "parameters": sum(tensor.elements for tensor in tensors.values()),
+        "parameters": sum(math.prod(tensor.shape) for tensor in tensors.values()),
         "bytes": sum(path.stat().st_size for path in weights),
         "dtypes": sorted({tensor.dtype for tensor in tensors.values()}),
     }

@@ -1,11 +1,22 @@
-"""From words of the command line to a pipeline; torch is imported when one is loaded, not before."""
+"""From words of the command line to a model; torch is imported when one is loaded, not before."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from latentsr.errors import UsageError
+from latentsr.head_kinds import HEADS
+from latentsr.wholefiles import sha256
+
+if TYPE_CHECKING:
+    from latentsr.restoring.flow import Restores
+
+
+THREADS = "OMP_NUM_THREADS"  # how many torch takes, where somebody says so
 
 
 @dataclass(frozen=True)
@@ -18,9 +29,41 @@ class Loader:
     dtype: str | None = None
     vocoder: str | None = None
 
-    def __call__(self) -> Any:
-        """The pipeline, on its device."""
-        return load_pipeline(self.model, self.head, self.device, self.dtype, self.vocoder)
+    def __call__(self) -> Restores:
+        """The model with what the head needs, on its device; raises `UsageError` for a device that there is not."""
+        import torch
+
+        there, dtype = torch.cuda.is_available(), getattr(torch, self.dtype or "float32")
+        if self.device is not None and self.device.partition(":")[0] == "cuda" and not there:
+            raise UsageError(
+                f"torch {torch.__version__} finds no CUDA device here; leave out --device, or say --device cpu"
+            )
+        device = self.device or ("cuda" if there else "cpu")
+        if device == "cpu" and THREADS not in os.environ and not HEADS[self.head or self.default_head()].needs_latents:
+            # Threads inside operations as small as these wait for each other, on a busy machine most of the time.
+            torch.set_num_threads(1)
+        if self.is_checkpoint:
+            from latentsr.pipeline import Pipeline
+
+            pipe = Pipeline.from_audiosr(str(self.model), vocoder=self.vocoder, torch_dtype=dtype)
+            pipe.set_progress_bar_config(disable=True)  # ours shows the real-time factor
+            return pipe.to(device)
+        from latentsr.restoring.model import Model
+
+        heads = None if self.head is None else [self.head]
+        return Model(self.model, heads, vocoder=self.vocoder, dtype=dtype, device=device)
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether the model is a file of AudioSR's, not a folder."""
+        return self.model is not None and Path(self.model).is_file()
+
+    def default_head(self) -> str:
+        """The head that the model takes unless told otherwise, known before it is loaded."""
+        from latentsr.head_kinds import DEFAULT_HEAD
+        from latentsr.restoring.model import default_head_of
+
+        return DEFAULT_HEAD if self.is_checkpoint else default_head_of(self.model)
 
     def key(self) -> str:
         """A hash of everything about the model that the result depends on."""
@@ -30,46 +73,16 @@ class Loader:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def load_pipeline(
-    model: str | None, head: str | None, device: str | None, dtype: str | None, vocoder: str | None = None
-) -> Any:
-    """A pipeline with what `head` needs; raises `UsageError` for a head or a device that there is not."""
-    import torch
-
-    from latentsr import Pipeline
-    from latentsr.apps.restore import UsageError
-    from latentsr.components import default_head
-    from latentsr.heads import HEADS
-
-    if head is not None and head not in HEADS:
-        raise UsageError(f"unknown head {head!r}; choose one of {', '.join(HEADS)}")
-    if device is not None and device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            f"torch {torch.__version__} finds no CUDA device here; leave out --device, or say --device cpu"
-        )
-    pipe: Any
-    torch_dtype = getattr(torch, dtype or "float32")
-    if model is not None and Path(model).is_file():
-        pipe = Pipeline.from_audiosr(model, vocoder=vocoder, torch_dtype=torch_dtype)
-    else:
-        pipe = Pipeline.from_pretrained(
-            model, heads=[head or default_head(model)], vocoder=vocoder, torch_dtype=torch_dtype
-        )
-    pipe.set_progress_bar_config(disable=True)  # ours shows the real-time factor
-    return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def model_hash(model: str | None) -> str:
     """A hash of the model's files, or of its list of hashes."""
-    from latentsr import folder as folders
-    from latentsr.convert import audiosr_hub
+    from latentsr.model_folder import loading as folders
+    from latentsr.restoring.model import find
 
     if model is not None and Path(model).is_file():
-        return folders.sha256(Path(model))
-    published = model is not None and not Path(model).is_dir() and audiosr_hub.is_published(model)
-    place = audiosr_hub.fetch(str(model)) if published else folders.find(model)
+        return sha256(Path(model))
+    place = find(model)
     if (place / folders.HASHES).is_file():  # it has the hash of every other file, held to it at loading
-        return folders.sha256(place / folders.HASHES)
+        return sha256(place / folders.HASHES)
     files = sorted(path for path in place.rglob("*") if path.suffix in (".json", ".safetensors"))
-    lines = [f"{path.relative_to(place).as_posix()} {folders.sha256(path)}" for path in files]
+    lines = [f"{path.relative_to(place).as_posix()} {sha256(path)}" for path in files]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

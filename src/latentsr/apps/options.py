@@ -1,205 +1,73 @@
-"""The options that say how to restore, in one home for all commands that do. Importing this imports no torch."""
+"""The options of the commands that restore, made of `latentsr.options.Options`. Importing this imports no torch."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Optional
 
 import typer
 
-if TYPE_CHECKING:
-    from latentsr.apps.loading import Loader
-    from latentsr.apps.restore import Options
+from latentsr.apps.loading import Loader
+from latentsr.dtypes import Dtype
+from latentsr.errors import UsageError
+from latentsr.head_kinds import DEFAULT_HEAD
+from latentsr.options import COMPAT_FILTERS, SOURCE, Choice, Options, choice_of
 
-NOT_COMPAT = ("head", "vocoder", "temperature", "denoise", "cutoff", "use_latents")  # what audiosr 0.0.7 has not
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
-
-
-class Format(str, Enum):
-    """Formats that can be written."""
-
-    WAV = "wav"
-    FLAC = "flac"
-    MP3 = "mp3"
-    OGG = "ogg"
-    OPUS = "opus"
+# What audiosr 0.0.7 has not, by the names of Options; and what it draws for its seed.
+NOT_COMPAT = (
+    "head", "temperature", "denoise", "cutoff_hz", "use_latents", "amount", "tilt", "sibilance", "ceiling_hz",
+)  # fmt: skip
+COMPAT_FILTER, COMPAT_SEED = COMPAT_FILTERS[2], 42
 
 
-class Filter(str, Enum):
-    """Low-pass filters that audiosr draws from."""
-
-    BUTTER = "butter"
-    CHEBY1 = "cheby1"
-    ELLIP = "ellip"
-    BESSEL = "bessel"
-
-
-class Dtype(str, Enum):
-    """Types the networks can run in."""
-
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-
-
-class OnNonfinite(str, Enum):
-    """What to do with samples that are NaN or infinite."""
-
-    ERROR = "error"
-    ZERO = "zero"
-
-
-def _finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter("must be a finite number")
-    return value
-
-
-def _rate(text: str | None) -> str | None:
-    if text is None or text == "source":
-        return text
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and LOWEST_RATE_HZ <= int(text) <= HIGHEST_RATE_HZ):
-        raise typer.BadParameter(f"{text[:40]!r} is neither 'source' nor Hz from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}")
-    return text
+Model = Annotated[
+    Optional[str],  # noqa: UP045, typer reads annotations when they are made
+    typer.Option(
+        help="Take this model: a folder, a hub id, or an AudioSR checkpoint; without it, the embedded one.",
+        rich_help_panel="Model",
+    ),
+]
+Device = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Run on cpu, cuda, cuda:1 or mps; without it, on CUDA where there is one.",
+                 rich_help_panel="Model"),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for, as the command line has it."""
+    """What was asked for on a command line."""
 
-    model: Annotated[
-        str | None,
-        typer.Option(help="Model folder, hub id, or AudioSR checkpoint file; the embedded default if not given."),
-    ] = None
-    vocoder: Annotated[
-        str | None,
-        typer.Option(metavar="embedded|FOLDER", help="Take the vocoder of another model; AudioSR's is slow."),
-    ] = None
-    compat: Annotated[
-        bool, typer.Option("--compat", help="What audiosr 0.0.7 computes, with its steps 50, guidance 3.5, seed 42.")
-    ] = False
-    compat_filter: Annotated[
-        Filter | None, typer.Option(help="Its low-pass, which it draws at random; ellip if not given.")
-    ] = None
-    head: Annotated[
-        str | None,
-        typer.Option(help="What makes the wave: mamba-gan, vocoder, diffwave-mamba; the model's default if not given."),
-    ] = None
-    steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps; the model's default if not given.")] = None
-    guidance: Annotated[
-        float | None, typer.Option(min=0.0, callback=_finite, help="Classifier-free guidance; 1 is none.")
-    ] = None
-    temperature: Annotated[
-        float | None,
-        typer.Option(min=0.0, callback=_finite, help="Scales the initial noise; below 1 is nearer to the mean."),
-    ] = None
-    seed: Annotated[int, typer.Option(help="The same seed draws the same band.")] = 0
-    denoise: Annotated[bool, typer.Option("--denoise", help="Also clean the low band of tones and hiss.")] = False
-    cutoff: Annotated[
-        float | None,
-        typer.Option(
-            callback=_finite,
-            min=100.0,
-            max=24_000.0,
-            metavar="HZ",
-            help="Where the recording ends; measured if not given.",
-        ),
-    ] = None
-    use_latents: Annotated[bool, typer.Option("--use-latents", help="Let a Mamba head decode the latents.")] = False
-    salvage: Annotated[
-        bool, typer.Option("--salvage", help="Restore what can be decoded of a recording that is cut short.")
-    ] = False
-    on_nonfinite: Annotated[
-        OnNonfinite, typer.Option(help="Refuse samples that are NaN or infinite, or put zeros there.")
-    ] = OnNonfinite.ERROR
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; CUDA where there is one.")] = None
-    dtype: Annotated[Dtype | None, typer.Option(help="Type the networks run in.")] = None
-    format: Annotated[Format | None, typer.Option(help="Format of the outputs; by their names if not given.")] = None
-    sample_rate: Annotated[
-        str | None,
-        typer.Option(callback=_rate, metavar="HZ|source", help="Rate of the outputs; 48000 if not given."),
-    ] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = False
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on stdout, no progress bar.")] = (
-        False
-    )
+    options: Options
+    loader: Loader  # of the model that was asked for
+    as_json: bool = False
 
-    def options(self, given: set[str]) -> Options:
-        """How to restore; raises `UsageError` for what --compat cannot do.
-
-        Args:
-            given: names of the settings that were given, and not left at their defaults.
-        """
-        from latentsr.apps.restore import COMPAT_FILTER, COMPAT_SEED, Options, UsageError
-
-        if self.compat:
-            self._check_compat(given)
-        elif self.compat_filter is not None:
-            raise UsageError("--compat-filter is of --compat; add that, or leave it out")
-        rate: int | Literal["source"] | None = None
-        if self.sample_rate is not None:
-            rate = "source" if self.sample_rate == "source" else int(self.sample_rate)
-        return Options(
-            head=self.head,
-            steps=self.steps,
-            guidance_scale=self.guidance,
-            temperature=self.temperature,
-            seed=self.seed if "seed" in given or not self.compat else COMPAT_SEED,
-            denoise=self.denoise,
-            cutoff_hz=self.cutoff,
-            use_latents=self.use_latents,
-            sample_rate=rate,
-            salvage=self.salvage,
-            on_nonfinite=self.on_nonfinite.value,
-            format=self.format.value if self.format else None,
-            overwrite=self.overwrite,
-            compat_filter=(self.compat_filter.value if self.compat_filter else COMPAT_FILTER) if self.compat else None,
-        )
-
-    def loader(self) -> Loader:
-        """The model that was asked for."""
-        from latentsr.apps.loading import Loader
-
-        dtype = self.dtype.value if self.dtype else None
-        return Loader(self.model, self.head, self.device, dtype, self.vocoder)
-
-    def _check_compat(self, given: set[str]) -> None:
-        from latentsr.apps.restore import UsageError
-
-        if self.model is None:
-            raise UsageError("--compat needs an AudioSR model; pass --model haoheliu/audiosr_basic, or yours")
-        wrong = [f"--{name.replace('_', '-')}" for name in NOT_COMPAT if name in given]
-        if wrong:
-            raise UsageError(
-                f"--compat does as audiosr does and takes no {', '.join(wrong)}; leave out one or the other"
-            )
+    def decided(self) -> Options:
+        """How to restore, its head decided and checked before anything is loaded."""
+        compat = self.options.compat_filter is not None
+        return self.options.with_head(DEFAULT_HEAD if compat else self.loader.default_head())
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command with a parameter `settings: Settings` have every field of it as an option of its own."""
-    hints = get_type_hints(Settings, include_extras=True)
-    names = [field.name for field in fields(Settings)]
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"]
-    shared = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(Settings)
-    ]
+    """Let a command with a parameter `settings: Settings` take an option for every choice of a restoration."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.name not in ("settings", "context")]
+    shared = [*_MODEL.values(), *_CHOICES.values(), *_COMPAT.values(), _JSON]
+    context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
 
     @functools.wraps(command)
-    def run(**words: Any) -> None:
-        settings = Settings(**{name: words.pop(name) for name in names})
-        command(**words, settings=settings)
+    def run(context: typer.Context, **words: Any) -> None:
+        asked = {parameter.name: words.pop(parameter.name) for parameter in shared}
+        command(**words, settings=_settings(asked, context))
 
     del run.__wrapped__  # typer would look behind the new signature
-    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
+    every = [context, *own, *shared]
+    run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
     return run
 
 
@@ -207,3 +75,102 @@ def given_in(context: typer.Context) -> set[str]:
     """The parameters that were given on the command line."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+
+
+def _settings(asked: dict[str, Any], context: typer.Context) -> Settings:
+    """What was asked for; raises `UsageError` where it makes no sense."""
+    words = {name: value.value if isinstance(value, Enum) else value for name, value in asked.items()}
+    choices = {name: words[name] for name in _CHOICES}
+    if words["compat"]:
+        given = given_in(context)
+        _check_compat(words, given)
+        choices["compat_filter"] = words["compat_filter"] or COMPAT_FILTER
+        choices["seed"] = words["seed"] if "seed" in given else COMPAT_SEED
+    elif words["compat_filter"] is not None:
+        raise UsageError("--compat-filter works with --compat alone; add --compat, or leave --compat-filter out")
+    loader = Loader(words["model"], words["head"], words["device"], words["dtype"], words["vocoder"])
+    return Settings(Options(**choices), loader, words["as_json"])
+
+
+def _check_compat(words: dict[str, Any], given: set[str]) -> None:
+    if words["model"] is None:
+        raise UsageError("--compat needs an AudioSR model; pass --model haoheliu/audiosr_basic, or yours")
+    flags = {"vocoder": "--vocoder"} | {name: _flag(field) for name, field in _FIELDS.items()}
+    wrong = [flags[name] for name in ("vocoder", *NOT_COMPAT) if name in given]
+    if wrong:
+        raise UsageError(f"--compat does as audiosr does and takes no {', '.join(wrong)}; leave out one or the other")
+
+
+def _flag(field: Field[Any]) -> str:
+    choice: Choice = field.metadata["choice"]
+    return f"--{choice.flag or field.name.replace('_', '-')}"
+
+
+def _parameter(field: Field[Any]) -> inspect.Parameter:
+    """A choice of `Options` as an option of the command line."""
+    choice: Choice = field.metadata["choice"]
+    kind = _kind(field, choice)
+    default = kind(field.default) if isinstance(field.default, str) else field.default
+    if field.name == "amount":  # `Options` reads its words
+        kind, default = str, "100%"
+    ranged = kind in (int, float) and field.name != "seed"  # the range of seeds says nothing to a reader
+    option = typer.Option(
+        _flag(field), help=choice.help, metavar=choice.metavar, rich_help_panel=choice.group,
+        parser=_rate if field.name == "sample_rate" else None,
+        min=choice.low if ranged else None, max=choice.high if ranged else None,
+    )  # fmt: skip
+    annotation: Any = Annotated[kind if default is not None else Optional[kind], option]  # noqa: UP045
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _kind(field: Field[Any], choice: Choice) -> Any:
+    """The type that typer reads a word as; a list of words is an enumeration there."""
+    if field.name == "head":
+        return str  # `Options` says which there are, in one line
+    if choice.one_of:
+        return Enum(field.name, [(word, word) for word in choice.one_of], type=str)
+    if isinstance(field.default, bool) or field.name == "sample_rate":
+        return type(field.default) if isinstance(field.default, bool) else str
+    return int if field.name in ("steps", "seed", "track") else float
+
+
+def _rate(text: str) -> int | str:
+    """A rate in Hz, or the word for the recording's own."""
+    low, high = int(_RATE.low or 0), int(_RATE.high or 0)
+    if text == SOURCE:
+        return SOURCE
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(high))
+    if not (digits and low <= int(text) <= high):
+        raise typer.BadParameter(f"{text[:40]!r} is neither 'source' nor Hz from {low} to {high}")
+    return int(text)
+
+
+def _own(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+_RATE = choice_of("sample_rate")
+_FIELDS = {field.name: field for field in fields(Options) if "choice" in field.metadata}
+_CHOICES = {name: _parameter(field) for name, field in _FIELDS.items() if name != "compat_filter"}
+_VOCODER = typer.Option(
+    metavar="embedded|FOLDER", help="Take the vocoder of this model; AudioSR's own is slow.", rich_help_panel="Model"
+)
+_DTYPE = typer.Option(help="Run the networks in this type; without it, in float32.", rich_help_panel="Model")
+_MODEL = {
+    "model": _own("model", Model),
+    "vocoder": _own("vocoder", Annotated[Optional[str], _VOCODER]),  # noqa: UP045
+    "device": _own("device", Device),
+    "dtype": _own("dtype", Annotated[Optional[Dtype], _DTYPE]),  # noqa: UP045
+}
+_COMPAT_HELP = "Compute what audiosr 0.0.7 does, with its 50 steps, guidance 3.5 and seed 42."
+_COMPAT = {
+    "compat": _own("compat", Annotated[bool, typer.Option("--compat", help=_COMPAT_HELP, rich_help_panel="AudioSR")],
+                   False),
+    "compat_filter": _parameter(_FIELDS["compat_filter"]),
+}  # fmt: skip
+_JSON = _own(
+    "as_json",
+    Annotated[bool, typer.Option("--json", help="Print one JSON object per file, and no progress bar.",
+                                 rich_help_panel="Output")],
+    False,
+)  # fmt: skip

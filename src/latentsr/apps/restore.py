@@ -5,49 +5,28 @@ Importing this imports no torch; the pipeline is an argument.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from latentsr import audio
+from latentsr.audio import AudioError
 from latentsr.config import AUDIO
-from latentsr.signal import audio
-from latentsr.signal.audio import AudioError
+from latentsr.errors import UsageError
+from latentsr.options import Options
 
 if TYPE_CHECKING:  # it imports torch
-    from latentsr.files import RestoredFile
-
-COMPAT_FILTER, COMPAT_SEED = "ellip", 42  # audiosr's own: what it draws for its seed
+    from latentsr.restoring.files import RestoredFile
+    from latentsr.restoring.flow import Restores
 
 # What one file can die of without harm to the next: bad media, a bad request, too little memory, a full disk.
 FILE_ERRORS = (ValueError, RuntimeError, OSError, MemoryError)
+LOSSY = ("MPEG_LAYER_III", "VORBIS", "OPUS")
 
-
-class UsageError(ValueError):
-    """A request that makes no sense, noticed before any work is done."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to restore; the same words as `Pipeline.__call__`, and how to write."""
-
-    head: str | None = None  # None: the model's default
-    steps: int | None = None
-    guidance_scale: float | None = None
-    temperature: float | None = None
-    seed: int = 0
-    denoise: bool = False
-    cutoff_hz: float | None = None
-    use_latents: bool = False
-    sample_rate: int | Literal["source"] | None = None  # of the output, Hz, or the source's own; None = the pipeline's
-    salvage: bool = False  # restore what can be decoded of a recording that is cut short
-    on_nonfinite: Literal["error", "zero"] = "error"  # samples of the input that are NaN or infinite
-    format: str | None = None  # None = by the output's extension
-    overwrite: bool = False
-    compat_filter: str | None = None  # not None: as audiosr 0.0.7 does, with this low-pass
+Progress = Callable[[float, float], None]  # (seconds done, seconds in all) of audio
 
 
 @dataclass(frozen=True)
@@ -56,35 +35,53 @@ class Job:
 
     source: Path
     target: Path
+    band: Path | None = None  # where what is made goes too, alone
+    seeds: tuple[int, ...] = ()  # instead of that of the options; of several, the best draw is kept
 
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one file; `error` is None where it went well."""
+    """What became of one file; `error` is None where it went well, and `written` where it did not."""
 
     input: str
     output: str | None
     error: str | None = None
     error_type: str | None = None  # its class: TruncatedAudio, ...
-    cutoff_hz: float | None = None  # estimated or given; per file
-    duration_s: float | None = None  # of the audio
-    seconds: float | None = None  # of work, model loading not counted
-    real_time_factor: float | None = None  # seconds of work per second of audio
-    sample_rate: int | None = None
-    channels: int | None = None
-    samples: int | None = None
-    subtype: str | None = None
-    gain: float | None = None  # 1.0 unless an input above full scale had to be scaled into PCM
-    note: str | None = None  # what should be known of the result
-    lines_hz: list[float] | None = None  # steady tones that --denoise took out
-    head: str | None = None
-    seed: int | None = None
-    compat_filter: str | None = None
+    written: RestoredFile | None = None
+    seconds: float = 0.0  # of work, model loading not counted
+    options: Options = Options()
+    notes: tuple[str, ...] = ()  # on what the command chose
+    draws: dict[str, Any] | None = None  # seeds and their distances, where this is the best of several
+
+    @property
+    def note(self) -> str | None:
+        """What should be known of the result."""
+        return "; ".join((*self.written.notes, *self.notes)) or None if self.written is not None else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything that is known, for JSON."""
-        known = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
-        return {"input": self.input, "output": self.output, **known}
+        """Everything that is known, for JSON; what is None is left out, but for the output."""
+        known: dict[str, Any] = {"error": self.error, "error_type": self.error_type}
+        if (made := self.written) is not None:
+            known = {
+                "cutoff_hz": round(float(made.cutoff_hz), 1),
+                "cutoff_track": [[(round(at, 3), round(hz, 1)) for at, hz in channel] for channel in made.cutoff_track],
+                "duration_s": round(made.seconds, 6),
+                "seconds": round(self.seconds, 3),
+                "real_time_factor": round(self.seconds / made.seconds, 4),
+                **{name: getattr(made, name) for name in ("sample_rate", "channels", "samples", "subtype", "gain")},
+                "note": self.note,
+                "lines_hz": [round(hz, 2) for hz in made.lines_hz] or None,
+                "read": None if made.account is None else asdict(made.account),
+                "head": made.head,
+                "copied": made.copied,
+                "seed": self.options.seed,
+                "draws": self.draws,
+                "band": None if made.band is None else str(made.band),
+                "bands": None if made.bands is None else made.bands.to_dict(),
+                "compat_filter": self.options.compat_filter,
+            }
+        there = {key: value for key, value in known.items() if value is not None}
+        return {"input": self.input, "output": self.output, **there}
 
 
 def plan(
@@ -108,9 +105,15 @@ def plan(
     if output is not None and len(sources) > 1:
         raise UsageError(f"-o names one file, but there are {len(sources)} inputs; use --out-dir")
     jobs = [Job(source, output or _target(source, out_dir, format)) for source in sources]
-    inputs = {key: source for source in sources if (key := file_id(source)) is not None}
+    check_clashes(jobs)
+    return jobs
+
+
+def check_clashes(jobs: Sequence[Job]) -> None:
+    """Raise `UsageError` where two files would be written to one, or to an input."""
+    inputs = {key: job.source for job in jobs if (key := file_id(job.source)) is not None}
     taken: dict[str, Path] = {}
-    for job in jobs:
+    for job in [*jobs, *(Job(job.source, job.band) for job in jobs if job.band is not None)]:
         clash = inputs.get(file_id(job.target) or (-1, -1))
         if clash is not None:
             which = "the input itself" if clash == job.source else f"the input {clash}"
@@ -118,42 +121,83 @@ def plan(
         other = taken.setdefault(_name_id(job.target), job.source)
         if other is not job.source:
             raise UsageError(f"{other} and {job.source} would both be written to {job.target}; restore them separately")
-    return jobs
+    for job in jobs:
+        if job.band is not None and _name_id(job.band) == _name_id(job.target):
+            raise UsageError(f"the result and its made band would both be written to {job.band}; name another file")
 
 
-def preflight(job: Job, options: Options) -> None:
-    """Raise `AudioError` for what can be known before a model is loaded: no such file, no room to write."""
-    info = audio.probe(job.source, salvage=options.salvage)
-    name = audio.container(job.target, options.format)
-    rate_hz = _output_rate(options, info.sample_rate)
-    audio.check_format(job.target, name, audio.choose_subtype(name, info.subtype), info.channels, rate_hz)
-    audio.check_writable(job.target, overwrite=options.overwrite)
+def preflight(job: Job, options: Options) -> audio.SourceFile:
+    """Open a recording; raise `AudioError` for what can be known before a model is loaded: no room to write."""
+    if job.source.is_dir():
+        raise AudioError(
+            f"{job.source} is a directory; to restore what it holds, say: latentsr batch {job.source} DEST"
+        )
+    source = audio.SourceFile(job.source, **options.reading)
+    try:
+        info, name = source.info, audio.container(job.target, options.format)
+        subtype = audio.choose_subtype(name, info.subtype)
+        audio.check_format(job.target, name, subtype, info.channels, options.output_rate(info.sample_rate))
+        audio.check_writable(job.target, overwrite=options.overwrite)
+        if job.band is not None:
+            beside, rate = audio.container(job.band), options.output_rate(info.sample_rate)
+            audio.check_format(job.band, beside, audio.choose_subtype(beside, "FLOAT"), info.channels, rate)
+            audio.check_writable(job.band, overwrite=options.overwrite)
+    except BaseException:
+        source.release()
+        raise
+    return source
 
 
 def restore_file(
-    pipe: Any,
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    options: Options = Options(),
-    progress: Callable[[float, float], None] | None = None,
+    model: Restores,
+    source: audio.SourceFile,
+    target: Path,
+    options: Options,
+    progress: Progress | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Record:
     """Restore one file; what goes wrong with it is in the record, not raised.
 
     Args:
-        pipe: a `latentsr.Pipeline`.
+        model: a `Pipeline` or `Model`.
         source: the recording.
         target: where the result goes: written whole or not at all.
         options: how.
         progress: called with (seconds done, seconds in all) of audio.
+        more: what else is asked of the model's own `restore_file`, by name.
 
     Returns:
         What was written, or why nothing was.
     """
-    source, target = Path(source), Path(target)
+    started = time.perf_counter()
     try:
-        return _restore(pipe, source, target, options, progress)
+        if options.compat_filter is None:
+            written = model.restore_file(source, target, options=options, progress=progress, **(more or {}))
+        else:
+            from latentsr.apps.compat import restore_as_audiosr
+
+            written = restore_as_audiosr(model, source, target, options, progress)
+        seconds = time.perf_counter() - started
+        return Record(
+            str(source.path), str(target), written=written, seconds=seconds, options=options,
+            notes=_notes_on_format(source, written.subtype, options),
+        )  # fmt: skip
     except FILE_ERRORS as error:
-        return failed_record(source, error)
+        return failed_record(source.path, error)
+    finally:
+        source.release()
+
+
+def _notes_on_format(source: audio.SourceFile, subtype: str, options: Options) -> tuple[str, ...]:
+    """On a format that nobody asked for by name."""
+    name = source.path.suffix.removeprefix(".")
+    if options.format is not None:
+        return ()
+    if name and writable_extension(source.path) != name:
+        return (f"{name} cannot be written: FLAC",)
+    if subtype in LOSSY and source.info.subtype in LOSSY:
+        return (f"{name.upper()} again: a second loss; choose --format flac",)
+    return ()
 
 
 def failed_record(source: Path, error: BaseException) -> Record:
@@ -162,100 +206,15 @@ def failed_record(source: Path, error: BaseException) -> Record:
 
 
 def one_line(error: BaseException, path: Path | None = None) -> str:
-    """What went wrong in one line; errors that are not ours are named, with the file they happened on."""
+    """What went wrong in one line, with the file that it happened on; errors that are not ours are named."""
     text = " ".join(str(error).split())
     if type(error).__module__.partition(".")[0] == "latentsr":  # ours say what is wrong and what to do
-        return text
+        named = path is None or path.name in text or text.startswith("cannot write")
+        return text if named else f"{path}: {text}"
     if os.environ.get("LATENTSR_DEBUG"):
         raise error
     where = f"{path}: " if path is not None else ""
     return f"{where}{type(error).__name__}: {text or 'no message'} (LATENTSR_DEBUG=1 shows where)"
-
-
-def _restore(
-    pipe: Any, source: Path, target: Path, options: Options, progress: Callable[[float, float], None] | None
-) -> Record:
-    started = time.perf_counter()
-    if options.compat_filter is not None:
-        written = _compat(pipe, source, target, options, progress)
-    else:
-        written = _restore_in_blocks(pipe, source, target, options, progress)
-    seconds = time.perf_counter() - started
-    return Record(
-        input=str(source),
-        output=str(target),
-        cutoff_hz=round(float(written.cutoff_hz), 1),
-        duration_s=round(written.seconds, 6),
-        seconds=round(seconds, 3),
-        real_time_factor=round(seconds / written.seconds, 4),
-        sample_rate=written.sample_rate,
-        channels=written.channels,
-        samples=written.samples,
-        subtype=written.subtype,
-        gain=written.gain,
-        note="; ".join(written.notes) or None,
-        lines_hz=[round(hz, 2) for hz in written.lines_hz] or None,
-        head=_head(pipe, options),
-        seed=options.seed,
-        compat_filter=options.compat_filter,
-    )
-
-
-def _restore_in_blocks(
-    pipe: Any, source: Path, target: Path, options: Options, progress: Callable[[float, float], None] | None
-) -> RestoredFile:
-    return pipe.restore_file(
-        source,
-        target,
-        head=_head(pipe, options),
-        steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        temperature=options.temperature,
-        seed=options.seed,
-        denoise=options.denoise,
-        cutoff_hz=options.cutoff_hz,
-        use_latents=options.use_latents,
-        sample_rate=options.sample_rate,
-        format=options.format,
-        overwrite=options.overwrite,
-        salvage=options.salvage,
-        on_nonfinite=options.on_nonfinite,
-        progress=progress,
-    )
-
-
-def _compat(
-    pipe: Any, source: Path, target: Path, options: Options, progress: Callable[[float, float], None] | None
-) -> RestoredFile:
-    """The compat preset, which has defaults of its own for what is None, and holds the whole recording in memory."""
-    from latentsr.files import RestoredFile
-
-    info = audio.probe(source)
-    given = {"steps": options.steps, "guidance_scale": options.guidance_scale}
-    settings = {name: value for name, value in given.items() if value is not None}
-    out = pipe.compat(source, filter=options.compat_filter, seed=options.seed, progress=progress, **settings)
-    rate_hz, name = _output_rate(options, info.sample_rate), audio.container(target, options.format)
-    gain = out.save(target, overwrite=options.overwrite, format=name, sample_rate=rate_hz)
-    channels, samples = out.audio.shape
-    return RestoredFile(
-        path=target,
-        sample_rate=rate_hz,
-        channels=channels,
-        samples=audio.output_length(samples, out.sample_rate, rate_hz),
-        subtype=audio.choose_subtype(name, info.subtype),
-        cutoff_hz=out.cutoff_hz,
-        seconds=samples / out.sample_rate,
-        gain=gain,
-        notes=(out.note,) if out.note else (),
-    )
-
-
-def _output_rate(options: Options, source_hz: int) -> int:
-    return source_hz if options.sample_rate == "source" else options.sample_rate or AUDIO.sample_rate
-
-
-def _head(pipe: Any, options: Options) -> str:
-    return options.head or pipe.config.default_head
 
 
 def _check_output(output: Path | None, format: str | None) -> None:
@@ -265,6 +224,11 @@ def _check_output(output: Path | None, format: str | None) -> None:
         raise UsageError(f"-o names one file, and {output} is a directory; use --out-dir {output}")
     if format is not None and output.suffix and output.suffix.lower() != f".{format}":
         raise UsageError(f"-o {output} and --format {format} disagree; leave one out")
+    check_container(output, format)
+
+
+def check_container(output: Path, format: str | None = None) -> None:
+    """Raise `UsageError` where a name says no format that can be written."""
     try:
         audio.container(output, format)
     except AudioError as error:

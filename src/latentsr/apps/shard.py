@@ -40,7 +40,9 @@ def shard_command(
     from latentsr.data.shard_writer import write_shards
 
     if "pairs" in (layout, guess_layout(src) if layout == "auto" else None):
-        raise DataError(f"{src} holds pairs, which train as they are; pass --layout folder for all as single files")
+        raise DataError(
+            f"{src} holds pairs, and pairs train without shards; pass --layout folder to pack every file by itself"
+        )
     clips = exclude_clips(find_clips(src, layout, "all"), exclude or [], src)
     index = write_shards(
         clips,

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from latentsr.errors import reason_of
+
 FAILED, USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 
@@ -30,12 +32,17 @@ def printable(text: str, encoding: str | None) -> str:
     return known.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for outputs, or end with one line."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        fail(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}; choose another one", FAILED)
+        fail(f"cannot make the folder {folder}: {reason_of(error)}; choose another one", FAILED)
 
 
 @contextmanager

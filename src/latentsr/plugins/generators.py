@@ -34,7 +34,7 @@ def upscale(
         restorer: as for `Upscaler`: a `latentsr.Pipeline`, a model folder, a Hub id; None: the embedded model.
         sample_rate: Hz of what the generator makes; None: its configs, or its output, tell. It holds against them.
         layout: what the axes of samples are where that is not plain: one of T, CT, TC, BT, BCT.
-        options: head, seed, steps, denoise, cutoff_hz, on_nonfinite, as `latentsr.plugins.upscaler.Options` has them.
+        options: head, seed, steps, denoise, cutoff_hz, ..., as `latentsr.options.Options` has them.
             A call overrides them by `restore={"seed": 3}`.
 
     Raises:

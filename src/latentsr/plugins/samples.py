@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.signal.containers import EmptyAudio, InvalidAudio
-from latentsr.signal.opening import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
+from latentsr.audio import EmptyAudio, InvalidAudio
+from latentsr.audio.decoders import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
 
 Samples: TypeAlias = np.ndarray | Tensor
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from latentsr.audio import output_length
 from latentsr.config import AUDIO
 from latentsr.plugins.rates import rate_of
 from latentsr.plugins.wrapper import Adapter, Call, Upscaled
-from latentsr.signal.audio import output_length
 
 
 def musicgen(output: Any, call: Call) -> Any:

@@ -5,69 +5,24 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
 
-from latentsr import source as sources
-from latentsr.components import components_of
+from latentsr.audio import output_length
 from latentsr.config import AUDIO
-from latentsr.heads import HEADS
+from latentsr.options import Choices, Options
 from latentsr.plugins.samples import Batch, Samples, checked_layout, checked_rate, layout_of, repaired
-from latentsr.signal.audio import output_length
-
-if TYPE_CHECKING:
-    from latentsr.pipeline import Pipeline, RestorationOutput
+from latentsr.restoring.flow import Restores
+from latentsr.restoring.model import Model
+from latentsr.restoring.output import RestorationOutput
 
 logger = logging.getLogger(__name__)
 
 RINGING_S = 0.05  # of a filter after the last sound: what is silent from there on is padding
 Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to restore; each may be said once for all calls, and again for one.
-
-    Attributes:
-        head: a key of `latentsr.heads.HEADS`.
-        seed: same seed, same output, whatever else is in the batch.
-        steps: of the diffusion; None takes the model's default.
-        denoise: filter the band that the generator made, too.
-        cutoff_hz: where that band ends; None estimates it, for each item.
-        on_nonfinite: "zero" puts zeros in the place of samples that are NaN or infinite.
-    """
-
-    head: str = "mamba-gan"
-    seed: int = 0
-    steps: int | None = None
-    denoise: bool = False
-    cutoff_hz: float | None = None
-    on_nonfinite: Literal["error", "zero"] = "error"
-
-    def __post_init__(self) -> None:
-        components_of(self.head)  # refuses unknown names
-        if self.denoise and not HEADS[self.head].can_denoise:
-            able = ", ".join(name for name, kind in HEADS.items() if kind.can_denoise)
-            raise ValueError(f"the {self.head} head cannot denoise; choose one of {able}")
-        if not _whole(self.seed, -(2**63), 2**64 - 1):  # what torch's generators take
-            raise ValueError(f"seed must be a whole number of 64 bits, got {self.seed!r}")
-        if self.steps is not None and not _whole(self.steps, 1, 1000):
-            raise ValueError(f"steps must be 1 to 1000, got {self.steps!r}")
-        if self.cutoff_hz is not None:
-            sources.checked_cutoff(self.cutoff_hz)
-        if self.on_nonfinite not in ("error", "zero"):
-            raise ValueError(f"on_nonfinite must be 'error' or 'zero', got {self.on_nonfinite!r}")
-
-    def but(self, **changes: Any) -> Options:
-        """The same with a few changes."""
-        known = [field.name for field in fields(self)]
-        if unknown := sorted(changes.keys() - set(known)):
-            raise TypeError(f"unknown option {', '.join(unknown)}; there are {', '.join(known)}")
-        return replace(self, **changes)
 
 
 class Upscaler:
@@ -77,7 +32,8 @@ class Upscaler:
         restorer: a `latentsr.Pipeline`, a model folder or Hub id, or None: the embedded model, one for all upscalers,
             loaded when first called, on the CPU or on the CUDA device that the samples or the generator are on.
         name: who made the samples, for messages.
-        options: those of `Options`: head, seed, steps, denoise, cutoff_hz, on_nonfinite.
+        choices: of every call: head, steps, guidance_scale, temperature, seed, denoise, cutoff_hz, use_latents,
+            amount, tilt, sibilance, ceiling_hz, batch_size and on_nonfinite, as `latentsr.options.Options` has them.
 
     >>> import numpy as np
     >>> up = Upscaler(seed=1)
@@ -87,12 +43,12 @@ class Upscaler:
 
     def __init__(
         self,
-        restorer: Pipeline | str | os.PathLike[str] | None = None,
+        restorer: Restores | str | os.PathLike[str] | None = None,
         *,
         name: str = "the generator",
-        **options: Any,
+        **choices: Unpack[Choices],
     ) -> None:
-        self.options = Options().but(**options)
+        self.options = Options().but(**choices)
         self.name = name
         self._restorer = _checked_restorer(restorer)
 
@@ -101,7 +57,9 @@ class Upscaler:
         """Hz of what a call returns."""
         return AUDIO.sample_rate
 
-    def __call__(self, samples: Samples, sample_rate: float, *, layout: str | None = None, **options: Any) -> Samples:
+    def __call__(
+        self, samples: Samples, sample_rate: float, *, layout: str | None = None, **choices: Unpack[Choices]
+    ) -> Samples:
         """Restore (T,), (C, T) or (B, C, T) samples.
 
         Args:
@@ -110,7 +68,7 @@ class Upscaler:
             sample_rate: theirs, Hz.
             layout: what the axes are: one of T, CT, TC, BT, BCT. None takes one axis for T, two for CT (where
                 pedalboard guesses), three for BCT.
-            options: those of the constructor, for this call.
+            choices: those of the constructor, for this call.
 
         Returns:
             The same axes, type and device at 48 kHz, T x 48000 / sample_rate samples rounded half up.
@@ -121,7 +79,7 @@ class Upscaler:
             ValueError: shape, rate or option are out of range.
         """
         layout = layout_of(_checked_samples(samples), checked_layout(layout), two_axes="CT")
-        return self.restore(samples, sample_rate, layout, **options)
+        return self.restore(samples, sample_rate, layout, **choices)
 
     def restore(
         self,
@@ -132,7 +90,7 @@ class Upscaler:
         lengths: Sequence[int] | None = None,
         device: torch.device | str | None = None,
         progress: Progress | None = None,
-        **options: Any,
+        **choices: Unpack[Choices],
     ) -> Samples:
         """Restore samples whose axes are known, and of which the items may be padded.
 
@@ -143,13 +101,13 @@ class Upscaler:
             lengths: samples of each item; what follows is padding and comes back as silence.
             device: of the generator, for the embedded model; None: that of the samples.
             progress: called with (seconds done, seconds in all) of the batch.
-            options: as in a call.
+            choices: as in a call.
         """
-        chosen, rate = self.options.but(**options), checked_rate(sample_rate)
+        chosen, rate = self.options.but(**choices), checked_rate(sample_rate)
         batch = Batch.of(samples, layout)
         whole = batch.items.shape[-1]
         ends = [whole] * len(batch.items) if lengths is None else [min(int(end), whole) for end in lengths]
-        pipe = self._pipeline(_device(samples, device), chosen.head)
+        restorer = self._model(_device(samples, device), chosen.head)
         made = batch.silence(output_length(whole, rate, AUDIO.sample_rate))
         for item, end in enumerate(ends):
             wave = repaired(batch.wave(item, end), self.name, chosen.on_nonfinite)
@@ -157,7 +115,7 @@ class Upscaler:
             if not wave.numel():
                 continue
             told = None if progress is None else _share_of(progress, item, len(ends))
-            out = _restored(pipe, wave, rate, chosen, told)
+            out = _restored(restorer, wave, rate, chosen, told)
             restored = torch.from_numpy(out.audio)
             if rate == AUDIO.sample_rate and not chosen.denoise and out.cutoff_hz >= AUDIO.sample_rate / 2:
                 made[item] = batch.items[item]  # nothing was missing: not even the type is rounded
@@ -165,35 +123,28 @@ class Upscaler:
                 made[item, :, : restored.shape[-1]] = batch.encoded(restored)
         return batch.back(made)
 
-    def _pipeline(self, device: str, head: str) -> Pipeline:
+    def _model(self, device: str, head: str | None) -> Restores:
         if self._restorer is None:
             return _embedded(device, head)
         if isinstance(self._restorer, (str, os.PathLike)):
-            from latentsr.pipeline import Pipeline
-
-            self._restorer = Pipeline.from_pretrained(self._restorer, heads=[head]).to(device)
+            self._restorer = Model(self._restorer, None if head is None else [head], device=device)
         return self._restorer
 
     def __repr__(self) -> str:
-        return f"Upscaler({self.options})"
+        return f"Upscaler({self.options.in_words()})"
 
 
 @cache
-def _embedded(device: str, head: str) -> Pipeline:
+def _embedded(device: str, head: str | None) -> Model:
     """The embedded model on a device: one for all upscalers, its networks loaded when their head is first asked for."""
-    from latentsr.pipeline import Pipeline
-
-    return Pipeline.from_pretrained(heads=[head]).to(device)
+    return Model(heads=None if head is None else [head], device=device)
 
 
 def _restored(
-    pipe: Pipeline, wave: Tensor, rate: int, options: Options, progress: Progress | None
+    model: Restores, wave: Tensor, rate: int, options: Options, progress: Progress | None
 ) -> RestorationOutput:
-    made = pipe(
-        wave.numpy(), sample_rate=rate, head=options.head, seed=options.seed, steps=options.steps,
-        denoise=options.denoise, cutoff_hz=options.cutoff_hz, progress=progress or _unheard,
-    )  # fmt: skip
-    out = cast("RestorationOutput", made)
+    made = model(wave.numpy(), sample_rate=rate, options=options, progress=progress or _unheard)
+    out = cast(RestorationOutput, made)
     logger.info("%.2f s, cutoff %.0f Hz%s", out.seconds, out.cutoff_hz, f": {out.note}" if out.note else "")
     return out
 
@@ -222,10 +173,6 @@ def _unheard(done_s: float, total_s: float) -> None:
     """No bar in the middle of a generator's."""
 
 
-def _whole(value: Any, lowest: int, highest: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
-
-
 def _checked_samples(samples: Any) -> Samples:
     import numpy as np
 
@@ -235,9 +182,7 @@ def _checked_samples(samples: Any) -> Samples:
 
 
 def _checked_restorer(restorer: Any) -> Any:
-    from latentsr.pipeline import Pipeline
-
-    if restorer is not None and not isinstance(restorer, (Pipeline, str, os.PathLike)):
+    if restorer is not None and not isinstance(restorer, (Restores, str, os.PathLike)):
         raise TypeError(
             f"restorer is a latentsr.Pipeline, a model folder or a Hub id, not {type(restorer).__name__}; "
             "options are given by name (head=, seed=)"

@@ -106,7 +106,8 @@ class Upscaled:
 
     def __repr__(self) -> str:
         rate = f" at {self._sample_rate} Hz" if self._sample_rate else ""
-        return f"<{self._upscaler.name}{rate}, upscaled to {AUDIO.sample_rate} Hz by {self._upscaler.options}>"
+        options = self._upscaler.options.in_words()
+        return f"<{self._upscaler.name}{rate}, upscaled to {AUDIO.sample_rate} Hz{options and f' ({options})'}>"
 
     def _run(self, method: str, *args: Any, **kwargs: Any) -> Any:
         options = kwargs.pop(OPTIONS, {})

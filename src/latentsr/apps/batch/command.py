@@ -6,45 +6,36 @@ import os
 import secrets
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from latentsr import __version__
-from latentsr.apps.options import Settings, given_in, takes_settings
-from latentsr.apps.terminal import INTERRUPTED, make_folder, warn
+from latentsr.apps.options import Settings, takes_settings
+from latentsr.apps.terminal import INTERRUPTED, cores, make_folder, warn
 
 if TYPE_CHECKING:
     from latentsr.apps.batch.journal import Journal
     from latentsr.apps.batch.plan import Found
-    from latentsr.apps.batch.report import Summary
-    from latentsr.apps.restore import Options
+    from latentsr.apps.batch.summary import Summary
+    from latentsr.options import Options
 
 TERMINATED = 143
 WORKER_BYTES = 2 * 2**30  # of memory that a worker may take, where that decides how many there are
 
 
-class EngineName(str, Enum):
-    """What runs the workers."""
-
-    SERIAL = "serial"
-    LOCAL = "local"
-    RAY = "ray"
-
-
 @takes_settings
 def batch_command(
-    context: typer.Context,
     src: Annotated[
         str, typer.Argument(metavar="SRC", help="Folder, quoted pattern, or .csv/.jsonl with a column file.")
     ],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder of the outputs and of the journal; it is made.")],
     settings: Settings,
     engine: Annotated[
-        EngineName, typer.Option(help="In this process, in processes of this machine, or on Ray.")
-    ] = EngineName.LOCAL,
+        Literal["serial", "local", "ray"],
+        typer.Option(help="In this process, in processes of this machine, or on Ray."),
+    ] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="How many files at a time; one per core, or per GPU, if not given.")
     ] = None,
@@ -64,27 +55,18 @@ def batch_command(
 
     Outputs keep their sub-folders under DEST; DEST/latentsr-journal.jsonl says what became of each file.
     """
-    from latentsr.apps.batch.report import print_summary
-    from latentsr.apps.restore import UsageError
+    from latentsr.apps.batch.summary import print_summary
+    from latentsr.errors import UsageError
 
-    if address is not None and engine is not EngineName.RAY:
-        raise UsageError("--address is of a Ray cluster; add --engine ray")
-    if workers not in (None, 1) and engine is EngineName.SERIAL:
+    if address is not None and engine != "ray":
+        raise UsageError("--address names a Ray cluster; add --engine ray")
+    if workers not in (None, 1) and engine == "serial":
         raise UsageError("--engine serial has one worker; leave out --workers, or say --engine local")
     request = Request(
-        src=src,
-        dest=dest,
-        engine=engine.value,
-        workers=workers,
-        resume=resume,
-        tries=1 + retries,
-        timeout_s=timeout,
-        address=address,
-        follow_links=follow_links,
-        as_json=settings.as_json,
+        src, dest, engine, workers, resume, 1 + retries, timeout, address, follow_links, as_json=settings.as_json
     )
     try:
-        summary = run_batch(request, settings.options(given_in(context)), settings.loader())
+        summary = run_batch(request, settings.decided(), settings.loader)
     except (KeyboardInterrupt, SystemExit) as stop:
         code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
         warn("stopped; nothing half-written is left: the same command with --resume goes on")
@@ -110,25 +92,17 @@ class Request:
 
 
 def run_batch(request: Request, options: Options, loader: Any) -> Summary:
-    """Restore what `request.src` holds.
-
-    Args:
-        request: what, where to, and by how many.
-        options: how each file is restored.
-        loader: makes the pipeline in each worker; a `Loads`.
-
-    Returns:
-        What became of the files.
+    """Restore what `request.src` holds; `loader` makes the pipeline in each worker (`worker.Loads`).
 
     Raises:
         UsageError: a request that makes no sense; nothing has been touched.
         BatchError: the job cannot be done, or not to its end; what is finished stays.
     """
-    from latentsr.apps.batch.engine import engine
     from latentsr.apps.batch.journal import Journal
     from latentsr.apps.batch.locks import remove_parts, supervisor_lock
     from latentsr.apps.batch.plan import find, largest_first, plan
-    from latentsr.apps.batch.report import Display
+    from latentsr.apps.batch.protocol import engine
+    from latentsr.apps.batch.summary import Display
     from latentsr.apps.batch.worker import Setup
 
     run = engine(request.engine)
@@ -159,7 +133,7 @@ def run_batch(request: Request, options: Options, loader: Any) -> Summary:
 
 def _check_journal(journal: Journal, resume: bool, overwrite: bool) -> None:
     """A journal of an earlier run is gone on with, or put aside, but never by accident."""
-    from latentsr.apps.restore import UsageError
+    from latentsr.errors import UsageError
 
     journal.refresh()
     if resume or not journal.histories:
@@ -186,11 +160,11 @@ def _tell(found: Found) -> None:
 def _share(request: Request, gpus: tuple[str, ...]) -> tuple[int | None, int]:
     """How many workers, and how many threads for each; None where the cluster decides."""
     if request.engine == "serial":
-        return 1, _cores()
+        return 1, cores()
     if request.address is not None:
         return request.workers, 1
-    workers = request.workers or len(gpus) or max(1, min(_cores(), _memory() // WORKER_BYTES))
-    return workers, max(1, _cores() // workers)
+    workers = request.workers or len(gpus) or max(1, min(cores(), _memory() // WORKER_BYTES))
+    return workers, max(1, cores() // workers)
 
 
 def _gpus(request: Request, loader: Any) -> tuple[str, ...]:
@@ -204,10 +178,6 @@ def _gpus(request: Request, loader: Any) -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
     return tuple(names[: torch.cuda.device_count()])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> int:

@@ -13,7 +13,6 @@ A file's key says what it was restored from and how. Outputs appear by a rename,
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
@@ -22,6 +21,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from latentsr.apps.locking import SAFE, lock, unlock
+from latentsr.errors import reason_of
 
 NAME = "latentsr-journal.jsonl"
 ENDS = ("done", "failed", "skipped")
@@ -63,19 +65,15 @@ class Journal:
 
     def append(self, event: str, file: str | None = None, **facts: Any) -> dict[str, Any]:
         """Add one line and flush it to the disk; raise `JournalError`, and leave none, where that cannot be done."""
-        entry = {
-            "event": event,
-            "run": self.run,
-            "time": _now(),
-            **({"file": file} if file is not None else {}),
-            **facts,
-        }
+        time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        entry = {"event": event, "run": self.run, "time": time, **({} if file is None else {"file": file}), **facts}
         data = json.dumps(entry).encode("ascii") + b"\n"
         try:
             self._append(data)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise JournalError(f"cannot write the journal {self.path}: {reason}; mend that and add --resume") from None
+            raise JournalError(
+                f"cannot write the journal {self.path}: {reason_of(error)}; mend that and add --resume"
+            ) from None
         return entry
 
     def refresh(self) -> list[dict[str, Any]]:
@@ -95,7 +93,7 @@ class Journal:
         return entries
 
     def _open(self, flags: int) -> int:
-        descriptor = os.open(self.path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        descriptor = os.open(self.path, flags | SAFE, 0o666)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "it is not a regular file", str(self.path))
@@ -104,14 +102,16 @@ class Journal:
     def _append(self, data: bytes) -> None:
         descriptor = self._open(os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # O_APPEND alone does not hold on a network's file system
+            lock(descriptor, wait=True)  # O_APPEND alone does not hold on a network's file system
             size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a torn line: it stays one, by itself
+            os.lseek(descriptor, max(size - 1, 0), os.SEEK_SET)
+            if size and os.read(descriptor, 1) != b"\n":  # a torn line: it stays one, by itself
                 data = b"\n" + data
             if os.write(descriptor, data) != len(data):
                 os.ftruncate(descriptor, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
+            unlock(descriptor)
         finally:
             os.close(descriptor)
 
@@ -153,7 +153,3 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return entry if shaped else None
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -6,19 +6,18 @@ before it clears away their half-written files.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from latentsr.apps.batch.journal import BatchError
+from latentsr.apps.locking import SAFE, lock
+from latentsr.errors import reason_of
+from latentsr.wholefiles import PART
 
 SUPERVISOR, WORKERS = ".latentsr-batch.lock", ".latentsr-workers.lock"
-PART = re.compile(r"\.latentsr-[0-9a-f]{12}\.part")  # what an output is called until it is whole
 LEFTOVERS_S = 60.0  # how long workers of a killed run may take to end
 
 
@@ -31,8 +30,10 @@ def supervisor_lock(dest: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Alone in DEST, with no half-written file in it; raises `BusyError` where another run is at work."""
     descriptor = _open(dest / SUPERVISOR)
     try:
-        if not _lock(descriptor, fcntl.LOCK_EX):
-            raise BusyError(f"another latentsr batch is at work in {dest}; let it end, or name another folder")
+        if not lock(descriptor):
+            raise BusyError(
+                f"another latentsr batch is at work in {dest}; wait for that batch to end, or name another folder"
+            )
         _wait_for_leftovers(dest, say)
         remove_parts(dest)
         yield
@@ -43,9 +44,9 @@ def supervisor_lock(dest: Path, say: Callable[[str], None]) -> Iterator[None]:
 def share_workers_lock(dest: Path) -> int:
     """A descriptor that keeps the next run waiting until it is closed, or its process has ended."""
     descriptor = _open(dest / WORKERS)
-    if not _lock(descriptor, fcntl.LOCK_SH):
+    if not lock(descriptor, shared=True):
         os.close(descriptor)
-        raise BusyError(f"a new latentsr batch has begun in {dest}; this one is over")
+        raise BusyError(f"a new latentsr batch has begun in {dest}; this batch is over")
     return descriptor
 
 
@@ -58,34 +59,30 @@ def remove_parts(dest: Path) -> None:
                     (Path(folder) / name).unlink()
 
 
-def _wait_for_leftovers(dest: Path, say: Callable[[str], None]) -> None:
+def workers_end(dest: Path, seconds: float) -> bool:
+    """Whether no worker is left in DEST, at the latest after so many seconds."""
     descriptor = _open(dest / WORKERS)
     try:
-        began = time.monotonic()
-        while not _lock(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() - began > LEFTOVERS_S:
-                raise BusyError(f"workers of an earlier run still write to {dest}; end them, then run this again")
-            if time.monotonic() - began < 0.1:
-                say(f"waiting for workers of an earlier run in {dest} to end")
+        last = time.monotonic() + seconds
+        while not (alone := lock(descriptor)) and time.monotonic() < last:
             time.sleep(0.1)
+        return alone
     finally:
         os.close(descriptor)
 
 
+def _wait_for_leftovers(dest: Path, say: Callable[[str], None]) -> None:
+    if workers_end(dest, 0.0):
+        return
+    say(f"waiting for workers of an earlier run in {dest} to end")
+    if not workers_end(dest, LEFTOVERS_S):
+        raise BusyError(
+            f"workers of an earlier run still write to {dest}; end those workers, then run this command again"
+        )
+
+
 def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(path, flags, 0o666)
+        return os.open(path, os.O_RDWR | os.O_CREAT | SAFE, 0o666)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BatchError(f"cannot write {path}: {reason}; choose another folder") from None
-
-
-def _lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
-    return True
+        raise BatchError(f"cannot write {path}: {reason_of(error)}; choose another folder") from None

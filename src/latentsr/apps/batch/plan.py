@@ -11,12 +11,14 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from latentsr.apps.restore import UsageError, file_id, writable_extension
-from latentsr.data.layouts import AUDIO_SUFFIXES
+from latentsr.apps.restore import file_id, writable_extension
+from latentsr.audio.kinds import SUFFIXES
 from latentsr.data.manifest import DataError, relative_path
+from latentsr.errors import UsageError, reason_of
 
 MANIFESTS = (".csv", ".jsonl")
 MAX_NAME_BYTES = 255  # of one part of a path, on nearly every file system
@@ -32,6 +34,15 @@ class Item:
     target: str
     size: int = 0  # bytes
 
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Item:
+        """The item that `to_dict` made these fields of."""
+        return cls(**{**fields, "source": Path(fields["source"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can have them, on their way to another process."""
+        return {**asdict(self), "source": str(self.source)}
+
 
 @dataclass
 class Found:
@@ -46,17 +57,16 @@ class Found:
 def find(src: str, dest: Path, *, follow_links: bool = False) -> Found:
     """The recordings of a folder, of a glob pattern, or of a manifest; `UsageError` where there is no such thing.
 
-    Args:
-        src: a folder, which is searched with its sub-folders for names of recordings; a pattern, or a .csv or .jsonl
-            with a column `file`, which are taken at their word.
-        dest: the folder of the outputs, which are no inputs even where it lies within SRC.
-        follow_links: take symbolic links for what they point to.
+    A folder is searched with its sub-folders for names of recordings; a pattern, and a .csv or .jsonl with a column
+    `file`, are taken at their word. What lies in `dest` is no input even where that lies within SRC.
     """
     path = Path(src)
     if path.is_dir():
         found = _in_folder(path, dest, follow_links)
     elif path.is_file() and path.suffix.lower() in MANIFESTS:
-        found = _named(path.parent, _read_manifest(path), follow_links)
+        found = Found(path.parent)
+        for name in _read_manifest(path):
+            _add(found, name, follow_links)
     elif path.is_file():
         raise UsageError(f"{src} is one file; restore it with latentsr restore, or list it in a .csv or .jsonl")
     elif glob.has_magic(src):
@@ -116,7 +126,7 @@ def _in_folder(root: Path, dest: Path, follow_links: bool) -> Found:
 
     def unreadable(error: OSError) -> None:
         name = canonical(os.path.relpath(error.filename, root))
-        found.left_out.append((name, f"cannot be listed ({(error.strerror or str(error)).lower()})"))
+        found.left_out.append((name, f"cannot be listed ({reason_of(error)})"))
 
     for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=follow_links):
         here = Path(folder)
@@ -134,7 +144,7 @@ def _in_folder(root: Path, dest: Path, follow_links: bool) -> Found:
         for name in files:
             if name.startswith("."):  # macOS writes ._x.wav beside x.wav
                 continue
-            if Path(name).suffix.lower() in AUDIO_SUFFIXES:
+            if Path(name).suffix.lower() in SUFFIXES:
                 _add(found, canonical((relative / name).as_posix()), follow_links)
             else:
                 found.other[Path(name).suffix.lower() or "no extension"] += 1
@@ -153,13 +163,6 @@ def _matching(pattern: str, dest: Path, follow_links: bool) -> Found:
         if path.resolve().is_relative_to(own) or path.is_dir():
             continue
         _add(found, canonical(path.relative_to(root).as_posix()), follow_links)
-    return found
-
-
-def _named(root: Path, names: Iterable[str], follow_links: bool) -> Found:
-    found = Found(root)
-    for name in names:
-        _add(found, name, follow_links)
     return found
 
 
@@ -196,7 +199,7 @@ def _read_manifest(path: Path) -> Iterator[str]:
     except DataError as error:
         raise UsageError(str(error)) from None
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+        raise UsageError(f"cannot read {path}: {reason_of(error)}") from None
 
 
 def _csv_names(file: Iterable[str], path: Path) -> Iterator[tuple[int, object]]:

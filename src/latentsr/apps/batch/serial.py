@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from latentsr.apps.batch.engine import Event
 from latentsr.apps.batch.plan import Item
-from latentsr.apps.batch.worker import Outcome, Setup, Worker
+from latentsr.apps.batch.protocol import Event
+from latentsr.apps.batch.worker import LONGER, Outcome, Setup, Worker, alarm
 
 
 class _TimeUp(BaseException):
@@ -29,28 +27,14 @@ def run(setup: Setup, items: Sequence[Item], workers: int | None, address: str |
 
 def _restored(worker: Worker, item: Item) -> Outcome:
     try:
-        with _limit(worker.setup.timeout_s):
+        with alarm(worker.setup.timeout_s, _stop):
             return worker(item)
     except _TimeUp:
-        cause = f"{item.source}: took longer than {worker.setup.timeout_s:g} s (--timeout)"
+        cause = f"{item.source}: took longer than {worker.setup.timeout_s:g} s; {LONGER}"
         worker.journal.append("failed", item.name, error=cause)
         return Outcome(item.name, "failed", error=cause)
 
 
-@contextmanager
-def _limit(seconds: float | None) -> Iterator[None]:
-    """Raise `_TimeUp` in the block when it takes longer; what C code is busy with is finished first."""
-    if seconds is None:
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise _TimeUp
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """What C code is busy with is finished first."""
+    raise _TimeUp

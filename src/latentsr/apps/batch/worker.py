@@ -15,16 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from latentsr import __version__
+from latentsr import __version__, audio
 from latentsr.apps.batch.journal import BatchError, Identity, Journal, identity
 from latentsr.apps.batch.locks import share_workers_lock
 from latentsr.apps.batch.plan import Item, native
-from latentsr.apps.restore import FILE_ERRORS, Job, Options, Record, one_line, preflight, restore_file
-from latentsr.signal import audio
-from latentsr.signal.audio import AudioError, EmptyAudio
-from latentsr.signal.opening import open_regular
+from latentsr.apps.restore import FILE_ERRORS, Job, one_line, preflight, restore_file
+from latentsr.audio import AudioError, EmptyAudio
+from latentsr.audio.decoders import open_regular
+from latentsr.errors import reason_of
+from latentsr.options import Options
+from latentsr.wholefiles import sha256_of
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGER = "give it more with --timeout, and --resume"  # the next step when the time is over
+ALONE = "restore it alone to see of what (latentsr restore), or leave it out"  # the next step behind a dead worker
 Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
 
@@ -66,11 +70,7 @@ class Outcome:
 
 
 class Worker:
-    """Restores items of a batch; the same in every engine.
-
-    Args:
-        setup: what the run is about.
-    """
+    """Restores items of a batch; the same in every engine."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -119,7 +119,7 @@ class Worker:
         if begun is not None and begun["key"] == key and self._appeared(begun):
             return self._done(item, key, begun["output"], _described(item.source, self._output(begun["output"])))
         if history.tries >= self.setup.tries:
-            return self._end(item, key, f"{item.source}: its worker died {history.tries} times over")
+            return self._end(item, key, f"{item.source}: its worker died {history.tries} times over; {ALONE}")
         return None
 
     def _restore(self, item: Item, key: str, progress: Progress | None) -> Outcome:
@@ -129,10 +129,10 @@ class Worker:
         options = dataclasses.replace(self.setup.options, overwrite=self.setup.options.overwrite or ours)
         # Before the first decoder looks at it: a file that kills its worker must not be tried for ever.
         self.journal.append("start", item.name, key=key, output=item.target, replaces=before, worker=_who())
-        with _alarm(self.setup.timeout_s if self.setup.alarm else None):
+        with alarm(self.setup.timeout_s if self.setup.alarm else None):
             _make_folders(target.parent, self.setup.dest)
-            preflight(Job(item.source, target), options)
-            record = restore_file(self.pipe, item.source, target, options, progress)
+            source = preflight(Job(item.source, target), options)
+            record = restore_file(self.pipe, source, target, options, progress)
         if record.error is not None:
             return self._end(item, key, record.error, record.error_type)
         return self._done(item, key, item.target, record.to_dict())
@@ -177,11 +177,8 @@ def outcome_of(entry: dict[str, Any]) -> Outcome:
 
 def _key(source: Path, context: str) -> str:
     """Hash of what a recording holds and of all that its result depends on."""
-    digest = hashlib.sha256(context.encode())
     with open_regular(source) as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return sha256_of(file, context.encode())
 
 
 def _context_hash(options: Options, model: str) -> str:
@@ -195,10 +192,14 @@ def _described(source: Path, output: Path) -> dict[str, Any]:
     """The record of an output whose own was lost with its worker."""
     info = audio.probe(output)
     duration_s = None if info.frames is None else round(info.frames / info.sample_rate, 6)
-    return Record(
-        str(source), str(output), duration_s=duration_s, sample_rate=info.sample_rate, channels=info.channels,
-        samples=info.frames, subtype=info.subtype,
-    ).to_dict()  # fmt: skip
+    known = {
+        "sample_rate": info.sample_rate,
+        "channels": info.channels,
+        "samples": info.frames,
+        "subtype": info.subtype,
+    }
+    there = {key: value for key, value in {"duration_s": duration_s, **known}.items() if value is not None}
+    return {"input": str(source), "output": str(output), **there}
 
 
 def _opens(path: Path) -> bool:
@@ -221,19 +222,23 @@ def _make_folders(folder: Path, dest: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AudioError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from None
+        raise AudioError(f"cannot make the folder {folder}: {reason_of(error)}") from None
 
 
 @contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
-    """Let the system end this process when the block takes longer, whatever the process is busy with."""
-    if seconds is not None:  # nobody handles SIGALRM, which then ends the process
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+def alarm(seconds: float | None, handler: Callable[..., Any] | None = None) -> Iterator[None]:
+    """SIGALRM when the block takes longer: `handler`, else the system's end of a process, whatever it is busy with."""
+    if seconds is None or not hasattr(signal, "SIGALRM"):  # Windows: the local engine ends a worker from outside
+        yield
+        return
+    before = None if handler is None else signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        if seconds is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if handler is not None:
+            signal.signal(signal.SIGALRM, before)
 
 
 def _who() -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from latentsr.apps.terminal import FAILED, INTERRUPTED, fail, warn
+from latentsr.errors import reason_of
 
 if TYPE_CHECKING:
-    from latentsr.apps.web.desk import Limits
-    from latentsr.apps.web.engine import Engine
+    from latentsr.apps.web.desk import Desk
     from latentsr.apps.web.server import Place
-    from latentsr.apps.web.store import Store
 
 
 def demo_command(
@@ -43,77 +41,61 @@ def demo_command(
     if importlib.util.find_spec("gradio") is None:
         fail("the demo needs gradio; install it with: pip install 'latentsr[demo]'", FAILED)
     from latentsr.apps.loading import Loader
-    from latentsr.apps.web.desk import Limits
-    from latentsr.apps.web.engine import Engine
-    from latentsr.apps.web.server import Place, bind
+    from latentsr.apps.web.desk import Desk, Limits
+    from latentsr.apps.web.server import Place
     from latentsr.apps.web.store import Store
+    from latentsr.apps.web.supervisor import Engine
 
     heads, chosen = _heads(model, head)
     try:
-        bound = bind(host, port)
+        place = Place.bind(host, port)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        fail(f"cannot listen on {host} port {port}: {reason}; choose another --port or --host", FAILED)
-    place = Place(host, bound.getsockname()[1])
-    broken: list[str] = []
+        fail(f"cannot listen on {host} port {port}: {reason_of(error)}; choose another --port or --host", FAILED)
     store = Store()
-    engine = Engine(
-        Loader(model, chosen, device), queue, time_limit, offline=model is None or Path(model).exists(),
-        on_broken=broken.append,
-    )  # fmt: skip
-    limits = Limits(max_mb, max_seconds, queue, time_limit)
+    offline = model is None or Path(model).exists()
+    engine = Engine(Loader(model, chosen, device), queue, time_limit, offline=offline)
     try:
         try:
             engine.start()  # the model is loaded while gradio is imported
-            _serve(engine, store, place, bound, limits, heads, chosen, broken)
+            _serve(place, Desk(engine, store, Limits(max_mb, max_seconds, queue, time_limit), heads), chosen)
         finally:
-            bound.close()
+            place.socket.close()
             engine.close()
             store.close()
     except KeyboardInterrupt:
         fail("stopped; nothing is left", INTERRUPTED)
-    if broken:
-        fail(broken[0], FAILED)
+    if engine.broken is not None:
+        fail(engine.broken, FAILED)
 
 
-def _serve(
-    engine: Engine,
-    store: Store,
-    place: Place,
-    bound: socket.socket,
-    limits: Limits,
-    heads: list[str],
-    head: str,
-    broken: list[str],
-) -> None:
+def _serve(place: Place, desk: Desk, head: str) -> None:
     """Until a signal comes, or the model turns out to be none."""
     from latentsr.apps.web.server import Server, prepare
 
-    prepare(store)
-    server = Server(place, bound, engine, store, limits, heads, head)
-
-    def give_up(text: str) -> None:
-        broken.append(text)
-        server.stop()
-
-    engine.on_broken = give_up
-    if broken:
+    prepare(desk.store)
+    server = Server(place, desk, head)
+    desk.engine.on_broken = lambda text: server.stop()
+    if desk.engine.broken is not None:
         return
     if not place.loopback:
-        warn(f"{place.url} asks for no password, and other machines can reach it; --host 127.0.0.1 keeps it here")
+        warn(
+            f"{place.url} asks for no password, and other machines can reach this page; "
+            "say --host 127.0.0.1 to keep the demo on this machine"
+        )
     typer.echo(f"latentsr demo on {place.url} (Ctrl-C ends it)")
     server.run()
 
 
 def _heads(model: str | None, head: str | None) -> tuple[list[str], str]:
     """The heads of the model, and the one that is chosen at first."""
-    from latentsr.apps.info import HEADS, describe_model
-    from latentsr.apps.restore import UsageError
+    from latentsr.apps.info import describe_model
+    from latentsr.errors import UsageError
+    from latentsr.head_kinds import DEFAULT_HEAD
+    from latentsr.options import Options
 
-    if head is not None and head not in HEADS.values():
-        raise UsageError(f"unknown head {head!r}; choose one of {', '.join(HEADS.values())}")
+    Options(head=head)  # refuses unknown names
     if model is not None and not Path(model).is_dir():  # on the Hub, or a checkpoint of AudioSR
-        return [head or "vocoder"], head or "vocoder"
+        return [head or DEFAULT_HEAD], head or DEFAULT_HEAD
     facts = describe_model(model)
     if head is not None and head not in facts["heads"]:
         raise UsageError(f"the model has no head {head!r}; choose one of {', '.join(facts['heads'])}")

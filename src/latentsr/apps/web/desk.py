@@ -12,14 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsr.apps.web.engine import Engine, Job, QueueFullError
-from latentsr.apps.web.look import Seen, WrongFileError, look_from_outside
+from latentsr.apps.web.look import Seen, WrongFileError, hear_from_outside, look_from_outside
 from latentsr.apps.web.store import Store
+from latentsr.apps.web.supervisor import Engine, Job, QueueFullError
 from latentsr.apps.web.work import Order
+from latentsr.errors import UsageError
+from latentsr.options import Options, choice_of
 
 MOST_STEPS = 100
-LOWEST_CUTOFF_HZ, HIGHEST_CUTOFF_HZ = 500, 24_000
-LARGEST_SEED = 2**63 - 1
+MOST_PERCENT = 200
+MOST_TILT = choice_of("tilt").high or 0
+HIGHEST_CUTOFF_HZ = round(choice_of("cutoff_hz").high or 0)
 MOST_LOOKS = 4  # at uploads, at once
 LOOK_S = 0.1  # between two looks at a job
 NAME_LENGTH = 80
@@ -40,14 +43,7 @@ class WrongOrderError(ValueError):
 
 
 class Desk:
-    """Takes uploads and orders of many visitors; each gets its own back.
-
-    Args:
-        engine: does the work.
-        store: keeps the files.
-        limits: of an order.
-        heads: that the model has.
-    """
+    """Takes uploads and orders of many visitors; each gets its own back. `heads`: those of the model."""
 
     def __init__(self, engine: Engine, store: Store, limits: Limits, heads: list[str]) -> None:
         self.engine, self.store, self.limits, self.heads = engine, store, limits, heads
@@ -61,13 +57,12 @@ class Desk:
         self._check_size(path, name)
         return look_from_outside(path, name, self.limits.max_seconds, mend)
 
-    def submit(self, session: str, upload: str, **words: Any) -> Job:
-        """Put an order into the queue.
+    def hear(self, upload: str, mend: bool = False) -> dict[str, Any] | None:
+        """What there is to know of an upload that was looked at; None where it cannot be said."""
+        return hear_from_outside(Path(upload), mend)
 
-        Args:
-            session: whose it is; it may have one at a time.
-            upload: the recording.
-            words: of `Order`, as the page has them.
+    def submit(self, session: str, upload: str, **words: Any) -> Job:
+        """Put an order into the queue, of a session that has none there; `words` are those of `Order`.
 
         Raises:
             WrongFileError: not that file.
@@ -85,7 +80,7 @@ class Desk:
         try:
             source = folder / ".source"
             shutil.copyfile(path, source)  # the upload may go or be replaced; this stays
-            order = Order(str(source), name, str(folder), self.limits.max_seconds, **checked)
+            order = Order(str(source), name, str(folder), self.limits.max_seconds, checked)
             self._jobs[session] = job = self.engine.submit(order)
         except (OSError, QueueFullError) as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -135,21 +130,26 @@ class Desk:
         denoise: Any = False,
         cutoff_hz: Any = None,
         mend: Any = False,
+        amount: Any = 100,
+        tilt: Any = 0,
     ) -> dict[str, Any]:
         """The words of an order; raises `WrongOrderError`. An empty or zero field leaves the choice to the model."""
         if head not in self.heads:
             raise WrongOrderError(f"There is no such head; choose one of {', '.join(self.heads)}")
-        steps, seed, cutoff = _number(steps, "steps"), _number(seed, "seed"), _number(cutoff_hz, "cutoff")
-        if not 0 <= steps <= MOST_STEPS or steps % 1:
-            raise WrongOrderError(f"Steps are a whole number up to {MOST_STEPS}; 0 takes the model's own")
-        if not 0 <= seed <= LARGEST_SEED or seed % 1:
-            raise WrongOrderError("The seed is a whole number from 0 on")
-        if cutoff and not LOWEST_CUTOFF_HZ <= cutoff <= HIGHEST_CUTOFF_HZ:
-            raise WrongOrderError(f"The cutoff is {LOWEST_CUTOFF_HZ} to {HIGHEST_CUTOFF_HZ} Hz; 0 measures it")
-        return {
-            "head": head, "steps": int(steps) or None, "seed": int(seed), "denoise": bool(denoise),
-            "cutoff_hz": cutoff or None, "mend": bool(mend),
+        if not 0 <= (given := _number(steps, "steps")) <= MOST_STEPS:
+            raise WrongOrderError(f"Steps are 1 to {MOST_STEPS}; 0 takes the model's own")
+        choices = {
+            "head": head, "steps": _whole(given) or None, "seed": _whole(_number(seed, "seed")),
+            "denoise": bool(denoise), "cutoff_hz": _number(cutoff_hz, "cutoff") or None, "salvage": bool(mend),
+            "on_nonfinite": "zero" if mend else "error",
+            "amount": _number(100 if amount is None else amount, "amount") / 100, "tilt": _number(tilt, "tilt"),
         }  # fmt: skip
+        try:
+            Options(**choices)
+        except UsageError as error:
+            text = str(error)
+            raise WrongOrderError(text[0].upper() + text[1:]) from None
+        return choices
 
 
 def outcome(job: Job, url: str) -> dict[str, Any]:
@@ -174,6 +174,11 @@ def _number(value: Any, what: str) -> float:
     if not math.isfinite(number):
         raise WrongOrderError(f"The {what} must be a number")
     return number
+
+
+def _whole(number: float) -> Any:
+    """A whole number as an integer; another stays, and `Options` refuses it."""
+    return int(number) if number % 1 == 0 else number
 
 
 def tidy_for_ever(store: Store, until: threading.Event) -> None:

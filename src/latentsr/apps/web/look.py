@@ -1,6 +1,7 @@
 """What a stranger's file is, found out in a process that may die of it: python -m latentsr.apps.web.look FILE SECONDS
 
 Decoded to the end, block by block, so that the answer does not depend on what a header claims; no torch is imported.
+What there is to hear in it takes torch, and longer: it is asked for apart.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from latentsr.signal import audio
-from latentsr.signal.audio import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
+from latentsr import audio
+from latentsr.audio import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
 
 PATIENCE_S = 30.0  # for a look at one file
 MEMORY_BYTES = 4 * 2**30  # of address space
@@ -39,16 +40,9 @@ class Seen:
 
 
 def look(path: Path, max_seconds: float, mend: bool = False, tick: Callable[[], None] = lambda: None) -> Seen:
-    """Decode a recording to its end.
+    """Decode a recording to its end; `AudioError` where it is none, or longer than `max_seconds`, whatever it declares.
 
-    Args:
-        path: the recording.
-        max_seconds: refuse anything longer; by the header if that says so, else while decoding.
-        mend: take what is left of a damaged one, and zeros for samples that are no numbers.
-        tick: called with every block.
-
-    Raises:
-        AudioError: it is none, or too long.
+    `mend` takes what is left of a damaged one, and zeros for samples that are no numbers. Each block calls `tick`.
     """
     frames = 0
     on_nonfinite: Literal["zero", "error"] = "zero" if mend else "error"
@@ -61,27 +55,35 @@ def look(path: Path, max_seconds: float, mend: bool = False, tick: Callable[[], 
 
 
 def look_from_outside(path: Path, name: str, max_seconds: float, mend: bool = False) -> Seen:
-    """`look` in a process of its own; raises `WrongFileError` with the sentence to show for it.
-
-    Args:
-        path: the recording.
-        name: what the page calls it.
-        max_seconds: refuse anything longer.
-        mend: take what is left of a damaged one.
-    """
-    words = [sys.executable, "-m", "latentsr.apps.web.look", str(path), name, str(max_seconds), str(int(mend))]
+    """`look` in a process of its own; raises `WrongFileError` with the sentence to show, by the name in the page."""
     try:
-        run = subprocess.run(words, capture_output=True, timeout=PATIENCE_S, check=True)
-        answer = json.loads(run.stdout)
+        answer = _apart(str(path), name, str(max_seconds), str(int(mend)))
     except subprocess.TimeoutExpired:
-        raise WrongFileError(f"{name} takes too long to read; save it as WAV or FLAC and try again") from None
+        raise WrongFileError(
+            f"{name} takes too long to read; save the recording as WAV or FLAC and try again"
+        ) from None
     except (subprocess.CalledProcessError, ValueError):
         raise WrongFileError(
-            f"{name} cannot be read: its decoder failed; save it as WAV or FLAC and try again"
+            f"{name} cannot be read: the decoder failed; save the recording as WAV or FLAC and try again"
         ) from None
     if "error" in answer:
         raise WrongFileError(answer["error"])
     return Seen(**answer)
+
+
+def hear_from_outside(path: Path, mend: bool = False) -> dict[str, Any] | None:
+    """What `Inspection.to_dict` says of an upload, in a process of its own; None where it says nothing in time."""
+    try:
+        return _apart(str(path), str(int(mend)))
+    except (subprocess.SubprocessError, OSError, ValueError):
+        return None
+
+
+def _apart(*words: str) -> dict[str, Any]:
+    """What `main` says to these words in a process of its own."""
+    command, environment = [sys.executable, "-m", __name__, *words], {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=True, env=environment)
+    return dict(json.loads(run.stdout))
 
 
 def sentence(error: BaseException, path: Path, name: str) -> str | None:
@@ -108,7 +110,10 @@ def sentence(error: BaseException, path: Path, name: str) -> str | None:
 
 
 def main() -> None:
-    """Print what was seen, or the sentence, as JSON."""
+    """Print what was seen, or the sentence, as JSON; with two words, what was heard."""
+    if len(sys.argv) == 3:
+        _hear(Path(sys.argv[1]), sys.argv[2] == "1")
+        return
     path, name, max_seconds, mend = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4] == "1"
     _bound_memory()
     try:
@@ -116,6 +121,13 @@ def main() -> None:
     except (AudioError, MemoryError) as error:
         answer = {"error": sentence(error, path, name) or f"{name} cannot be read"}
     print(json.dumps(answer))
+
+
+def _hear(path: Path, mend: bool) -> None:
+    _bound_memory()
+    from latentsr.inspection import inspect  # it imports torch
+
+    print(json.dumps(inspect(path, salvage=mend, on_nonfinite="zero" if mend else "error").to_dict()))
 
 
 def _bound_memory() -> None:

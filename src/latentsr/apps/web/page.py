@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from latentsr.apps.web import panels
-from latentsr.apps.web.desk import HIGHEST_CUTOFF_HZ, MOST_LOOKS, MOST_STEPS, Desk, WrongOrderError, outcome, shown_name
-from latentsr.apps.web.engine import Job, QueueFullError
+from latentsr.apps.web.desk import (
+    HIGHEST_CUTOFF_HZ,
+    MOST_LOOKS,
+    MOST_PERCENT,
+    MOST_STEPS,
+    MOST_TILT,
+    Desk,
+    WrongOrderError,
+    outcome,
+    shown_name,
+)
 from latentsr.apps.web.look import WrongFileError
+from latentsr.apps.web.supervisor import QueueFullError
 
 HERE = Path(__file__).parent
 EXAMPLES = {"phone_speech": "Telephone", "loop_5500hz": "Music loop", "drumroll_4000hz": "Drum roll"}
@@ -39,13 +50,7 @@ def theme() -> gr.themes.Base:
 
 
 def build(desk: Desk, examples: list[Path], head: str) -> gr.Blocks:
-    """The page.
-
-    Args:
-        desk: does what is asked for.
-        examples: recordings to offer.
-        head: that is chosen at first.
-    """
+    """The page, with recordings to offer, and the head that is chosen at first."""
     with gr.Blocks(title="latentsr", analytics_enabled=False) as blocks:
         gr.HTML(_title(desk), elem_classes="lsr-title", padding=False)
         with gr.Row(elem_classes="lsr-columns"):
@@ -70,7 +75,7 @@ def build(desk: Desk, examples: list[Path], head: str) -> gr.Blocks:
                     )  # fmt: skip
                     details = gr.HTML(elem_id="lsr-details-box")
         record = gr.JSON(visible=False)
-        _wire(blocks, desk, given, settings, go, stop, [status, nothing, results, player, slider, details, record])
+        _wire(blocks, desk, given, settings, Shown(go, stop, status, nothing, results, player, slider, details, record))
     return blocks.queue(max_size=4 * (desk.limits.queue + 2), default_concurrency_limit=None)
 
 
@@ -83,13 +88,14 @@ def _given(examples: list[Path]) -> dict[str, Any]:
                 sources=["microphone"], type="filepath", label="Microphone", show_label=False, buttons=[],
                 elem_id="lsr-microphone",
             )  # fmt: skip
+    heard = gr.HTML(elem_id="lsr-heard-box", padding=False)
     ordered = sorted(examples, key=lambda path: list(EXAMPLES).index(path.stem))
     for component in (upload, microphone):
         _take_uploads_only(component)
     with gr.Row(elem_classes="lsr-examples"):
         gr.HTML('<span class="lsr-label">Examples</span>', min_width=60)
         buttons = {path: gr.Button(EXAMPLES.get(path.stem, path.stem), size="sm", min_width=60) for path in ordered}
-    return {"upload": upload, "microphone": microphone, "examples": buttons}
+    return {"upload": upload, "microphone": microphone, "heard": heard, "examples": buttons}
 
 
 def _take_uploads_only(component: gr.components.Component) -> None:
@@ -117,18 +123,37 @@ def _settings(heads: list[str], head: str) -> dict[str, Any]:
     chosen = gr.Dropdown(choices, value=head, label="Head", info="What makes the missing band", filterable=False)
     denoise = gr.Checkbox(label="Denoise", info="Take tones, hum and hiss out of the given band too")
     with gr.Accordion("Advanced", open=False):
+        amount = gr.Slider(0, MOST_PERCENT, value=100, step=5, label="Amount in %", info="Of the made band; 0: nothing")
+        tilt = gr.Slider(
+            -MOST_TILT, MOST_TILT, value=0, step=0.5, label="Tilt in dB per octave",
+            info="Of the made band, above the cutoff; below 0 is darker",
+        )  # fmt: skip
         steps = gr.Slider(0, MOST_STEPS, value=0, step=1, label="Steps", info="Of the diffusion; 0: the model's own")
         seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="The same seed makes the same band")
         cutoff = gr.Number(
             value=0, minimum=0, maximum=HIGHEST_CUTOFF_HZ, label="Cutoff in Hz", info="Where it ends; 0: measured"
         )
         mend = gr.Checkbox(label="Mend damaged files", info="Take what can be read of them, and note what is missing")
-    return {"head": chosen, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff, "mend": mend}
+    return {"head": chosen, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff, "mend": mend,
+            "amount": amount, "tilt": tilt}  # fmt: skip
 
 
-def _wire(
-    blocks: gr.Blocks, desk: Desk, given: dict[str, Any], settings: dict[str, Any], go: Any, stop: Any, shown: list[Any]
-) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """What of the page changes while a recording is worked on."""
+
+    go: Any
+    stop: Any
+    status: Any
+    nothing: Any
+    results: Any
+    player: Any
+    slider: Any
+    details: Any
+    record: Any
+
+
+def _wire(blocks: gr.Blocks, desk: Desk, given: dict[str, Any], settings: dict[str, Any], shown: Shown) -> None:
     def restore(  # the names are those of the HTTP interface
         request: gr.Request,
         recording: str | None,
@@ -138,17 +163,25 @@ def _wire(
         seed: float,
         cutoff_hz: float,
         mend: bool,
+        amount: float,
+        tilt: float,
     ) -> Iterator[dict[Any, Any]]:
-        words = {"head": head, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff_hz, "mend": mend}
-        yield from _restore(desk, recording, words, _session(request), shown, go, stop)
+        words = {"head": head, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff_hz, "mend": mend,
+                 "amount": amount, "tilt": tilt}  # fmt: skip
+        yield from _restore(desk, recording, words, _session(request), shown)
 
-    def look(request: gr.Request, upload: str | None, mend: bool) -> Any:
+    def look(request: gr.Request, upload: str | None, mend: bool) -> Iterator[dict[Any, Any]]:
+        status, heard = shown.status, given["heard"]
         if upload is None:
-            return panels.plain("Choose a recording to begin")
+            yield {status: panels.plain("Choose a recording to begin"), heard: ""}
+            return
         try:
-            return panels.seen(shown_name(Path(upload)), desk.look(_session(request), upload, mend))
+            seen = desk.look(_session(request), upload, mend)
         except WrongFileError as error:
-            return panels.error(str(error))
+            yield {status: panels.error(str(error)), heard: ""}
+            return
+        yield {status: panels.seen(shown_name(Path(upload)), seen), heard: ""}
+        yield {heard: panels.heard(desk.hear(upload, mend))}
 
     def halt(request: gr.Request) -> None:
         desk.stop(_session(request))
@@ -157,11 +190,12 @@ def _wire(
         desk.leave(_session(request))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    inputs = [given["upload"], *(settings[name] for name in ("head", "steps", "denoise", "seed", "cutoff_hz", "mend"))]
-    go.click(restore, inputs, [*shown, go, stop], api_name="restore", show_progress="hidden", trigger_mode="once")
-    stop.click(halt, None, None, queue=False, **quiet)
+    inputs = [given["upload"], *settings.values()]  # in the order of the arguments of `restore`
+    changed = list(vars(shown).values())
+    shown.go.click(restore, inputs, changed, api_name="restore", show_progress="hidden", trigger_mode="once")
+    shown.stop.click(halt, None, None, queue=False, **quiet)
     given["upload"].change(
-        look, [given["upload"], settings["mend"]], shown[0],
+        look, [given["upload"], settings["mend"]], [shown.status, given["heard"]],
         trigger_mode="always_last", concurrency_limit=MOST_LOOKS, **quiet,
     )  # fmt: skip
     given["microphone"].stop_recording(lambda path: path, given["microphone"], given["upload"], **quiet)
@@ -171,10 +205,10 @@ def _wire(
 
 
 def _restore(
-    desk: Desk, upload: str | None, words: dict[str, Any], session: str, shown: list[Any], go: Any, stop: Any
+    desk: Desk, upload: str | None, words: dict[str, Any], session: str, shown: Shown
 ) -> Iterator[dict[Any, Any]]:
-    status, nothing, results, player, slider, details, record = shown
-    idle = {go: gr.update(interactive=True), stop: gr.update(interactive=False)}
+    status, record = shown.status, shown.record
+    idle = {shown.go: gr.update(interactive=True), shown.stop: gr.update(interactive=False)}
     if upload is None:
         text = "Choose a recording first: upload one, record one, or take an example"
         yield {**idle, status: panels.error(text), record: {"error": text}}
@@ -184,7 +218,7 @@ def _restore(
     except (WrongFileError, WrongOrderError, QueueFullError) as error:
         yield {**idle, status: panels.error(str(error)), record: {"error": str(error)}}
         return
-    busy = {go: gr.update(interactive=False), stop: gr.update(interactive=True)}
+    busy = {shown.go: gr.update(interactive=False), shown.stop: gr.update(interactive=True)}
     for ahead, what, fraction in desk.follow(job):
         yield {
             **busy,
@@ -199,18 +233,13 @@ def _restore(
     yield {
         **idle,
         status: panels.plain(f"Done: {job.order.name}"),
-        nothing: gr.update(visible=False),
-        results: gr.update(visible=True),
-        player: _to_hear(job, url),
-        slider: gr.update(value=(str(folder / "before.png"), str(folder / "after.png"))),
-        details: panels.details(job.result, f"{url}/{job.result.name}"),
+        shown.nothing: gr.update(visible=False),
+        shown.results: gr.update(visible=True),
+        shown.player: {"before": f"{url}/before.flac", "after": f"{url}/after.flac", "seconds": job.result.duration_s},
+        shown.slider: gr.update(value=(str(folder / "before.png"), str(folder / "after.png"))),
+        shown.details: panels.details(job.result, f"{url}/{job.result.name}"),
         record: outcome(job, url),
     }
-
-
-def _to_hear(job: Job, url: str) -> dict[str, Any]:
-    assert job.result is not None
-    return {"before": f"{url}/before.flac", "after": f"{url}/after.flac", "seconds": job.result.duration_s}
 
 
 def _title(desk: Desk) -> str:

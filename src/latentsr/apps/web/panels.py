@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from latentsr.apps.web.look import Seen
 from latentsr.apps.web.work import LISTEN_S, MOST_CHANNELS, Result
@@ -25,12 +26,17 @@ PLACEHOLDER = (
 def waiting(ahead: int) -> str:
     """Of a job in the queue."""
     people = "1 recording is" if ahead == 1 else f"{ahead} recordings are"
-    return _status(f"Waiting: {people} before yours", 0.0)
+    return working(f"Waiting: {people} before yours", 0.0)
 
 
 def working(what: str, fraction: float) -> str:
     """Of a job at work."""
-    return _status(what, fraction)
+    percent = round(100 * fraction)
+    return (
+        f'<div class="lsr-status" role="status"><p>{escape(what)}</p><div class="lsr-bar" role="progressbar" '
+        f'aria-label="Progress" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
+        f'<span style="width:{percent}%"></span></div></div>'
+    )
 
 
 def error(text: str) -> str:
@@ -49,6 +55,19 @@ def seen(name: str, what: Seen) -> str:
     return plain(f"{name}: {duration(what.seconds)}, {rate(what.sample_rate)}, {channels(what.channels)}")
 
 
+def heard(facts: dict[str, Any] | None) -> str:
+    """Of an upload that was listened to: where it ends, what probably cut it, and what to do."""
+    if facts is None:
+        return ""
+    ends = "" if facts["full_band"] else f"Ends at {facts['cutoff_hz'] / 1000:.1f} kHz. "
+    words = f"{ends}Probable cause: {facts['cause']['sentence']}."
+    if facts["hum"] is not None:
+        words += f" Tick Denoise: there is hum at {facts['hum']['mains_hz']} Hz."
+    elif facts["lines"]:
+        words += f" Tick Denoise: there is a tone at {facts['lines'][0]['hz']:,.0f} Hz."
+    return f'<p class="lsr-heard">{escape(words)}</p>'
+
+
 def details(result: Result, url: str) -> str:
     """What was found out, what was made, and the way to the file."""
     top_khz = min(result.sample_rate, AUDIO.sample_rate) / 2000
@@ -57,6 +76,8 @@ def details(result: Result, url: str) -> str:
     else:
         band = f"ends at <strong>{result.cutoff_hz / 1000:.1f} kHz</strong>"
         made = f"{result.cutoff_hz / 1000:.1f} to {top_khz:g} kHz, by {escape(result.head)}"
+        if result.copied is not None:
+            made = f"nothing: {result.copied}"
     factor = result.seconds / max(result.duration_s, 1e-9)
     rows = {
         "Given band": band,
@@ -111,12 +132,3 @@ def _listening_notes(result: Result) -> list[str]:
     if result.channels > MOST_CHANNELS:
         notes.append("you hear the mean of its channels here; the download has all")
     return notes
-
-
-def _status(text: str, fraction: float) -> str:
-    percent = round(100 * fraction)
-    return (
-        f'<div class="lsr-status" role="status"><p>{escape(text)}</p><div class="lsr-bar" role="progressbar" '
-        f'aria-label="Progress" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}">'
-        f'<span style="width:{percent}%"></span></div></div>'
-    )

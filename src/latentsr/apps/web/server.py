@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from latentsr.apps.web.desk import Desk, Limits, tidy_for_ever
-from latentsr.apps.web.engine import Engine
+from latentsr.apps.web.desk import Desk, tidy_for_ever
 from latentsr.apps.web.store import Store
 
 HERE = Path(__file__).parent
@@ -32,10 +31,25 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where to listen."""
+    """Where to listen, and a socket that does."""
 
     host: str
     port: int
+    socket: socket.socket
+
+    @classmethod
+    def bind(cls, host: str, port: int) -> Place:
+        """Listen there; port 0 takes a free one. Raises OSError."""
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, number, _, address = found[0]
+        bound = socket.socket(family, kind, number)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+        return cls(host, bound.getsockname()[1], bound)
 
     @property
     def loopback(self) -> bool:
@@ -44,21 +58,6 @@ class Place:
     @property
     def url(self) -> str:
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there; raises OSError."""
-    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-        0
-    ]
-    bound = socket.socket(family, kind, number)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError:
-        bound.close()
-        raise
-    return bound
 
 
 def prepare(store: Store) -> None:
@@ -72,52 +71,32 @@ def prepare(store: Store) -> None:
 
 
 class Server:
-    """Serves the page until it is stopped.
+    """Serves the page until it is stopped; `prepare` was called with the store of the desk."""
 
-    Args:
-        place: where.
-        bound: a socket there.
-        engine: does the work.
-        store: keeps the files; `prepare` was called with it.
-        limits: of what visitors may ask for.
-        heads: that the model has.
-        head: that is chosen at first.
-    """
-
-    def __init__(
-        self,
-        place: Place,
-        bound: socket.socket,
-        engine: Engine,
-        store: Store,
-        limits: Limits,
-        heads: list[str],
-        head: str,
-    ) -> None:
+    def __init__(self, place: Place, desk: Desk, head: str) -> None:
         import fastapi
         import gradio as gr
         import uvicorn
 
         from latentsr.apps.web import page
 
-        self.place, self._bound, self._store = place, bound, store
+        self._socket, self._store = place.socket, desk.store
         self._over = threading.Event()
         app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
         @app.get(f"/{page.FILES}/{{token}}/{{name}}")
         def result(token: str, name: str) -> fastapi.Response:
-            path = store.find(token, name)
+            path = self._store.find(token, name)
             if path is None:
                 raise fastapi.HTTPException(404, "no longer here")
             how = "inline" if name in ("before.flac", "after.flac") else "attachment"
             headers = {"cache-control": "no-store"}
             return fastapi.responses.FileResponse(path, filename=name, content_disposition_type=how, headers=headers)
 
-        desk = Desk(engine, store, limits, heads)
-        blocks = page.build(desk, store.examples(HERE / "examples"), head)
+        blocks = page.build(desk, self._store.examples(HERE / "examples"), head)
         gr.mount_gradio_app(
             app, blocks, path="/", server_name=place.host, server_port=place.port, footer_links=[], run_history=False,
-            show_error=False, max_file_size=int(limits.max_mb * 1e6), ssr_mode=False, enable_monitoring=False,
+            show_error=False, max_file_size=int(desk.limits.max_mb * 1e6), ssr_mode=False, enable_monitoring=False,
             pwa=False, mcp_server=False, theme=page.theme(), css=page.css(), head=page.HEAD_HTML,
             favicon_path=str(HERE / "icon.png"),
         )  # fmt: skip
@@ -126,6 +105,7 @@ class Server:
             _Guard(app, place.loopback), log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_S
         )
         self._uvicorn = uvicorn.Server(config)
+        self._asked_to_stop = False
         # Every open page holds a connection, which the end of the server cuts: no error, and no traceback.
         logging.getLogger("uvicorn.error").addFilter(lambda _: not self._uvicorn.should_exit)
 
@@ -133,12 +113,15 @@ class Server:
         """Serve; returns when `stop` is called, and raises KeyboardInterrupt or SystemExit on a signal."""
         threading.Thread(target=tidy_for_ever, args=(self._store, self._over), daemon=True).start()
         try:
-            self._uvicorn.run(sockets=[self._bound])
+            self._uvicorn.run(sockets=[self._socket])
         finally:
             self._over.set()
+        if not self._asked_to_stop:  # uvicorn raises again what it caught, but on a busy machine it once did not
+            raise KeyboardInterrupt
 
     def stop(self) -> None:
         """End it, from any thread."""
+        self._asked_to_stop = True
         self._uvicorn.should_exit = True
 
 

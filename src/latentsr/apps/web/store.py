@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -12,6 +11,8 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+
+from latentsr.apps.locking import SAFE, lock
 
 PREFIX = "latentsr-demo-"
 KEEP_S = 3600.0  # what nobody came for, or came back for
@@ -24,8 +25,8 @@ class Store:
     def __init__(self) -> None:
         _remove_leftovers(Path(tempfile.gettempdir()))
         self.root = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-        self._lock_file = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        self._lock_file = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | SAFE, 0o600)
+        lock(self._lock_file, wait=True)
         self.files = self.root / "files"  # gradio's folder of uploads, too
         self.files.mkdir()
         self._folders: defaultdict[str, set[Path]] = defaultdict(set)  # of a session: uploads and results
@@ -88,11 +89,11 @@ def _remove_leftovers(folder: Path) -> None:
     """Folders of servers of this user that no longer live: whoever lives holds the lock."""
     for path in folder.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            if path.is_symlink() or path.stat().st_uid != os.getuid():
+            if path.is_symlink() or path.stat().st_uid != getattr(os, "getuid", lambda: 0)():
                 continue
-            lock = os.open(path / ".lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            lock_file = os.open(path / ".lock", os.O_RDWR | SAFE)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
+                if lock(lock_file):
+                    shutil.rmtree(path, ignore_errors=True)
             finally:
-                os.close(lock)
+                os.close(lock_file)

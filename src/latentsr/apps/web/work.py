@@ -6,7 +6,6 @@ scale), and `before.png` and `after.png` to look at.
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,18 +13,19 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentsr.apps import children
+from latentsr import audio
+from latentsr.apps.children import say
 from latentsr.apps.restore import writable_extension
 from latentsr.apps.web.look import look, sentence
 from latentsr.config import AUDIO
-from latentsr.signal import audio
+from latentsr.options import Options
 
 if TYPE_CHECKING:  # it imports torch
-    from latentsr.files import SourceFile
+    from latentsr.restoring.flow import Restores
 
 LISTEN_S = 300.0  # how much of a recording there is to listen to in the page
 MOST_CHANNELS = 2  # of the same; more are averaged
@@ -39,26 +39,20 @@ class StoppedError(Exception):
     """Nobody wants the result any more."""
 
 
-class Loads(Protocol):
-    """Makes a pipeline; can be sent to another process."""
-
-    def __call__(self) -> Any: ...
-
-
 @dataclass(frozen=True)
 class Order:
-    """What is wanted: the words of `Pipeline.restore_file`, and where."""
+    """What is wanted, and where; it can be sent as JSON."""
 
     source: str
     name: str  # of the recording, as the page calls it
     folder: str
     max_seconds: float
-    head: str
-    steps: int | None = None
-    seed: int = 0
-    denoise: bool = False
-    cutoff_hz: float | None = None
-    mend: bool = False
+    choices: dict[str, Any]  # of `Options`
+
+    @property
+    def options(self) -> Options:
+        """How to restore."""
+        return Options(**self.choices)
 
 
 @dataclass(frozen=True)
@@ -79,37 +73,24 @@ class Result:
     source_rate: int  # Hz
     lines_hz: tuple[float, ...]
     notes: tuple[str, ...]
+    copied: str | None = None  # why nothing was made
 
 
-def serve(loader: Loads, pipe: Connection, supervisor: int) -> None:
-    """The life of the process: load the model, then do what comes, until nothing more does."""
-
-    def answer(pipeline: Any, say: Any) -> dict[str, Any]:
-        return _answer(pipeline, Order(**json.loads(pipe.recv_bytes())), pipe, say)
-
-    children.serve(pipe, supervisor, loader, answer)
-
-
-def restored(pipeline: Any, order: Order, step: Step) -> Result:
+def restored(model: Restores, order: Order, step: Step) -> Result:
     """Do the work of an order; raises `AudioError` and whatever else a recording can die of."""
-    from latentsr.files import SourceFile
-
-    source, folder = Path(order.source), Path(order.folder)
+    source, folder, options = Path(order.source), Path(order.folder), order.options
     step(0.0, "Reading")
-    seen = look(source, order.max_seconds, order.mend, lambda: step(0.0, "Reading"))
+    seen = look(source, order.max_seconds, options.salvage, lambda: step(0.0, "Reading"))
     target = folder / output_name(order.name)
-    repair: dict[str, Any] = {"salvage": order.mend, "on_nonfinite": "zero" if order.mend else "error"}
     started = time.perf_counter()
-    written = pipeline.restore_file(
-        source, target, head=order.head, steps=order.steps, seed=order.seed, denoise=order.denoise,
-        cutoff_hz=order.cutoff_hz, progress=_restoring(step), **repair,
-    )  # fmt: skip
+    written = model.restore_file(source, target, options=options, progress=_restoring(step))
     seconds = time.perf_counter() - started
     step(RESTORING_SHARE, "Drawing")
-    _show(SourceFile(source, **repair), SourceFile(target), written.gain, written.cutoff_hz, folder, step)
+    before = audio.SourceFile(source, **options.reading)
+    _show(before, audio.SourceFile(target), written.gain, written.cutoff_hz, folder, step)
     return Result(
         name=target.name,
-        head=order.head,
+        head=str(written.head),
         cutoff_hz=float(written.cutoff_hz),
         duration_s=written.seconds,
         seconds=seconds,
@@ -122,6 +103,7 @@ def restored(pipeline: Any, order: Order, step: Step) -> Result:
         source_rate=seen.sample_rate,
         lines_hz=tuple(round(hz, 1) for hz in written.lines_hz),
         notes=(*_format_note(order.name, target.name), *written.notes),
+        copied=written.copied,
     )
 
 
@@ -139,9 +121,11 @@ def _format_note(name: str, target: str) -> tuple[str, ...]:
     return () if before == after.lower() else (f"{before or 'a name without an extension'} came back as {after}",)
 
 
-def _answer(pipeline: Any, order: Order, pipe: Connection, say: Any) -> dict[str, Any]:
+def answer(model: Restores, fields: dict[str, Any], pipe: Connection) -> dict[str, Any]:
+    """Do the work of an order in a `children.Child`; what comes over the pipe meanwhile stops it."""
+    order = Order(**fields)
     try:
-        return {"result": asdict(restored(pipeline, order, _reporter(pipe, say)))}
+        return {"result": asdict(restored(model, order, _reporter(pipe)))}
     except StoppedError:
         return {"stopped": True}
     except Exception as error:
@@ -154,7 +138,7 @@ def _answer(pipeline: Any, order: Order, pipe: Connection, say: Any) -> dict[str
         }
 
 
-def _reporter(pipe: Connection, say: Any) -> Step:
+def _reporter(pipe: Connection) -> Step:
     said, fraction_said, what_said = 0.0, 0.0, ""
 
     def step(fraction: float, what: str) -> None:
@@ -164,7 +148,7 @@ def _reporter(pipe: Connection, say: Any) -> Step:
             raise StoppedError
         if time.monotonic() - said > PROGRESS_S or what != what_said:
             said, fraction_said, what_said = time.monotonic(), max(fraction, fraction_said), what
-            say(working=[fraction_said, what])
+            say(pipe, working=[fraction_said, what])
 
     return step
 
@@ -179,26 +163,30 @@ def _restoring(step: Step) -> Callable[[float, float], None]:
 # --- to be listened to and looked at ----------------------------------------------------------------------------------
 
 
-def _show(before: SourceFile, after: SourceFile, gain: float, cutoff_hz: float, folder: Path, step: Step) -> None:
+def _show(
+    before: audio.SourceFile, after: audio.SourceFile, gain: float, cutoff_hz: float, folder: Path, step: Step
+) -> None:
     """Pictures and listening copies of both, at one position, in one scale."""
-    from latentsr.apps.web import picture
+    from latentsr.apps.web import spectrogram
 
     samples = sum(block.shape[1] for block in _blocks(after, step, "Drawing"))
     columns = {
-        "before": picture.levels_of(_blocks(before, step, "Drawing", gain), samples),
-        "after": picture.levels_of(_blocks(after, step, "Drawing"), samples),
+        "before": spectrogram.levels_of(_blocks(before, step, "Drawing", gain), samples),
+        "after": spectrogram.levels_of(_blocks(after, step, "Drawing"), samples),
     }
     levels = {name: column.levels_db() for name, column in columns.items()}
     top_db = max(float(level.max()) for level in levels.values())
     scale = 1.0 / max(1.0, *(column.peak for column in columns.values()))  # FLAC ends at full scale
     for name, level in levels.items():
-        picture.draw(level, top_db, samples / AUDIO.sample_rate, cutoff_hz, folder / f"{name}.png")
+        spectrogram.draw(level, top_db, samples / AUDIO.sample_rate, cutoff_hz, folder / f"{name}.png")
     _copy(_blocks(before, step, "Making it heard", scale * gain), folder / "before.flac", samples)
     _copy(_blocks(after, step, "Making it heard", scale), folder / "after.flac", samples)
 
 
-def _blocks(source: SourceFile, step: Step, what: str, gain: float = 1.0) -> Iterator[np.ndarray]:
-    for block in source.blocks():
+def _blocks(source: audio.SourceFile, step: Step, what: str, gain: float = 1.0) -> Iterator[np.ndarray]:
+    from latentsr.restoring.source import resampled  # it imports torch
+
+    for block in resampled(source.native(), source.sample_rate):
         step(RESTORING_SHARE, what)
         yield block.numpy() * np.float32(gain)
 

@@ -22,11 +22,7 @@ STOPS = ((0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122),
 
 
 class Columns:
-    """Levels of a recording at 48 kHz that comes in blocks: one spectrum for each of `WIDTH` moments.
-
-    Args:
-        samples: how many will come, per channel.
-    """
+    """Levels of a recording at 48 kHz, `samples` per channel in blocks: one spectrum for each of `WIDTH` moments."""
 
     def __init__(self, samples: int) -> None:
         self._starts = np.round((np.arange(WIDTH) + 0.5) * samples / WIDTH).astype(int) - N_FFT // 2

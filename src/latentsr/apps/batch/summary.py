@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from latentsr.apps.batch.engine import Event, Replaced, Working
 from latentsr.apps.batch.plan import Item
+from latentsr.apps.batch.protocol import Event, Replaced, Working
 from latentsr.apps.batch.worker import Outcome
 from latentsr.apps.terminal import FAILED, SOME_FAILED, bar_manners, printable, warn
 
@@ -66,7 +66,7 @@ class Summary:
             "done": f"{facts['done']:6}   {_clock(self.audio_s)} of audio in {_clock(facts['wall_s'])}{factor}",
             "kept": f"{facts['kept']:6}   done before",
             "skipped": f"{facts['skipped']:6}   hold nothing to restore",
-            "failed": f"{facts['failed']:6}   tried again with --resume",
+            "failed": f"{facts['failed']:6}   each says what to do; then the same command with --resume",
             "workers": f"{self.replaced:6}   lost and replaced",
         }
         shown = [name for name in rows if name == "done" or (self.replaced if name == "workers" else facts[name])]
