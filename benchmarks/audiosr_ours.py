@@ -53,7 +53,7 @@ def restore(
     calls: int,
 ) -> dict[str, Any]:
     """Seconds of each of some calls on a file, the model being loaded."""
-    from latentsr.sampling import SCHEDULERS
+    from latentsr.diffusion.sampling import SCHEDULERS
 
     pipe = load(model, dtype, threads, vocoder)
     if scheduler is not None:

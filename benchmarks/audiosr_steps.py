@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from latentsr import Pipeline, source
+from latentsr import Pipeline
+from latentsr.audio import read, resample
 from latentsr.config import AUDIO
 from latentsr.convert import audiosr
-from latentsr.diffusion import Diffusion, Sampling
+from latentsr.diffusion.drawing import Diffusion, Sampling
+from latentsr.diffusion.sampling import SCHEDULERS, ZERO_SNR
 from latentsr.models.vae import mode, to_mel
-from latentsr.sampling import SCHEDULERS, ZERO_SNR
 from latentsr.signal.level import network_gain
 from latentsr.signal.lowband import cut_sharply
 from latentsr.signal.mel import MelSpectrogram
@@ -95,7 +96,8 @@ def log_mel(options: argparse.Namespace) -> Tensor:
     """What the condition is encoded from. (1, 1, L, M)"""
     samples = options.frames * AUDIO.hop_length
     if options.file:
-        wave = source.at_our_rate(source.read(options.file, None))[:1, :samples]
+        recording = read(options.file)
+        wave = torch.from_numpy(resample(recording.samples, recording.sample_rate, AUDIO.sample_rate))[:1, :samples]
     else:
         seconds = torch.arange(samples) / AUDIO.sample_rate
         noise = torch.randn(1, samples, generator=torch.Generator().manual_seed(1))
@@ -114,9 +116,10 @@ def solve(
     """Latents from each noise. (draws, 1, Z, l, m) -> the same"""
     kind, settings = SOLVERS[solver]
     scheduler = SCHEDULERS[kind].from_config(model.scheduler.config, **ZERO_SNR, **settings)
-    sampling = Sampling(steps, options.guidance)
-    diffusion = Diffusion(model.vae, model.unet, scheduler, sampling, unconditional_latent=model.unconditional_latent)
-    return torch.stack([diffusion.denoise(condition, noise, options.cutoff) for noise in noises])
+    sampling = Sampling(steps, options.guidance, unconditional_latent=model.unconditional_latent)
+    diffusion = Diffusion(model.vae, model.unet, scheduler, sampling)
+    ends = torch.full((len(condition),), float(options.cutoff))
+    return torch.stack([diffusion.denoise(condition, noise, ends) for noise in noises])
 
 
 def distance(model: Model, latents: Tensor, reference: Tensor) -> str:

@@ -1,150 +1,219 @@
-"""Error of the cutoff estimate on real recordings, as a table: python benchmarks/cutoff_error.py DATA_DIR
+"""Error of the cutoff estimate on real recordings, as tables: python benchmarks/cutoff_error.py [DATA_DIR]
 
-Every recording below DATA_DIR is cut once per family, cutoff and noise, with an order drawn from 2 to 10, and rounded
-to 16 bit. White noise lies 10 to 30 dB below the programme between 0.7 and 0.95 of the cutoff; the tone is drawn as in
-training. Telephone and codecs, at each of their rates, get no low-pass. Cuts at which the programme stands less than
-10 dB above the noise of rounding do not count: nothing there shows where it ended. The truth is the -3 dB point of the
-total response; a codec's is that on white noise. An entry is `median error % / share within 10 % (clips)`.
+Every recording below DATA_DIR (default: ../shared/data/dev where it is there) is made narrow in every way of the tables
+and estimated as the file that it then is: at its rate, depth and level. The truth is the -3 dB point of narrow against
+wide, measured on the clip; a codec's has 2 kHz above it that stay down, for the gaps that codecs leave are no end.
+Where nothing was cut, full band and the clip's own end are right, and only what lies more than 10 % below is wrong. A
+clip whose own band ends below 1.15 x the cut does not count for it (n); one whose cut lies under hiss or rounding is
+counted apart (hidden).
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+import csv
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from scipy import signal
 
-from latentsr.signal.audio import AudioError, read, resample
-from latentsr.signal.bandwidth import estimate_cutoff_hz
-from latentsr.signal.codecs import CODECS
-from latentsr.signal.degrade import FAMILIES, Recipe, cutoff_3db_hz, degrade, lowpass
-from latentsr.signal.effects import Effect
+from latentsr.audio import resample
+from latentsr.bandwidth import estimate_cutoff
+from latentsr.evaluation.cases import CASES, FULL_BAND_HZ, CutCase, Step, codec, error_percent, generator, iir, truth_hz
+from latentsr.evaluation.noises import Wave
+from latentsr.evaluation.references import find_clips, load_mono
+from latentsr.evaluation.resamplers import with_length
+from latentsr.signal.codecs import TELEPHONE_RATE_HZ, ffmpeg_coded, telephone
+from latentsr.signal.degrade import PASS_RIPPLE_DB, STOP_BAND_DB
 
 RATE = 48_000
-DUST_POWER = (2 / 2**16) ** 2 / 12  # rounding to 16 bit
-CUTS = [family for family in FAMILIES if family != "none"]
-NOISES = ("none", "tone", "white")
-ENDS = [Effect("telephone")] + [Effect(name, kbps) for name, codec in CODECS.items() for kbps in codec.rates_kbps]
-STANDARD = "cheby1, order 8"  # the cut of `latentsr eval`
-HEARD_DB = 10.0
+DEV = Path(__file__).parents[2] / "shared" / "data" / "dev"
+MISS_PERCENT = 10.0
+HEADINGS = ("n", "within 10 %", "says full", "too low", "too high", "median %", "hidden", "s/s")
 
 
-def programme_power(clean: Tensor, truth_hz: float) -> float:
-    """Power density just below the cutoff, as the variance of the white noise that has the same. (1, 1, T)"""
-    power = torch.fft.rfft(clean[0, 0].double()).abs().square() / clean.shape[-1]
-    freqs_hz = torch.fft.rfftfreq(clean.shape[-1], 1 / RATE)
-    inside = power[(freqs_hz > 0.7 * truth_hz) & (freqs_hz < 0.95 * truth_hz)]
-    return inside.mean().item()
+# --- what is done to a recording -------------------------------------------------------------------------------------
 
 
-def draw(family: str, order: int, cutoff_hz: float, noise: str, rng: random.Random) -> Recipe:
-    match noise:
-        case "tone":
-            tone = Effect(noise, rng.uniform(0.001, 0.2), rng.uniform(100, 15_000), rng.uniform(0, 6))
-            return Recipe(family, order, cutoff_hz, (tone,))
-        case "white":
-            return Recipe(family, order, cutoff_hz, (Effect(noise, 1.0, seed=rng.randrange(2**31)),))
-    return Recipe(family, order, cutoff_hz)
+def ffmpeg(name: str, rate: int, kbps: float) -> Step:
+    """Through FFmpeg's encoder and decoder; the file is at the rate that comes out, unless its case says another."""
+    return lambda wave, _, __: ffmpeg_coded(wave, name, rate, kbps)
 
 
-def relative_errors(wave: Tensor, recipes: Sequence[Recipe], rng: random.Random) -> list[float | None]:
-    """Signed error of each cut, None where the programme is lost in dust. `wave`: (1, 1, T)"""
-    clean = lowpass(wave.expand(len(recipes), -1, -1), recipes, RATE)
-    truths_hz = [cutoff_3db_hz(recipe, RATE) for recipe in recipes]
-    powers = [programme_power(clean[i : i + 1], hz) for i, hz in enumerate(truths_hz)]
-    levelled = [_levelled(recipe, power, rng) for recipe, power in zip(recipes, powers, strict=True)]
-    rounded = (degrade(wave.expand(len(recipes), -1, -1), levelled, RATE) * 2**15).round() / 2**15
-    estimates_hz = estimate_cutoff_hz(rounded, RATE).tolist()
-    return [
-        estimate / truth - 1 if power > DUST_POWER * 10 ** (HEARD_DB / 10) else None
-        for estimate, truth, power in zip(estimates_hz, truths_hz, powers, strict=True)
-    ]
+def line(wave: Wave, rate: int, _: Any) -> tuple[Wave, int]:
+    """300 to 3400 Hz in 8 bits of mu-law."""
+    return telephone(wave.astype(np.float32), rate).astype(np.float64), rate
 
 
-def _levelled(recipe: Recipe, power: float, rng: random.Random) -> Recipe:
-    """White noise 10 to 30 dB below the programme; anything else as it is."""
-    effects = [
-        replace(effect, amount=(power / 10 ** rng.uniform(1, 3)) ** 0.5) if effect.name == "white" else effect
-        for effect in recipe.effects
-    ]
-    return replace(recipe, effects=tuple(effects))
+def at_peak(peak_db: float) -> Step:
+    """The loudest sample at so many dB of full scale."""
+
+    def run(wave: Wave, rate: int, _: Any) -> tuple[Wave, int]:
+        return wave * 10 ** (peak_db / 20) / max(float(np.abs(wave).max()), 1e-9), rate
+
+    return run
 
 
-def name_of(effect: Effect) -> str:
-    return f"{effect.name}-{effect.amount:g}" if effect.name in CODECS else effect.name
+def coded(words: str, rate: int, *steps: Step) -> dict[str, CutCase]:
+    """A codec's own edge is measured: it may have none."""
+    return {f"{words}, {rate / 1000:g} kHz": CutCase(words, FULL_BAND_HZ, steps, rate)}
 
 
-def entry(errors: list[float]) -> str:
-    if not errors:
-        return "-"
-    size = np.abs(errors)
-    return f"{100 * np.median(size):.1f} / {100 * np.mean(size <= 0.1):.0f} ({len(size)})"
+FOUR = CASES["file-44k1"]
+THREE = iir(signal.butter, 8, 3_000)
+CODECS = (
+    coded("MP3 64 kb/s", 44_100, ffmpeg("libmp3lame", 44_100, 64))
+    | coded("MP3 128 kb/s", 44_100, ffmpeg("libmp3lame", 44_100, 128))
+    | coded("MP3 32 kb/s", 48_000, codec("mp3", 32))
+    | coded("MP3 96 kb/s", 48_000, ffmpeg("libmp3lame", 48_000, 96))
+    | coded("AAC 32 kb/s", 44_100, ffmpeg("aac", 44_100, 32))
+    | coded("AAC 64 kb/s", 44_100, ffmpeg("aac", 44_100, 64))
+    | coded("AAC 48 kb/s", 48_000, ffmpeg("aac", 48_000, 48))
+    | coded("Vorbis 64 kb/s", 48_000, codec("vorbis", 64))
+    | coded("Vorbis 96 kb/s", 44_100, codec("vorbis", 96))
+    | coded("Opus 10 kb/s", 48_000, ffmpeg("libopus", 48_000, 10))
+    | coded("Opus 16 kb/s", 48_000, ffmpeg("libopus", 48_000, 16))
+    | coded("Opus 32 kb/s", 48_000, ffmpeg("libopus", 48_000, 32))
+    | coded("AC-3 40 kb/s", 48_000, ffmpeg("ac3", 48_000, 40))
+    | coded("AC-3 96 kb/s", 48_000, ffmpeg("ac3", 48_000, 96))
+    | coded("MP2 56 kb/s", 44_100, ffmpeg("mp2", 44_100, 56))
+    | coded("MP2 96 kb/s", 48_000, ffmpeg("mp2", 48_000, 96))
+    | coded("WMA 32 kb/s", 44_100, ffmpeg("wmav2", 44_100, 32))
+    | coded("WMA 64 kb/s", 44_100, ffmpeg("wmav2", 44_100, 64))
+    | coded("AMR 12.2 kb/s", 44_100, ffmpeg("libopencore_amrnb", TELEPHONE_RATE_HZ, 12.2))
+    | coded("AMR 4.75 kb/s", 48_000, ffmpeg("libopencore_amrnb", TELEPHONE_RATE_HZ, 4.75))
+    | coded("G.722", 48_000, ffmpeg("g722", 16_000, 64))
+    | coded("mu-law", 44_100, ffmpeg("pcm_mulaw", TELEPHONE_RATE_HZ, 64))
+    | coded("telephone line", 48_000, line)
+)
+LEVELS = {
+    f"peak {peak_db} dBFS, {'float' if bits is None else f'{bits} bit'}": replace(
+        FOUR, steps=(*FOUR.steps, at_peak(peak_db)), bits=bits
+    )
+    for bits in (16, 24, None)
+    for peak_db in (0, -20, -40, -60)
+}
+RATES = {
+    f"{rate} Hz, {words}": CutCase(words, end_hz, steps, rate)
+    for rate in (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 37_800, 44_056, 44_100, 48_000, 88_200, 96_000)
+    for words, end_hz, steps in (
+        ("as it is", 0.945 * rate / 2 if rate < 40_000 else FULL_BAND_HZ, ()),
+        ("cut at 3 kHz", 3_000, (THREE,)),
+    )
+}
+DESIGNS = {
+    "butter": signal.butter,
+    "bessel": partial(signal.bessel, norm="mag"),
+    "cheby1": lambda order, hz, **how: signal.cheby1(order, PASS_RIPPLE_DB, hz, **how),
+    "ellip": lambda order, hz, **how: signal.ellip(order, PASS_RIPPLE_DB, STOP_BAND_DB, hz, **how),
+}
+ORDERS = {
+    f"{family} {order}, {'both ways' if both else 'one way'}": CutCase(
+        "", 5_000, (iir(design, order, 5_000, both=both),)
+    )
+    for family, design in DESIGNS.items()
+    for order in (2, 4, 8, 12)
+    for both in (False, True)
+}
+TABLES = {
+    "Cases of `latentsr eval`": CASES,
+    "Codecs": CODECS,
+    "Levels: Chebyshev 8 at 4 kHz, 44.1 kHz": LEVELS,
+    "Rates of the file, 16 bit": RATES,
+    "Families and orders at 5 kHz, 44.1 kHz, 16 bit": ORDERS,
+}
 
 
-def print_table(title: str, rows: dict[str, dict[str, list[float]]]) -> None:
-    columns = sorted({column for row in rows.values() for column in row}, key=lambda name: (name == "order 7-10", name))
-    print(f"\n{title}\n\n| | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
-    for name, row in rows.items():
-        print(f"| {name} | {' | '.join(entry(row.get(column, [])) for column in columns)} |")
+# --- what comes of it ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Row:
+    """The estimates under one case."""
+
+    errors: list[float] = field(default_factory=list)  # percent, signed
+    full: int = 0  # says that nothing is missing where something was cut
+    hidden: int = 0
+    listened_s: float = 0.0
+    heard_s: float = 0.0
+
+    def add(self, case: CutCase, wide: Wave, own_hz: float, rng: np.random.Generator) -> None:
+        """Make a file of a wide wave (T,) and estimate it."""
+        narrow, rate = case.make(wide, rng)
+        end_hz = truth_hz(case.cutoff_hz, with_length(resample(narrow, rate, RATE), len(wide)), wide, own_hz)
+        if end_hz is None:
+            return
+        if np.isinf(end_hz) and case.cutoff_hz < FULL_BAND_HZ:
+            self.hidden += 1
+            return
+        samples, started = narrow[None].astype(np.float32), time.perf_counter()
+        estimate_hz = estimate_cutoff(samples, rate)
+        self.listened_s += time.perf_counter() - started
+        self.heard_s += len(narrow) / rate
+        self.errors.append(error_percent(estimate_hz, end_hz, own_hz))
+        self.full += bool(np.isfinite(end_hz)) and estimate_hz >= FULL_BAND_HZ
+
+    def figures(self) -> tuple[float | int | None, ...]:
+        """In the order of HEADINGS; shares of n."""
+        errors, n = np.array(self.errors), len(self.errors)
+        if not n:
+            return (0, *[None] * 5, self.hidden, None)
+        high = (errors > MISS_PERCENT).sum() - self.full
+        shares = ((abs(errors) <= MISS_PERCENT).sum(), self.full, (errors < -MISS_PERCENT).sum(), high)
+        middle = float(np.median(abs(errors)))
+        return (n, *(float(count) / n for count in shares), middle, self.hidden, self.listened_s / self.heard_s)
+
+
+def clips_of(folder: Path, every: int) -> Iterable[tuple[str, Wave, float]]:
+    """Name, wave (T,) and own band in Hz."""
+    for clip in find_clips(folder)[::every]:
+        wave = load_mono(clip.path)
+        yield clip.name, wave, clip.bandwidth_hz or estimate_cutoff(wave[None].astype(np.float32), RATE)
+
+
+def text(value: float | int | None) -> str:
+    return "n/a" if value is None else str(value) if isinstance(value, int) else f"{value:.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_dir", type=Path)
-    parser.add_argument("--cutoffs", default="4000,8000", help="Hz, separated by commas")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each recording, from its start")
+    parser.add_argument("data_dir", type=Path, nargs="?", default=DEV if DEV.is_dir() else None)
+    parser.add_argument("--every", type=int, default=1, help="take every N-th recording")
+    parser.add_argument("--case", default="", help="only rows with this in their name")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--csv", type=Path, help="write the rows here too")
     args = parser.parse_args()
-    cutoffs_hz = [float(hz) for hz in args.cutoffs.split(",")]
-    rng = random.Random(args.seed)
-    by_family: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    by_order: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    standard: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    by_end: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    files = sorted(path for path in args.data_dir.rglob("*") if path.suffix in {".flac", ".wav", ".ogg", ".mp3"})
-    for path in files:
-        try:
-            audio = read(path)
-        except AudioError as problem:
-            raise SystemExit(str(problem)) from None
-        mono = audio.samples.mean(0)[: int(args.seconds * audio.sample_rate)]
-        wave = torch.from_numpy(resample(mono, audio.sample_rate, RATE)).float()[None, None]
-        kind = path.relative_to(args.data_dir).parts[0]
-        cuts = [(hz, family, noise) for hz in cutoffs_hz for family in CUTS for noise in NOISES]
-        recipes = [draw(family, rng.randint(2, 10), hz, noise, rng) for hz, family, noise in cuts]
-        recipes += [Recipe("cheby1", 8, hz) for hz in cutoffs_hz]
-        for i, error in enumerate(relative_errors(wave, recipes, rng)):
-            if error is None:
-                continue
-            if i >= len(cuts):
-                standard[f"{STANDARD}, {cutoffs_hz[i - len(cuts)] / 1000:g} kHz"][kind].append(error)
-                continue
-            hz, family, noise = cuts[i]
-            order = recipes[i].order
-            by_family[f"{family}, {hz / 1000:g} kHz"][noise].append(error)
-            by_order[family]["order 2-3" if order < 4 else "order 4-6" if order < 7 else "order 7-10"].append(error)
-        ends = [Recipe("none", 1, RATE / 2, (effect,)) for effect in ENDS]
-        for i, error in enumerate(relative_errors(wave, ends, rng)):
-            if error is not None:
-                by_end[f"{name_of(ENDS[i])} ({cutoff_3db_hz(ends[i], RATE):.0f} Hz)"][kind].append(error)
-    if not files:
-        raise SystemExit(f"no recordings below {args.data_dir}; pass a folder of flac, wav, ogg or mp3 files")
-    print("median error % / share within 10 % (clips)")
-    print_table("Orders 2 to 10", by_family)
-    print_table("The same by order", by_order)
-    print_table("Telephone and codecs", by_end)
-    print_table("The cut of `latentsr eval`", standard)
-    for name, row in standard.items():
-        errors = np.array([error for kind in row.values() for error in kind])
-        print(f"\n{name}: within 3 %: {100 * np.mean(abs(errors) <= 0.03):.0f} % of {len(errors)}", end="")
-        print(f"; more than 3 % too high: {100 * np.mean(errors > 0.03):.0f} %", end="")
-        print(f"; more than 10 % too high: {100 * np.mean(errors > 0.1):.0f} %")
+    if args.data_dir is None:
+        parser.error(f"{DEV} is not there; pass a folder of wide recordings")
+    torch.set_num_threads(1)
+    clips = list(clips_of(args.data_dir, args.every))
+    estimate_cutoff(np.zeros((1, RATE), np.float32), RATE)  # loads the network, untimed
+    lines = []
+    for title, cases in TABLES.items():
+        asked = {name: case for name, case in cases.items() if args.case in name}
+        if asked:
+            width = max(map(len, asked))
+            print(f"\n{title}\n\n| {'':{width}} | {' | '.join(HEADINGS)} |")
+            print(f"|{'-' * (width + 2)}|{'---:|' * len(HEADINGS)}")
+        for name, case in asked.items():
+            row = Row()
+            for clip, wave, own_hz in clips:
+                row.add(case, wave, own_hz, generator(args.seed, clip, name))
+            figures = row.figures()
+            lines.append(dict(zip(("table", "case", *HEADINGS), (title, name, *figures), strict=True)))
+            cells = (f"{text(value):>{len(heading)}}" for value, heading in zip(figures, HEADINGS, strict=True))
+            print(f"| {name:{width}} | {' | '.join(cells)} |", flush=True)
+    if args.csv is not None and lines:
+        with args.csv.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(lines)
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ def measure_memory(options: argparse.Namespace) -> None:
 
 def load(options: argparse.Namespace) -> tuple[Any, Callable[[Any, int], Any]]:
     """The pipeline with all that the head needs, and the call that restores by it."""
+    from latentsr.options import Options
     from latentsr.pipeline import Pipeline
 
     (word,) = options.heads
@@ -135,7 +136,7 @@ def load(options: argparse.Namespace) -> tuple[Any, Callable[[Any, int], Any]]:
     asked = {"head": head, "steps": options.steps, "use_latents": word != head}
     pipe = Pipeline.from_pretrained(options.model, heads=[head]).to(options.device)
     pipe.set_progress_bar_config(disable=True)
-    pipe._parts(head, word != head)  # the networks of the latents too, if asked for
+    pipe.load(Options(head=head).kind.needs(word != head))  # the networks of the latents too, if asked for
     return pipe, lambda wave, rate: pipe(wave, sample_rate=rate, **asked)
 
 
@@ -143,9 +144,11 @@ def batched(pipe: Any, wave: Any, options: argparse.Namespace) -> Callable[[], A
     """The head alone on a batch of one wave (T,), all on the device."""
     import torch
 
+    from latentsr.options import Options
+
     (word,) = options.heads
     head = word.removesuffix(LATENTS)
-    decoder, diffusion = pipe._parts(head, word != head)
+    decoder, diffusion = pipe.chains(Options(head=head, use_latents=word != head)).args
     low = torch.from_numpy(wave).to(options.device).expand(options.batch, 1, -1).contiguous()
     cutoff_hz = torch.full((options.batch,), 4000.0, device=options.device)
     with torch.inference_mode():

@@ -22,10 +22,10 @@ import numpy as np
 import soundfile
 import torch
 
+from latentsr import audio
 from latentsr.evaluation.metrics import kept_band_error_db
-from latentsr.listening import reblocked
-from latentsr.signal import audio
-from latentsr.source import resampled
+from latentsr.restoring.analysis import reblocked
+from latentsr.restoring.source import resampled
 
 RATE, CUT_RATE = 44_100, 8_000
 FADE = 441

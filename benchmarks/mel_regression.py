@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentsr import Pipeline
+from latentsr.bandwidth import BandEstimator
+from latentsr.config import AUDIO
 from latentsr.evaluation import benchmark, report
 from latentsr.evaluation.conditions import Conditions
-from latentsr.heads import MambaGanHead
-from latentsr.listening import estimate, peak_of
+from latentsr.heads.base import LowBand
+from latentsr.heads.mamba_gan import MambaGanHead
 from latentsr.models.hifigan import context_frames, vocode
+from latentsr.options import Options
+from latentsr.restoring.analysis import hear
+from latentsr.restoring.chain import Chain
+from latentsr.restoring.engine import Restorer
 from latentsr.signal.mel import bands_below
-from latentsr.windowed import Restorer, Setting
 
 
 class RegressionHead(MambaGanHead):
@@ -34,12 +38,10 @@ class RegressionHead(MambaGanHead):
         self.vocoder = pipe.vocoder
         self.context_frames += context_frames(pipe.vocoder)
 
-    def decode(
-        self, low: Tensor, cutoff_hz: Tensor, latents: Tensor | None = None, **options: Any
-    ) -> tuple[Tensor, Tensor | None]:
-        given = self.mel(low)
-        clean = self.network(given[:, 0], cutoff_hz)[1]
-        known = bands_below(cutoff_hz, self.audio)[:, None, None, :]
+    def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
+        given = self.mel(low.wave)
+        clean = self.network.in_nats(self.network.front(given[:, 0], low.cutoff_hz)[1])
+        known = bands_below(low.cutoff_hz, self.audio)[:, None, None, :]
         return vocode(self.vocoder, torch.where(known, given, clean[:, None]), self.audio), clean
 
 
@@ -56,15 +58,19 @@ def main() -> None:
     @torch.inference_mode()
     def restore(wave: np.ndarray, rate: int, cutoff_hz: float | None) -> tuple[np.ndarray, float | None]:
         low = torch.from_numpy(wave).float()[None]
-        end_hz = estimate(low) if cutoff_hz is None else cutoff_hz
-        restorer = Restorer(head, None, Setting(end_hz, peak_of(low)))
+        band = BandEstimator(AUDIO.sample_rate) if cutoff_hz is None else None
+        if band is not None:
+            band.update(low)
+        options = Options(cutoff_hz=cutoff_hz)
+        heard = hear(lambda: [low], [low], band, options)
+        restorer = Restorer(Chain(head, None, heard, options))
         pieces = [*restorer.push(low), *restorer.finish()]
-        return torch.cat(pieces, dim=-1)[0].double().numpy(), end_hz
+        return torch.cat(pieces, dim=-1)[0].double().numpy(), heard.track.cutoff_hz
 
     conditions = Conditions(cutoffs_hz=tuple(float(hz) for hz in args.cutoffs.split(",")), limit=args.limit)
     clips = benchmark.find_clips(args.ref_dir, args.limit)
     systems = [benchmark.unprocessed(), benchmark.restored("mel regression + vocoder", restore)]
-    records = benchmark.run(clips, systems, conditions, visqol=args.visqol)
+    records = benchmark.run(benchmark.Comparison(clips, systems, conditions), visqol=args.visqol)
     print(report.format_table(report.summarise(records)))
 
 

@@ -28,6 +28,7 @@ sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != HE
 sys.path.append(str(HERE.parent / "examples" / "onnx"))
 
 DTYPES = ("float32", "float16", "int8")
+FEATURES = 44  # of a frame of 5 ms of the low band
 WINDOW_FRAMES = 656  # of a window in the middle of a recording: 5.12 s and its context
 RATE = 48_000
 EXPORT = """
@@ -78,7 +79,7 @@ def speed(args: argparse.Namespace) -> None:
     print("|---|---:|---:|---:|---:|---:|")
     for name, runs in figures.items():
         best = {key: min(run[key] for run in runs) for key in runs[0]}
-        size = f"{sizes[name] / 1e6:.1f}" if sizes[name] else "7.8"
+        size = f"{sizes[name] / 1e6:.1f}" if sizes[name] else "7.2"
         factors = f"{best['network']:.4f} | {best['whole']:.4f}"
         print(f"| {name} | {factors} | {size} | {best['load']:.1f} | {best['peak']:.0f} |")
 
@@ -108,26 +109,25 @@ def _torch(args: argparse.Namespace, wave: np.ndarray) -> tuple[Callable[[], Any
     torch.set_num_threads(args.threads)
     pipe: Any = Pipeline.from_pretrained(heads=["mamba-gan"])
     pipe.set_progress_bar_config(disable=True)
-    mel, cutoff = torch.from_numpy(mel_like()), torch.tensor([4000.0])
+    mel, cutoff, heard = torch.from_numpy(mel_like()), torch.tensor([4000.0]), torch.from_numpy(heard_like())
 
     @torch.inference_mode()
     def network() -> None:
-        pipe.mamba_gan(mel, cutoff)
+        pipe.mamba_gan.amplitudes(heard, mel, cutoff)
 
     return network, lambda: pipe(wave, sample_rate=RATE, head="mamba-gan")
 
 
 def _onnxruntime(args: argparse.Namespace, wave: np.ndarray) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    from dsp import Processing
     from restore import restore
 
     from heads import Model
 
     model = Model(args.place, args.threads)
-    processing, mel, cutoff = Processing(model.about), mel_like(), np.float32([4000])
+    mel, cutoff, heard = mel_like(), np.float32([4000]), heard_like()
 
-    def network() -> None:  # with the inverse STFT, as in torch's forward
-        processing.wave_of(*model.run("mamba-gan", mel=mel, cutoff_hz=cutoff)[:2])
+    def network() -> None:
+        model.run("mamba-gan", heard=heard, mel=mel, cutoff_hz=cutoff)
 
     return network, lambda: restore(model, wave, RATE)
 
@@ -139,6 +139,11 @@ def median_seconds(work: Callable[[], Any], repeats: int) -> float:
         work()
         times.append(time.perf_counter() - began)
     return statistics.median(times)
+
+
+def heard_like() -> np.ndarray:
+    """What is heard of the low band in a window. (1, 2 L, F)"""
+    return np.random.default_rng(1).standard_normal((1, 2 * WINDOW_FRAMES, FEATURES)).astype(np.float32)
 
 
 def mel_like() -> np.ndarray:
@@ -194,7 +199,8 @@ def quality(args: argparse.Namespace) -> None:
             subprocess.run([sys.executable, *words], check=True, capture_output=True)
             systems.append(benchmark.restored(f"onnxruntime, {dtype}", by_onnx(Model(target, args.threads))))
         conditions = Conditions(cutoffs_hz=tuple(float(hz) for hz in args.cutoffs.split(",")), limit=args.limit)
-        records = benchmark.run(benchmark.find_clips(args.place, args.limit), systems, conditions, visqol=False)
+        compared = benchmark.Comparison(benchmark.find_clips(args.place, args.limit), systems, conditions)
+        records = benchmark.run(compared, visqol=False)
     print(report.format_table(report.summarise(records)))
     print(f"\n| cutoff | {' | '.join(system.name for system in systems)} |\n|---|{'---:|' * len(systems)}")
     for cutoff_hz in conditions.cutoffs_hz:

@@ -19,8 +19,7 @@ import time
 from typing import Any
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
-HEAD = 64  # channels of one head of Mamba-2
-SCANS = ("reference", "chunked", "ssd")
+SCANS = ("reference", "chunked")
 LONG, TRAINING, MORE_STATES = (1, 20_000, 256, 16), (8, 192, 512, 16), (1, 20_000, 256, 64)  # B, L, D, N
 
 
@@ -81,21 +80,19 @@ def prepare(options: argparse.Namespace) -> Any:
     """A function that runs forward and backward once and returns the seconds of each."""
     import torch
 
-    from latentsr.models.ssd import ssd_scan
     from latentsr.models.ssm import selective_scan
 
     batch, length, channels, states = map(int, options.shape.split(","))
     g = torch.Generator().manual_seed(0)
     sizes = channels, states, states, channels
     u, B, C, by_output = (torch.randn(batch, length, size, generator=g) for size in sizes)
-    steps = channels // HEAD if options.scan == "ssd" else channels
-    delta = 0.1 * torch.rand(batch, length, steps, generator=g)
-    A = -torch.arange(1.0, 1 + steps) if options.scan == "ssd" else -torch.arange(1.0, 1 + states).repeat(channels, 1)
+    delta = 0.1 * torch.rand(batch, length, channels, generator=g)
+    A = -torch.arange(1.0, 1 + states).repeat(channels, 1)
     inputs = [x.requires_grad_() for x in (u, delta, A, B, C)]
 
     def run() -> tuple[float, float]:
         started = time.perf_counter()
-        y, _ = ssd_scan(*inputs) if options.scan == "ssd" else selective_scan(*inputs, backend=options.scan)
+        y = selective_scan(*inputs, backend=options.scan)
         between = time.perf_counter()
         torch.autograd.grad(y, inputs, by_output)
         return between - started, time.perf_counter() - between

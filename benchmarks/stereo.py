@@ -22,19 +22,22 @@ import torch
 from torch import Tensor
 
 from latentsr import Pipeline
-from latentsr.evaluation.conditions import Conditions, Input
+from latentsr.audio import read, resample
+from latentsr.bandwidth import BandEstimator
+from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation.inputs import Input
 from latentsr.evaluation.metrics import lsd
-from latentsr.signal.audio import read, resample
-from latentsr.signal.image import Image, ImageEstimator
-from latentsr.source import estimate, peak_of
-from latentsr.windowed import Restorer, Setting
+from latentsr.options import Options
+from latentsr.restoring.analysis import Heard, hear
+from latentsr.restoring.engine import Restorer
+from latentsr.signal.correlation import Correlation, CorrelationEstimator
 
 RATE = 48_000
 N_FFT = 2048
 SECONDS = 5.12
 SHORTEST_S = 4.0
 FIGURES = ("correlation", "error", "coherence error", "level dB", "LSD mid", "LSD side")
-Restore = Callable[[Tensor, Setting], Tensor]  # (C, T) -> (C, T)
+Restore = Callable[[Tensor, Heard], Tensor]  # (C, T) -> (C, T)
 
 
 # --- the images -------------------------------------------------------------------------------------------------------
@@ -83,27 +86,27 @@ def built(mono: Tensor, seed: int) -> dict[str, Tensor]:
 # --- the schemes ------------------------------------------------------------------------------------------------------
 
 
-def measured(wave: Tensor, cutoff_hz: float) -> Image | None:
-    estimator = ImageEstimator(RATE)
+def measured(wave: Tensor, cutoff_hz: float) -> Correlation | None:
+    estimator = CorrelationEstimator(RATE)
     estimator.update(wave)
     return estimator.result(cutoff_hz)
 
 
-def schemes(low: Tensor, truth: Tensor, setting: Setting, restore: Restore) -> dict[str, Callable[[], Tensor]]:
+def schemes(low: Tensor, truth: Tensor, heard: Heard, restore: Restore) -> dict[str, Callable[[], Tensor]]:
     """Restored waves by the name of the scheme."""
     apart = tuple(tuple(float(i == j) for i in range(len(low))) for j in range(len(low)))
-    middle_hz = 2 * setting.cutoff_hz  # "known": measured in the octave that is to be made
+    middle_hz = 2 * heard.track.cutoff_hz  # "known": measured in the octave that is to be made
 
-    def as_mid_and_side(image: Image | None) -> Tensor:
+    def as_mid_and_side(image: Correlation | None) -> Tensor:
         mid_side = torch.stack([low[0] + low[1], low[0] - low[1]]) / 2
-        mid, side = restore(mid_side, replace(setting, image=image))
+        mid, side = restore(mid_side, replace(heard, channel_correlation=image))
         return torch.stack([mid + side, mid - side])
 
     made = {
-        "one noise": lambda: restore(low, setting),
-        "a noise each": lambda: restore(low, replace(setting, image=apart)),
-        "as measured": lambda: restore(low, replace(setting, image=measured(low, setting.cutoff_hz))),
-        "as the truth": lambda: restore(low, replace(setting, image=measured(truth, middle_hz))),
+        "one noise": lambda: restore(low, heard),
+        "a noise each": lambda: restore(low, replace(heard, channel_correlation=apart)),
+        "as measured": lambda: restore(low, replace(heard, channel_correlation=measured(low, heard.track.cutoff_hz))),
+        "as the truth": lambda: restore(low, replace(heard, channel_correlation=measured(truth, middle_hz))),
     }
     if len(low) == 2:
         made["mid/side, one noise"] = lambda: as_mid_and_side(None)
@@ -176,20 +179,23 @@ def main() -> None:
     args = parser.parse_args()
     pipe = Pipeline.from_pretrained(args.model, heads=[])
     for head in args.heads.split(","):
-        decoder, diffusion = pipe._parts(head)
+        chains = pipe.chains(Options(head=head))
 
         @torch.inference_mode()
-        def restore(wave: Tensor, setting: Setting) -> Tensor:
-            restorer = Restorer(decoder, diffusion, setting)  # noqa: B023
+        def restore(wave: Tensor, heard: Heard) -> Tensor:
+            restorer = Restorer(chains(heard))  # noqa: B023
             return torch.cat(list(chain(restorer.push(wave), restorer.finish())), dim=-1)
 
         rows: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
         for group, truth, end_hz in recordings(args.manifests, args.limit, args.built):
             for cutoff_hz in map(float, args.cutoffs.split(",")):
                 low = degraded(truth, cutoff_hz)
-                setting = Setting(estimate(low), peak_of(low))
-                if setting.cutoff_hz < RATE / 2:
-                    for scheme, make in schemes(low, truth, setting, restore).items():
+                band = BandEstimator(RATE)
+                band.update(low)
+                heard = hear(lambda: [low], [low], band, Options())  # noqa: B023
+                if not heard.track.full_band:
+                    heard = replace(heard, channel_correlation=None)
+                    for scheme, make in schemes(low, truth, heard, restore).items():
                         rows[group, scheme].append(figures(truth, make(), 1.05 * cutoff_hz, end_hz))
         print_table(head, rows)
 

@@ -126,7 +126,7 @@ def wrap_parts(watch: Watch, kind: type[stage.Stage]) -> None:
     watch.wrap(stage, "degrade", lowpass)
     watch.wrap(degrade, "apply_effects", added)
     watch.wrap(effects, "round_trip", codecs)
-    watch.wrap(stage, "estimate_cutoff_hz", estimate)
+    watch.wrap(stage, "cutoffs_hz", estimate)
     for module in {stage, __import__(kind.__module__, fromlist=["degraded"])}:
         watch.wrap(module, "degraded", cut)
     watch.wrap(kind, "prepare", FRONT)

@@ -12,20 +12,37 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import soxr
+from band import Band
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import minimum_filter1d, uniform_filter, uniform_filter1d
 
 Array = np.ndarray
 
 
-def resample(samples: Array, from_hz: int, to_hz: int) -> Array:
-    """soxr VHQ; as long as the recording, rounded half up. (C, T) -> (C, T')"""
+def resample(samples: Array, from_hz: int, to_hz: int, lead_s: float, edge: int) -> Array:
+    """soxr VHQ, both ends extended oddly; as long as the recording, rounded half up. (C, T) -> (C, T')
+
+    `edge` samples at either end are held below what was near.
+    """
     if from_hz == to_hz:
         return samples
     length = (2 * samples.shape[1] * to_hz + from_hz) // (2 * from_hz)
-    tail = np.zeros((2 + 2 * from_hz // to_hz, len(samples)), np.float32)  # so that soxr does not stop early
-    made = soxr.resample(np.concatenate([samples.T, tail]), from_hz, to_hz, quality="VHQ")
-    return np.ascontiguousarray(made[:length].T)
+    unit = from_hz // math.gcd(from_hz, to_hz)
+    before = -(-round(lead_s * from_hz) // unit) * unit
+    whole = np.concatenate([lead_in(samples, before), samples, lead_in(samples[:, ::-1], before)[:, ::-1]], axis=1)
+    made, first = soxr.resample(np.ascontiguousarray(whole.T), from_hz, to_hz, quality="VHQ"), before * to_hz // from_hz
+    made = np.ascontiguousarray(made[first : first + length].T)
+    for end, near in ((np.s_[:, :edge], samples[:, :before]), (np.s_[:, -edge:], samples[:, -before:])):
+        limit = np.abs(near).max(axis=1, keepdims=True, initial=0)
+        made[end] = np.clip(made[end], -limit, limit)
+    return made
+
+
+def lead_in(wave: Array, count: int) -> Array:
+    """`count` samples before (C, T): its start turned about the first sample, and what is lacking, held."""
+    turned = 2 * wave[:, :1] - wave[:, 1 : count + 1][:, ::-1]
+    held = (turned if turned.size else wave)[:, :1].repeat(count - turned.shape[1], axis=1)
+    return np.concatenate([held, turned], axis=1)
 
 
 def hann(length: int) -> Array:
@@ -86,10 +103,8 @@ class Processing:
 
     # --- low band and mel ------------------------------------------------------------------------------------------
 
-    def cut_sharply(self, wave: Array, cutoff_hz: float) -> Array:
-        """What lies below the cutoff. (C, T) -> (C, T)"""
-        if cutoff_hz >= self.rate / 2:
-            return wave
+    def cut_sharply(self, wave: Array, cutoff_hz: Array) -> Array:
+        """What lies below the cutoffs. (C, T), (C,) -> (C, T)"""
         about = self.about["low_band"]
         samples = wave.shape[1]
         edge = min(samples - 1, round(about["edge_s"] * self.rate))
@@ -97,7 +112,7 @@ class Processing:
         head = 2 * wave[:, :1] - wave[:, edge:0:-1]
         tail = 2 * wave[:, -1:] - wave[:, -2 : -edge - 2 : -1]
         spectrum = scipy.fft.rfft(np.concatenate([head, wave, tail], axis=1), n=length, axis=1)
-        place = (np.arange(length // 2 + 1) * (self.rate / length) - cutoff_hz) / about["skirt_hz"]
+        place = (np.arange(length // 2 + 1) * (self.rate / length) - cutoff_hz[:, None]) / about["skirt_hz"]
         gain = 0.5 - 0.5 * np.sin(np.clip(place, -1, 1) * (math.pi / 2))
         filtered = scipy.fft.irfft(spectrum * gain.astype(np.float32), n=length, axis=1)
         return filtered[:, edge : edge + samples]
@@ -145,18 +160,36 @@ class Processing:
         made = istft(noises * np.sqrt(power + np.float32(about["silent"])), window, hop)[:, half : half + wave.shape[1]]
         return np.float32((1 - share) ** 0.5) * wave + np.float32(share**0.5) * made
 
-    def merge(self, low: Array, wide: Array, cutoff_hz: float) -> Array:
-        """What lies below the cutoff from `low`, the rest from `wide`. (C, T), (C, T) -> (C, T)"""
-        if cutoff_hz >= self.rate / 2:
-            return low
+    def merge(self, low: Array, wide: Array, band: Band) -> Array:
+        """What lies below the cutoffs from `low`, the rest from `wide`. (C, T), (C, T) -> (C, T)"""
         about = self.about["low_band"]
         size, hop, begin = about["merge_frame"], about["merge_hop"], about["merge_from"]
-        place = (np.arange(size // 2 + 1) * (self.rate / size) / cutoff_hz - begin) / (1 - begin)
-        gain = (0.5 + 0.5 * np.cos(np.clip(place, 0, 1) * math.pi)).astype(np.float32)
-        samples, half = low.shape[1], size // 2
-        padded = np.pad(low - wide, ((0, 0), (half, size + half)))
-        kept = istft(stft(padded, hann(size), hop) * gain, hann(size), hop)
-        return wide + kept[:, half : half + samples]
+        freqs_hz = np.arange(size // 2 + 1) * (self.rate / size)
+        share = 1 - _rise(freqs_hz / band.cutoff_hz[:, None], begin, 1)
+        raised = np.zeros_like(share)  # gain of the recording, less 1
+        for row in np.flatnonzero(band.gentle):
+            bins_hz = np.arange(band.kept.shape[1]) * about["skirt_bin_hz"]
+            kept, raise_db = (np.interp(freqs_hz, bins_hz, each[row]) for each in (band.kept, band.raise_db))
+            depth = _rise(freqs_hz / band.cutoff_hz[row], about["skirt_from"], about["skirt_in"])
+            share[row] = 1 - depth * (1 - kept)
+            raised[row] = 10 ** (depth * raise_db / 20) - 1
+        samples, half, window = low.shape[1], size // 2, hann(size)
+        edge = min(about["merge_context"], (samples - 1) // hop * hop)
+
+        def extended(wave: Array) -> Array:
+            before, after = (lead_in(each, edge) for each in (wave, wave[:, ::-1]))
+            return np.pad(np.concatenate([before, wave, after[:, ::-1]], axis=1), ((0, 0), (half, size + half)))
+
+        differing, known = extended(low - wide), extended(low)
+        spectra = stft(differing, window, hop) * np.float32(share)[:, None]
+        if band.gentle.any():
+            spectra += stft(known, window, hop) * np.float32(share * raised)[:, None]
+        merged = wide + istft(spectra, window, hop)[:, half + edge : half + edge + samples]
+        ramp = min(about["end_fade"], samples // 2)
+        rise = (0.5 - 0.5 * np.cos((np.arange(ramp) + 0.5) * (math.pi / about["end_fade"]))).astype(np.float32)
+        faded = np.ones(samples, np.float32)  # into both ends, beyond which the filter knows nothing
+        faded[:ramp], faded[samples - ramp :] = rise, rise[::-1]
+        return low + faded * (merged - low)
 
     def turn_down(self, source: Array, restored: Array, ceiling: float) -> Array:
         """Hold the output below the ceiling by turning down what was added. (C, T), (C, T) -> (C, T)"""
@@ -182,27 +215,10 @@ class Processing:
         start = first - blocks[0] * size
         return np.concatenate(drawn, axis=1)[:, start : start + frames]
 
-    # --- cutoff ----------------------------------------------------------------------------------------------------
 
-    def long_term(self, wave: Array) -> tuple[Array, Array]:
-        """Mean power and mean squared power of the frames of (C, T): 2 x (C, F)"""
-        about = self.about["cutoff"]
-        frame = about["frame"]
-        phase = 2 * np.pi * np.arange(frame) / frame
-        window = sum(a * np.cos(k * phase) for k, a in enumerate(about["window"]))
-        window = (window / np.sqrt((window**2).sum())).astype(np.float32)
-        wave = np.pad(wave, ((0, 0), (0, max(frame - wave.shape[1], 0))))
-        frames = sliding_window_view(wave, frame, axis=1)[:, :: frame // 2]
-        power, squared = (np.zeros((len(wave), frame // 2 + 1)) for _ in range(2))
-        for start in range(0, frames.shape[1], 256):  # a few at a time, for memory
-            spectra = scipy.fft.rfft(frames[:, start : start + 256] * window, axis=-1)
-            block = spectra.real**2 + spectra.imag**2
-            power += block.sum(axis=1)
-            squared += (block**2).sum(axis=1)
-        power, squared = power / frames.shape[1], squared / frames.shape[1]
-        if frames.shape[1] < about["fewest_frames"]:
-            squared = 2 * about["steady"] * power**2  # steadiness says nothing yet
-        return power.astype(np.float32), squared.astype(np.float32)
+def _rise(place: Array, first: float, last: float) -> Array:
+    """0 up to `first`, 1 from `last` on, a raised cosine between them."""
+    return 0.5 - 0.5 * np.cos(np.clip((place - first) / (last - first), 0, 1) * math.pi)
 
 
 def _smoothed(power: Array, size: list[int]) -> Array:

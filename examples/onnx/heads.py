@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from dsp import Array, Processing, head_seed, take
+from excitation import Excitation
+
+FORMAT = 3  # of the description
 
 
 class Model:
@@ -34,6 +37,9 @@ class Model:
             self.about = json.loads(known["latentsr"])
             self._files = {self.about["part"]: path}
             self._sessions[self.about["part"]] = session
+        if self.about["format"] != FORMAT:
+            version = self.about["latentsr"]
+            raise SystemExit(f"{path} was written by latentsr {version}, for another runner; export anew")
 
     def has(self, part: str) -> bool:
         return part in self._files
@@ -48,26 +54,35 @@ class Model:
 
 
 class MambaGan:
-    """One pass over the low band; what it makes is turned into noise of the same envelope."""
+    """One pass over the low band: spectra that are turned into noise of the same envelope, or shaped excitations."""
 
     def __init__(self, model: Model, processing: Processing, seed: int) -> None:
         self.model, self.processing, self.seed = model, processing, head_seed(seed)
 
-    def prepare(self, low_of: Any, total: int, cutoff_hz: float) -> None:
+    def prepare(self, low_of: Any, total: int, cutoff_hz: Array) -> None:
         """There is nothing to do before the windows."""
 
-    def decode(self, low: Array, cutoff_hz: float, first: int, last: int, mix: Array) -> Array:
-        """Wide-band waves (C, T) of the low bands (C, T) of positions [first, last)."""
+    def decode(self, low: Array, cutoff_hz: Array, first: int, last: int, mix: Array) -> Array:
+        """Wide-band waves (C, T) of the low bands (C, T) of positions [first, last), which end at (C,) Hz."""
         p = self.processing
-        made = []
-        for channel in low:  # one after the other: a batch saves no time on a CPU
-            mel = p.log_mel(channel[None])
-            real, imag, _ = self.model.run("mamba-gan", mel=mel, cutoff_hz=np.float32([cutoff_hz]))
-            made.append(p.wave_of(real, imag))
         frames = low.shape[1] // p.hop
         first_frame, stride = first * p.about["windows"]["stride"], p.about["noise"]["source_stride"]
         drawn = [p.noise(self.seed, first_frame, frames, 1, p.hop, source * stride) for source in range(mix.shape[1])]
-        return p.as_noise(np.concatenate(made), mix @ np.concatenate(drawn).reshape(len(drawn), -1))
+        noise = mix @ np.concatenate(drawn).reshape(len(drawn), -1)
+        make = self._shaped if "excitation" in p.about else self._textured
+        rows = zip(low, cutoff_hz, noise, strict=True)  # in turn: a batch saves no time on a CPU
+        return np.concatenate([make(channel[None], np.float32([end_hz]), own[None]) for channel, end_hz, own in rows])
+
+    def _shaped(self, low: Array, cutoff_hz: Array, noise: Array) -> Array:
+        excitation = Excitation(self.processing.about["excitation"], self.processing.rate)
+        spectra = excitation.spectra(low)
+        heard, mel = excitation.heard(low, spectra), self.processing.log_mel(low)
+        amplitudes, _ = self.model.run("mamba-gan", heard=heard, mel=mel, cutoff_hz=cutoff_hz)
+        return excitation.shaped(low, spectra, float(cutoff_hz[0]), noise, amplitudes)
+
+    def _textured(self, low: Array, cutoff_hz: Array, noise: Array) -> Array:
+        real, imag, _ = self.model.run("mamba-gan", mel=self.processing.log_mel(low), cutoff_hz=cutoff_hz)
+        return self.processing.as_noise(self.processing.wave_of(real, imag), noise)
 
 
 class Vocoder:
@@ -78,7 +93,7 @@ class Vocoder:
         self.diffusion = model.about["diffusion"]
         self.steps = steps or self.diffusion["default_steps"]
 
-    def prepare(self, low_of: Any, total: int, cutoff_hz: float) -> None:
+    def prepare(self, low_of: Any, total: int, cutoff_hz: Array) -> None:
         """Draw the latents (C, Z, total, rows) of the whole recording, window by window, cross-faded."""
         about = self.processing.about["windows"]
         core, margin, fade, multiple = about["core"], about["margin"], about["fade"], self.diffusion["multiple"]
@@ -98,7 +113,7 @@ class Vocoder:
             whole[:, :, first:end] += (latents * weight[:, None])[:, :, : end - first]
         self.latents = whole
 
-    def _draw(self, low: Array, first: int, last: int, cutoff_hz: float) -> Array:
+    def _draw(self, low: Array, first: int, last: int, cutoff_hz: Array) -> Array:
         """DDIM (Song et al. 2021, eq. 12, without its noise) on velocities, trailing times. -> (C, Z, l, rows)"""
         d, channels = self.diffusion, len(low)
         [condition] = self.model.run("vae-encoder", mel=self.processing.log_mel(low)[:, None])
@@ -116,7 +131,7 @@ class Vocoder:
             x = np.sqrt(b) * clean + np.sqrt(1 - b) * drawn
         return x
 
-    def _velocity(self, x: Array, condition: Array, t: int, cutoff_hz: float) -> Array:
+    def _velocity(self, x: Array, condition: Array, t: int, cutoff_hz: Array) -> Array:
         """The denoiser, with classifier-free guidance (rescaled: Lin et al. 2024, eqs. 14-16) where that is not 1."""
         d = self.diffusion
         scale = d["default_guidance_scale"]
@@ -125,7 +140,7 @@ class Vocoder:
             condition = np.concatenate([condition, np.full_like(condition, d["unconditional"])])
         inputs = {"noisy": x, "condition": condition, "timestep": np.full(len(x), t)}
         if d["told_cutoff"]:
-            inputs["cutoff_hz"] = np.full(len(x), cutoff_hz, np.float32)
+            inputs["cutoff_hz"] = np.resize(cutoff_hz, len(x)).astype(np.float32)
         [v] = self.model.run("unet", **inputs)
         if scale == 1:
             return v
@@ -135,17 +150,17 @@ class Vocoder:
         share = np.float32(d["guidance_rescale"])
         return share * v * (wanted / np.maximum(spread, 1e-8)) + (1 - share) * v
 
-    def decode(self, low: Array, cutoff_hz: float, first: int, last: int, mix: Array) -> Array:
+    def decode(self, low: Array, cutoff_hz: Array, first: int, last: int, mix: Array) -> Array:
         """Wide-band waves (C, T): the decoded mel, with the given bands put back, through the vocoder."""
         p = self.processing
         channels, depth, _, rows = self.latents.shape
         flat = self.latents.transpose(0, 1, 3, 2).reshape(channels * depth * rows, -1)
         latents = take(flat, first, last).reshape(channels, depth, rows, -1).transpose(0, 1, 3, 2)
-        known = np.array(p.about["mel_band_ends_hz"]) <= cutoff_hz
+        known = np.array(p.about["mel_band_ends_hz"]) <= cutoff_hz[:, None]
         made = []
-        for channel, drawn in zip(low, np.ascontiguousarray(latents), strict=True):
+        for channel, below, drawn in zip(low, known, np.ascontiguousarray(latents), strict=True):
             [mel] = self.model.run("vae-decoder", latents=drawn[None])
-            mel = np.where(known, p.log_mel(channel[None])[:, : mel.shape[2]], mel[:, 0])
+            mel = np.where(below, p.log_mel(channel[None])[:, : mel.shape[2]], mel[:, 0])
             outputs = self.model.run("vocoder", mel=np.ascontiguousarray(mel, np.float32))
             made.append(outputs[0] if len(outputs) == 1 else p.wave_of(*outputs))
         return np.concatenate(made)

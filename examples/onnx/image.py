@@ -1,4 +1,4 @@
-"""How alike the channels of a recording are, and noises that are as alike (`latentsr/signal/image.py` in numpy)."""
+"""How alike the channels of a recording are, and noises that are as alike (`signal/correlation.py` in numpy)."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 import soundfile
+from band import Band, bands_of
 from dsp import Array, Processing, resample, take
 from image import polarities_and_mix
 
@@ -24,9 +25,10 @@ from heads import HEADS, Model
 def restore(
     model: Model, samples: Array, rate: int, cutoff_hz: float | None = None, seed: int = 0, steps: int | None = None
 ) -> tuple[Array, float]:
-    """Restored samples (C, T) at 48 kHz of samples (C, T) at any rate, and the cutoff that was used.
+    """Restored samples (C, T) at 48 kHz of samples (C, T) at any rate, and the cutoff: the median of what was restored.
 
-    It is what `latentsr restore` does with the same head, seed and steps, without `--denoise`.
+    It is what `latentsr restore` does with the same head, seed and steps, without `--denoise`, where each channel ends
+    at one frequency from beginning to end.
     """
     with scipy.fft.set_workers(model.threads):
         return _restore(model, samples, rate, cutoff_hz, seed, steps)
@@ -36,12 +38,17 @@ def _restore(
     model: Model, samples: Array, rate: int, cutoff_hz: float | None, seed: int, steps: int | None
 ) -> tuple[Array, float]:
     p = Processing(model.about)
-    wave = resample(samples, rate, p.rate)
+    wave = resample(samples, rate, p.rate, **model.about["resampling"])
     if cutoff_hz is None:
-        cutoff_hz = estimate_cutoff_hz(model, p, wave)
+        band = bands_of(model, samples, rate)
+    else:
+        band = Band.steep(np.full(len(samples), cutoff_hz, np.float32))
+    dull = np.flatnonzero(band.cutoff_hz < p.rate / 2)  # channels; the others come back as they are
     peak = float(np.abs(wave).max())
-    if cutoff_hz >= p.rate / 2 or peak == 0:
-        return wave, cutoff_hz
+    band = band.of(dull)
+    median_hz = float(np.sort(band.cutoff_hz)[(dull.size - 1) // 2]) if dull.size else p.rate / 2
+    if dull.size == 0 or peak == 0:
+        return wave, median_hz
     level, windows = model.about["level"], model.about["windows"]
     gain = min(level["network_peak"] / peak, level["largest_gain"])
     hop, edge, seam = windows["stride"] * p.hop, windows["edge_samples"], windows["seam_samples"]
@@ -51,37 +58,29 @@ def _restore(
     head = HEADS[model.about["head"]](model, p, seed, **options)
 
     def low_of(first: int, last: int) -> Array:
-        around = take(wave, first * hop - edge, last * hop + edge) * np.float32(gain)
-        return np.ascontiguousarray(p.cut_sharply(around, cutoff_hz)[:, edge:-edge])
+        around = take(wave[dull], first * hop - edge, last * hop + edge) * np.float32(gain)
+        return np.ascontiguousarray(p.cut_sharply(around, band.cutoff_hz)[:, edge:-edge])
 
-    signs, mix = polarities_and_mix(wave, cutoff_hz, p.rate, model.about["image"])
-    signs = signs[:, None]  # what is made of a channel is turned round where the channel is
-    head.prepare(low_of, total, cutoff_hz)
-    out, tail = np.empty_like(wave), None
+    signs, mix = polarities_and_mix(wave, median_hz, p.rate, model.about["image"])
+    signs, mix = signs[dull, None], mix[dull]  # what is made of a channel is turned round where the channel is
+    head.prepare(low_of, total, band.cutoff_hz)
+    out, tail = wave.copy(), None
     for start in range(0, total, core):
         stop, first = min(start + core, total), max(start - margin, 0)
         last = min(stop + margin, total)
-        wide = signs * head.decode(signs * low_of(first, last), cutoff_hz, first, last, mix) / np.float32(gain)
-        source = take(wave, first * hop, last * hop)
-        merged = p.turn_down(source, p.merge(source, wide, cutoff_hz), max(1.0, peak))
+        wide = signs * head.decode(signs * low_of(first, last), band.cutoff_hz, first, last, mix) / np.float32(gain)
+        source = take(wave[dull], first * hop, last * hop)
+        inside = min(last * hop, wave.shape[1]) - first * hop  # what lies behind is mirrored, and not merged
+        merged = np.concatenate([p.merge(source[:, :inside], wide[:, :inside], band), source[:, inside:]], axis=1)
+        merged = p.turn_down(source, merged, max(1.0, peak))
         made = merged[:, (start - first) * hop :]
         if tail is not None:  # normalisation layers see each window as a whole: a short cross-fade hides it
             made[:, :seam] = tail + np.linspace(0, 1, seam, dtype=np.float32) * (made[:, :seam] - tail)
         size = (stop - start) * hop
         tail = made[:, size : size + seam].copy()
         end = min(stop * hop, wave.shape[1])
-        out[:, start * hop : end] = made[:, : end - start * hop]
-    return out, cutoff_hz
-
-
-def estimate_cutoff_hz(model: Model, p: Processing, wave: Array) -> float:
-    """Where the pass band of a recording (C, T) ends, as `latentsr restore` finds it; half the rate: full band."""
-    if not model.has("cutoff"):
-        raise SystemExit(
-            "a single graph has no cutoff estimator; pass --cutoff HZ, or export a folder: latentsr export model_onnx"
-        )
-    power, squared = p.long_term(wave)
-    return float(model.run("cutoff", power=power, squared=squared)[0][0])
+        out[dull, start * hop : end] = made[:, : end - start * hop]
+    return out, median_hz
 
 
 def main() -> None:

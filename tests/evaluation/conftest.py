@@ -22,7 +22,7 @@ def scored(tmp_path_factory):
     ]
     conditions = Conditions(cutoffs_hz=(4000, 8000))
     clips = benchmark.find_clips(folder)
-    return clips, systems, conditions, benchmark.run(clips, systems, conditions, visqol=False)
+    return clips, systems, conditions, benchmark.run(benchmark.Comparison(clips, systems, conditions), visqol=False)
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +32,7 @@ def page_file(scored, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
     summary = report.summarise(records, seed=0)
     described = report.describe(conditions, DESCRIBED)
-    page.write(path, summary, records, described, clips, systems, conditions, count=3, baseline="unprocessed")
+    scores = report.Scores(summary, records, described)
+    page.write(path, benchmark.Comparison(clips, systems, conditions), scores, count=3, baseline="unprocessed")
     assert [each.name for each in path.parent.iterdir()] == ["report.html"]
     return path

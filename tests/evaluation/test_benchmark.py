@@ -8,13 +8,20 @@ import pytest
 import soundfile
 import torch
 
+from latentsr.audio import resample
 from latentsr.evaluation import benchmark, metrics
-from latentsr.evaluation.benchmark import EvaluationError, find_clips, restored, run, unprocessed
-from latentsr.evaluation.conditions import Conditions, Input, round_to_16_bit
-from latentsr.signal.audio import resample
+from latentsr.evaluation.benchmark import EvaluationError, find_clips, restored, unprocessed
+from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation.filters import round_to_16_bit
+from latentsr.evaluation.inputs import Input
 
 RATE = 48_000
 FOUR = Conditions(cutoffs_hz=(4000,))
+
+
+def run(clips, systems, conditions, **how):
+    """Records of a comparison."""
+    return benchmark.run(benchmark.Comparison(clips, systems, conditions), **how)
 
 
 def programme(seconds: float = 1.0, seed: int = 0, rate: int = RATE) -> np.ndarray:
@@ -294,8 +301,8 @@ def test_a_head_is_called_as_a_user_would_call_it(references):
     ],
 )
 def test_heads_have_a_row_for_each_number_of_steps_that_they_take(monkeypatch, words, use_latents, names):
-    monkeypatch.setitem(benchmark.HEADS, "gan", SimpleNamespace(needs_latents=False, takes_steps=False))
-    monkeypatch.setitem(benchmark.HEADS, "wave", SimpleNamespace(needs_latents=False, takes_steps=True))
+    monkeypatch.setitem(benchmark.HEADS, "gan", SimpleNamespace(needs_latents=False, takes_steps=False, draws=True))
+    monkeypatch.setitem(benchmark.HEADS, "wave", SimpleNamespace(needs_latents=False, takes_steps=True, draws=True))
     asked = []
 
     def pipe(wave, *, head, steps, use_latents=False, **options):

@@ -5,19 +5,13 @@ import pytest
 import soundfile
 import torch
 
+from latentsr.audio import resample
 from latentsr.config import ConfigError, build
-from latentsr.evaluation.conditions import (
-    FILTERS,
-    Conditions,
-    Input,
-    describe_filter,
-    lowpass,
-    noises_in_words,
-    resampling_edge_hz,
-    round_to_16_bit,
-)
+from latentsr.evaluation.conditions import Conditions, describe_filter, noises_in_words
+from latentsr.evaluation.filters import FILTERS, lowpass, round_to_16_bit
+from latentsr.evaluation.inputs import Input
+from latentsr.evaluation.resamplers import rate_edge_hz
 from latentsr.signal import degrade
-from latentsr.signal.audio import resample
 
 RATE = 48_000
 
@@ -134,6 +128,8 @@ def test_every_noise_is_stated_in_words_with_its_amount():
     [
         ({"filter": "brickwall"}, "cheby1, ellip, butter, boxcar, resampler"),
         ({"filter": "none"}, "cheby1, ellip, butter, boxcar, resampler"),
+        ({"cases": "linar"}, "unknown case 'linar'; did you mean 'linear'"),
+        ({"cases": ["hold", "hold"]}, "a case is named twice"),
         ({"noise": "hiss"}, "unknown hiss; known are none, tone, white, hum.*mp3-64"),
         ({"noise": "mp3-63"}, "unknown mp3-63"),
         ({"noise": "white,white"}, "each once"),
@@ -170,7 +166,7 @@ def test_every_operator_has_words(name):
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 12_000, 24_000])
 def test_a_lower_rate_is_3_db_down_where_it_says(rate):
-    edge_hz = resampling_edge_hz(rate)
+    edge_hz = rate_edge_hz("soxr", rate)
     assert edge_hz == pytest.approx(0.9455 * rate / 2, rel=1e-3)
     time = np.arange(RATE) / RATE
     for hz, gain_db in [(0.8 * edge_hz, 0), (edge_hz, -3), (1.06 * edge_hz, -200)]:

@@ -102,6 +102,10 @@ def test_inputs_can_be_restored_by_another_system_and_scored(folder):
         (["--noise", "hiss"], "known are none, tone, white"),
         (["--noise", "white", "--noise-amplitude", "loud"], "noise_amplitude"),
         (["--outputs", "nowhere"], "NAME=DIR"),
+        (["--steps", "3"], "--steps changes nothing here: the heads scored (none) do not take steps"),
+        (["--heads", "mamba-gan", "--steps", "3"], "--steps changes nothing here: the heads scored (mamba-gan)"),
+        (["--heads", "diffwave-mamba", "--guidance", "2"], "--guidance changes nothing here"),
+        (["--heads", "best"], "unknown head 'best'; choose one of vocoder"),
     ],
 )
 def test_wrong_usage_leaves_with_2(folder, words, message):
@@ -130,6 +134,10 @@ def test_spectrogram_draws_files_of_different_rates_and_keeps_what_is_there(fold
     assert picture.read_bytes() == drawn
     assert latentsr("spectrogram", source, "-o", picture, "--overwrite").exit_code == 0
     assert picture.read_bytes() != drawn
+    unnamed = latentsr("spectrogram", low)
+    assert (
+        unnamed.exit_code == 0 and low.with_suffix(".png").is_file() and str(low.with_suffix(".png")) in unnamed.output
+    )
 
 
 def test_importing_the_commands_imports_neither_torch_nor_scipy():

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from latentsr.apps import evaluation_run
 from latentsr.apps.evaluate import eval_command, spectrogram_command
-from latentsr.evaluation import benchmark, metrics
+from latentsr.evaluation import benchmark, perceptual
 
 RATE = 48_000
 QUICK = ["--no-visqol", "--no-zimtohrli", "--jobs", "1"]
@@ -136,13 +136,13 @@ def test_an_interrupted_run_writes_nothing(tmp_path, monkeypatch):
 def test_a_metric_that_is_not_installed_is_na_and_said_once(tmp_path, monkeypatch):
     recordings(tmp_path / "references", "a.wav", "b.wav", seconds=1.1)
     monkeypatch.setitem(__import__("sys").modules, "visqol", None)
-    metrics._visqol_api.cache_clear()
+    perceptual._visqol_api.cache_clear()
     try:
         done = latentsr(
             "eval", tmp_path / "references", "--no-zimtohrli", "--heads", "none", "--cutoffs", "4000", "--jobs", 1
         )
     finally:
-        metrics._visqol_api.cache_clear()
+        perceptual._visqol_api.cache_clear()
     assert done.exit_code == 0
     assert done.stderr.count("ViSQOL is n/a: install it with pip install 'latentsr[eval]'") == 1
     assert "| n/a |" in done.stdout
@@ -163,9 +163,10 @@ def test_the_page_is_asked_for_by_either_name(tmp_path):
         (tmp_path / "a.html").unlink()
 
 
-def test_the_pictures_extra_is_named_before_anything_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("package", ["PIL", "jinja2"])
+def test_the_page_s_extra_is_named_before_anything_runs(tmp_path, monkeypatch, package):
     recordings(tmp_path / "references", "a.wav")
-    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    monkeypatch.setitem(__import__("sys").modules, package, None)
     monkeypatch.setattr(evaluation_run.benchmark, "run", lambda *_, **__: pytest.fail("it was run"))
     done = latentsr("eval", tmp_path / "references", *QUICK, "--heads", "none", "--html", tmp_path / "a.html")
     assert done.exit_code == 1

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from latentsr.evaluation.conditions import Conditions
-from latentsr.evaluation.foreign import check_outputs, output_paths
+from latentsr.evaluation.outputs import check_outputs, output_paths
 from latentsr.evaluation.references import EvaluationError, check_references, find_clips
 
 RATE = 48_000
@@ -31,7 +31,7 @@ def checked(folder, clips):
 def test_outputs_that_fit_say_at_which_rate_they_are(tmp_path, clips):
     for name in ("a", "b"):
         write(tmp_path / "out" / "4000" / f"{name}.flac", 44_100, 44_100)
-    assert checked(tmp_path / "out", clips) == 44_100
+    assert checked(tmp_path / "out", clips) == [44_100]
 
 
 def test_missing_names_come_with_what_lies_there_instead(tmp_path, clips):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import signal
 
-from latentsr.evaluation import metrics
+from latentsr.evaluation import metrics, perceptual
 
 RATE = 48_000
 
@@ -226,12 +226,12 @@ def test_visqol_is_none_where_it_cannot_say():
 
 def test_visqol_is_none_where_it_is_not_installed(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "visqol", None)
-    metrics._visqol_api.cache_clear()
+    perceptual._visqol_api.cache_clear()
     try:
         assert not metrics.visqol_installed()
         assert metrics.visqol(torch.ones(2 * RATE), torch.ones(2 * RATE)) is None
     finally:
-        metrics._visqol_api.cache_clear()
+        perceptual._visqol_api.cache_clear()
 
 
 @pytest.mark.parametrize("hz", [50.0, 440.3, 7_321.0, 14_999.0])

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from report_page import EVIL, RATE, programme
 
-from latentsr.evaluation import listening, page, plots, report
+from latentsr.evaluation import benchmark, listening, page, plots, report
 from latentsr.evaluation.benchmark import Clip
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `eval`)")
@@ -81,8 +81,8 @@ def test_a_page_that_would_be_too_large_has_fewer_clips_and_says_so(scored, page
     clips, systems, conditions, records = scored
     summary, described = report.summarise(records), report.describe(conditions, {})
     budget = page_file.stat().st_size * 2 // 3
-    arguments = (summary, records, described, clips, systems, conditions)
-    note = page.write(tmp_path / "small.html", *arguments, count=3, baseline="unprocessed", max_bytes=budget)
+    compared, scores = benchmark.Comparison(clips, systems, conditions), report.Scores(summary, records, described)
+    note = page.write(tmp_path / "small.html", compared, scores, count=3, baseline="unprocessed", max_bytes=budget)
     small = (tmp_path / "small.html").read_text(encoding="utf-8")
     held = len(re.findall('<article class="clip"', small))
     assert 0 < held < 3
@@ -95,8 +95,9 @@ def test_an_error_leaves_the_old_page_and_no_half_of_a_new_one(scored, tmp_path,
     clips, systems, conditions, records = scored
     (tmp_path / "a.html").write_text("old")
     monkeypatch.setattr(page, "render", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("broken")))
+    compared, scores = benchmark.Comparison(clips, systems, conditions), report.Scores([], records, {})
     with pytest.raises(RuntimeError):
-        page.write(tmp_path / "a.html", [], records, {}, clips, systems, conditions, count=0, baseline="unprocessed")
+        page.write(tmp_path / "a.html", compared, scores, count=0, baseline="unprocessed")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
@@ -143,7 +144,7 @@ def test_levels_are_matched_in_the_band_that_was_given_whatever_lies_above_or_be
 def test_a_system_that_is_quiet_is_heard_as_loud_as_the_others(scored):
     clips, systems, conditions, records = scored
     chosen = listening.Chosen(clips[0], "")
-    found = listening.material(chosen, systems, conditions, records)
+    found = listening.material(chosen, benchmark.Comparison(clips, systems, conditions), records)
     quiet = found.by_input["4000"][1]
     assert 20 * np.log10(quiet.gain) == pytest.approx(3, abs=0.2)
     assert found.differing == 0
@@ -151,10 +152,13 @@ def test_a_system_that_is_quiet_is_heard_as_loud_as_the_others(scored):
 
 
 def test_ticks_are_few_round_and_hold_everything():
+    nothing = dict.fromkeys(column.key for column in report.COLUMNS)
     for low, high in [(0.85, 4.4), (1.2, 1.21), (-13.5, 2.7), (3.0, 3.0), (0.0, 0.0), (0.0024, 0.0302)]:
-        ticks = plots._ticks(low, high)
+        row = nothing | {"input": "4000", "group": "music", "system": "x", "clips": 5}
+        row |= {"lsd": low, "lsd_low": low, "lsd_high": high}
+        drawn = page.render([row], {}, [], baseline="x", wanted=0)
+        ticks, labels = plots.ticks(low, high), re.findall(r"middle\">([^<]*)<", drawn)
         assert ticks[0] <= low <= high <= ticks[-1]
         assert 2 <= len(ticks) <= 7
-        labels = re.findall(r"middle\">([^<]*)<", "".join(plots._axis(ticks, 0, 100)))
         assert len(set(labels)) == len(ticks)
         assert [float(label) for label in labels] == pytest.approx(ticks)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from latentsr.evaluation import metrics, perceptual
-from latentsr.evaluation.conditions import Conditions, Input
+from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation.inputs import Input
 
 RATE = 48_000
 

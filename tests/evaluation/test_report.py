@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from latentsr.evaluation import report
-from latentsr.evaluation.conditions import Conditions, Input
+from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation.inputs import Input
 
 FIGURES = [column.source or column.key for column in report.COLUMNS]
 
@@ -36,6 +37,7 @@ def test_each_figure_is_pooled_as_its_meaning_asks():
     assert row["kept_error_db"] == -70.0  # worst
     assert row["cutoff_error_percent"] == 3.0  # median size
     assert row["cutoff_misses"] == 1
+    assert row["cutoff_within_percent"] == pytest.approx(200 / 3)
     assert row["seconds_per_second"] == 0.5
     assert row["visqol"] is None
 

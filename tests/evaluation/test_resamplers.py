@@ -86,7 +86,9 @@ def test_operators_are_told_apart_by_the_figures_and_the_report(tmp_path):
     (tmp_path / "manifest.csv").write_text("file,type,bandwidth_hz\na.wav,noise,20000\n")
     conditions = Conditions(cutoffs_hz=(4000,), filter="cheby1,scipy-poly")
     records = benchmark.run(
-        benchmark.find_clips(tmp_path), [benchmark.unprocessed()], conditions, visqol=False, zimtohrli=False
+        benchmark.Comparison(benchmark.find_clips(tmp_path), [benchmark.unprocessed()], conditions),
+        visqol=False,
+        zimtohrli=False,
     )
     chebyshev, polyphase = report.summarise(records)
     assert (chebyshev["operator"], polyphase["operator"]) == ("cheby1", "scipy-poly")

@@ -28,7 +28,7 @@ def systems():
 def test_two_processes_give_the_figures_of_one(clips, monkeypatch):
     monkeypatch.setattr(scoring, "WORTH_S", 0.0)
     conditions = Conditions(cutoffs_hz=(4000, 8000))
-    one, two = (benchmark.run(clips, systems(), conditions, jobs=jobs) for jobs in (1, 2))
+    one, two = (benchmark.run(benchmark.Comparison(clips, systems(), conditions), jobs=jobs) for jobs in (1, 2))
     assert len(one) == 12
     assert [{k: v for k, v in r.items() if k not in TIMES} for r in one] == [
         {k: v for k, v in r.items() if k not in TIMES} for r in two
@@ -43,7 +43,7 @@ def test_waves_that_wait_are_bounded(clips, monkeypatch):
     monkeypatch.setattr(
         scoring.Scorers, "score", lambda self, tasks: order.append(len(tasks)) or map(scoring.score_task, tasks)
     )
-    benchmark.run(clips, [watched], Conditions(cutoffs_hz=(4000,)), visqol=False, jobs=2)
+    benchmark.run(benchmark.Comparison(clips, [watched], Conditions(cutoffs_hz=(4000,))), visqol=False, jobs=2)
     assert order == ["0.wav", 1, "1.wav", 1, "2.wav", 1, 0]
 
 
@@ -53,7 +53,7 @@ def test_what_sees_only_the_truth_is_made_once_a_clip_and_heard_once(clips, monk
     truth = benchmark.System(
         "ceiling", lambda case: (made.append(1), (np.diff(case.truth, prepend=0), None))[1], of_truth=True
     )
-    records = benchmark.run(clips[:1], [truth], Conditions(cutoffs_hz=(4000, 8000)))
+    records = benchmark.run(benchmark.Comparison(clips[:1], [truth], Conditions(cutoffs_hz=(4000, 8000))))
     assert (len(made), len(heard), len(records)) == (1, 1, 2)
     assert records[0]["lsd_hf"] != records[1]["lsd_hf"]  # what depends on the input is not
     assert records[0]["seconds"] == records[1]["seconds"] > 0

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+MODULES = ("band", "dsp", "image", "excitation", "heads", "restore")
 RUNNER = Path(__file__).resolve().parents[2] / "examples" / "onnx"
 
 
@@ -23,10 +24,10 @@ def embedded_pipe():
 @pytest.fixture(scope="session")
 def embedded_folder(embedded_pipe, tmp_path_factory):
     """The folder that `latentsr export` writes of the default head, each graph checked beside torch."""
-    from latentsr.export import export
+    from latentsr.export import Form, export
 
     folder = tmp_path_factory.mktemp("export") / "gan_onnx"
-    export(embedded_pipe, folder, model_hash="abc")
+    export(embedded_pipe, folder, form=Form(model_hash="abc"))
     return folder
 
 
@@ -34,12 +35,12 @@ def embedded_folder(embedded_pipe, tmp_path_factory):
 def runner(monkeypatch):
     """The example's modules (restore, heads), imported as its script imports them."""
     monkeypatch.syspath_prepend(str(RUNNER))
-    for name in ("dsp", "image", "heads", "restore"):
+    for name in MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
     import restore
 
     import heads
 
     yield restore, heads
-    for name in ("dsp", "image", "heads", "restore"):
+    for name in MODULES:
         sys.modules.pop(name, None)

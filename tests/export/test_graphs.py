@@ -10,7 +10,10 @@ import torch
 from latentsr.export import PARTS, ExportError
 from latentsr.export.check import largest_difference, open_session
 from latentsr.export.convert import to_onnx
+from latentsr.export.graphs import cutoff_by
 from latentsr.export.scan import mamba_forward, softplus
+from latentsr.models.cutoff import CutoffNet
+from latentsr.models.excited import ExcitationGenerator
 from latentsr.models.hifigan import build_vocoder
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.ssm import Mamba
@@ -26,6 +29,23 @@ def small_gan(mixer="bimamba"):
     for layer in (network.correct_mel, network.skip):  # zero when training begins
         torch.nn.init.normal_(layer.weight, std=0.1)
     return SimpleNamespace(mamba_gan=network.eval())
+
+
+def small_shaper():
+    torch.manual_seed(1)
+    network = ExcitationGenerator(**{**SMALL, "fine": 16, "latent_size": 64})
+    for layer in (network.correct_mel, network.gains):  # zero when training begins
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    return SimpleNamespace(mamba_gan=network.eval())
+
+
+def small_estimator(full_band):
+    """The graph of an untrained estimator, with a logit for full band."""
+    torch.manual_seed(3)
+    network = CutoffNet(channels=8, hidden=8, dilations=(1, 2))
+    with torch.no_grad():
+        network.rest.bias.copy_(torch.tensor([full_band, -5.0]))
+    return cutoff_by(network.eval())
 
 
 def small_pipe(**parts):
@@ -46,6 +66,7 @@ def audiosr_parts():
 CASES = {
     "mamba-gan": ("mamba-gan", small_gan),
     "mamba-gan, one direction": ("mamba-gan", lambda: small_gan("mamba")),
+    "mamba-gan of excitations": ("mamba-gan", small_shaper),
     "vae-encoder": ("vae-encoder", small_pipe),
     "vae-decoder": ("vae-decoder", small_pipe),
     "unet": ("unet", small_pipe),
@@ -58,9 +79,31 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_graph_computes_what_its_network_does(case):
     part, pipe = CASES[case]
-    graph = PARTS[part](pipe())
-    model = to_onnx(graph, part)
-    session = open_session(model)
+    compare(PARTS[part](pipe()), part)
+
+
+@pytest.mark.parametrize("full_band", [0.0, 20.0])
+def test_the_graph_of_the_cutoff_says_where_nothing_is_missing(full_band):
+    graph = small_estimator(full_band)
+    compare(graph, "cutoff")
+    cutoff_hz, _, _, kept = graph.module(*graph.example(2, 9))
+    assert bool((cutoff_hz == 24_000).all()) == (full_band > 0)
+    assert full_band == 0 or not kept.any()
+
+
+def test_the_graph_looks_for_no_end_in_a_band_of_less_than_1_khz():
+    graph = small_estimator(-20.0)
+    power_db, nyquist_hz, dust_db = graph.example(2, 9)
+    session = open_session(to_onnx(graph, "cutoff"))
+    feeds = {"power_db": power_db, "nyquist_hz": nyquist_hz.new_tensor([1_000, 4_000]), "dust_db": dust_db}
+    cutoff_hz = session.run(["cutoff_hz"], {name: each.numpy() for name, each in feeds.items()})[0]
+    assert cutoff_hz[0] == 24_000
+    assert cutoff_hz[1] < 4_100
+
+
+def compare(graph, part):
+    """onnxruntime beside torch."""
+    session = open_session(to_onnx(graph, part))
     for batch in (1, 2):
         for length in (1, 8, 33):
             inputs = graph.example(batch, length)

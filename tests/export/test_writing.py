@@ -4,7 +4,7 @@ import onnx
 import pytest
 import torch
 
-from latentsr.export import ExportError, export, writing
+from latentsr.export import ExportError, Form, export, writing
 from latentsr.export.check import open_session
 from tiny import tiny_pipeline
 
@@ -20,7 +20,7 @@ def pipe():
 def test_smaller_types_make_smaller_files_that_say_nearly_the_same(pipe, tmp_path, dtype, error, share):
     made = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     sizes = [
-        export(pipe, path, "vocoder", "vocoder", dtype=each)[0].size - 30_000  # what the description takes
+        export(pipe, path, "vocoder", "vocoder", form=Form(dtype=each))[0].size - 30_000  # what the description takes
         for path, each in zip(made, ("float32", dtype), strict=True)
     ]
     assert sizes[1] < share * sizes[0]
@@ -33,9 +33,9 @@ def test_an_existing_file_is_replaced_only_when_asked(pipe, tmp_path):
     target = tmp_path / "a.onnx"
     target.write_text("mine")
     with pytest.raises(ExportError, match="exists; choose another name, or pass --overwrite"):
-        export(pipe, target, "vocoder", "vocoder", check=False)
+        export(pipe, target, "vocoder", "vocoder", form=Form(check=False))
     assert target.read_text() == "mine"
-    export(pipe, target, "vocoder", "vocoder", check=False, overwrite=True)
+    export(pipe, target, "vocoder", "vocoder", form=Form(check=False, overwrite=True))
     assert onnx.load(target).producer_name == "latentsr"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -43,7 +43,7 @@ def test_an_existing_file_is_replaced_only_when_asked(pipe, tmp_path):
 def test_a_folder_that_is_no_export_is_never_replaced(pipe, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(ExportError, match="is no folder of an export"):
-        export(pipe, tmp_path / "mine", "vocoder", overwrite=True, check=False)
+        export(pipe, tmp_path / "mine", "vocoder", form=Form(overwrite=True, check=False))
 
 
 def test_nothing_is_left_where_a_graph_is_wrong(pipe, tmp_path, monkeypatch):

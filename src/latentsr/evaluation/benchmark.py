@@ -6,6 +6,7 @@ A system is a plain callable, so that the harness can be tested without networks
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,36 +18,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.evaluation.conditions import UNPROCESSED, Conditions, Input, lowpass
-from latentsr.evaluation.foreign import output_paths, read_output
+from latentsr.audio import output_length
+from latentsr.evaluation.cases import error_percent
+from latentsr.evaluation.clip_cases import load_cases, write_input
+from latentsr.evaluation.columns import Record
+from latentsr.evaluation.conditions import UNPROCESSED, Conditions
+from latentsr.evaluation.filters import lowpass
 from latentsr.evaluation.noises import Wave
-from latentsr.evaluation.references import MIN_SAMPLES, RATE, EvaluationError, find_clips, load_mono
-from latentsr.evaluation.scoring import OF_NOISE, Case, Clip, Scorers, Task, as_tensor, score
-from latentsr.heads import HEADS
-from latentsr.signal.audio import output_length, resample, write
-from latentsr.signal.bandwidth import estimate_cutoff_hz
+from latentsr.evaluation.outputs import output_paths, read_output
+from latentsr.evaluation.references import RATE, EvaluationError
+from latentsr.evaluation.references import find_clips as find_clips
+from latentsr.evaluation.resamplers import with_length
+from latentsr.evaluation.scoring import OF_NOISE as OF_NOISE
+from latentsr.evaluation.scoring import Case, Clip, Scorers, Task, as_tensor
+from latentsr.head_kinds import HEADS
 from latentsr.signal.degrade import Recipe
-
-__all__ = [
-    "OF_NOISE",
-    "Case",
-    "Clip",
-    "EvaluationError",
-    "Restore",
-    "System",
-    "ceiling",
-    "find_clips",
-    "head_row",
-    "head_rows",
-    "load_cases",
-    "load_mono",
-    "model_hash",
-    "outputs",
-    "restored",
-    "run",
-    "score",
-    "unprocessed",
-]
 
 CEILING = "ceiling (VAE + vocoder)"
 HELD_BYTES = 384 * 2**20  # of estimates that wait to be scored
@@ -54,6 +40,8 @@ LATENTS = "+latents"  # behind the name of a head that can do without them
 
 Restore = Callable[[Wave, int, float | None], tuple[Wave, float | None]]
 """(wave (T,), sample_rate, cutoff_hz or None = estimate it) -> (wave (T,), the cutoff that was used)."""
+Watch = Callable[[Sequence[Clip]], Iterable[Clip]]
+Restored = tuple[Case, Wave, Record]  # an estimate of a case, and what is known of it unscored
 
 
 @dataclass(frozen=True)
@@ -67,32 +55,13 @@ class System:
     asked: Mapping[str, Any] | None = None  # of a pipeline: its head, its steps and what else it is called with
 
 
-# --- cases ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: references, the rows of the table, and how the references are degraded."""
 
-
-def load_cases(clip: Clip, conditions: Conditions) -> list[Case]:
-    """A clip under every input of the conditions."""
-    truth = load_mono(clip.path)
-    if len(truth) < MIN_SAMPLES:
-        raise EvaluationError(f"{clip.path} is shorter than {MIN_SAMPLES / RATE:.3f} s; remove it from the references")
-    own_hz = clip.bandwidth_hz or float(estimate_cutoff_hz(as_tensor(truth).float()[:, None], RATE)[0])
-    return [_case(clip, truth, min(own_hz, RATE / 2), each, conditions) for each in conditions.inputs]
-
-
-def _case(clip: Clip, truth: Wave, bandwidth_hz: float, each: Input, conditions: Conditions) -> Case:
-    operator = conditions.operator(each)
-    if each.sample_rate == RATE:
-        recipe = conditions.recipe(clip.name, each, truth)
-        low = conditions.degrade(truth, recipe, each)
-        return Case(clip, truth, bandwidth_hz, each, low, low, conditions.edge_hz(each, recipe), operator, recipe)
-    given = conditions.at_rate(truth, each.sample_rate, operator or "soxr")
-    degraded = _with_length(resample(given, each.sample_rate, RATE), len(truth))
-    return Case(clip, truth, bandwidth_hz, each, given, degraded, each.cutoff_hz, operator)
-
-
-def _with_length(wave: Wave, samples: int) -> Wave:
-    """Cut, or filled up with zeros, at the end."""
-    return np.pad(wave, (0, max(0, samples - len(wave))))[:samples]
+    clips: Sequence[Clip]
+    systems: Sequence[System]
+    conditions: Conditions
 
 
 # --- systems ---------------------------------------------------------------------------------------------------------
@@ -106,15 +75,17 @@ def unprocessed() -> System:
 def restored(name: str, restore: Restore, known_cutoff: bool = False) -> System:
     """A restoring callable, told the true cutoff or left to find it.
 
-    It gives back what it is given, at 48 kHz. A lower rate has rounded the truth's length, by half an input sample at
-    most (3 of ours at 8 kHz): what comes back is cut, or filled up with zeros, by as many. Nothing else is mended.
+    It gives back what it is given, at 48 kHz. Where a case changed the level, that is undone. A lower rate has rounded
+    the truth's length, by half an input sample at most (3 of ours at 8 kHz): what comes back is cut, or filled up with
+    zeros, by as many. Nothing else is mended.
     """
 
     def run(case: Case) -> tuple[Wave, float | None]:
         rate = case.input.sample_rate
-        wave, cutoff_hz = restore(case.given, rate, case.edge_hz if known_cutoff else None)
+        wave, cutoff_hz = restore(case.given, rate, case.told_hz if known_cutoff else None)
+        wave = wave / case.gain
         as_given = wave.shape == (output_length(len(case.given), rate, RATE),)
-        return _with_length(wave, len(case.truth)) if as_given else wave, cutoff_hz
+        return with_length(wave, len(case.truth)) if as_given else wave, cutoff_hz
 
     return System(name, run)
 
@@ -151,6 +122,7 @@ def head_rows(
     """
     others = dict(options or {})
     for_all = others.pop("use_latents", False)
+    of_latents = {name: others.pop(name) for name in ("guidance_scale", "temperature") if name in others}
     wanted: dict[tuple[str, bool], None] = {}  # in order, each once
     for word in heads:
         head = word.removesuffix(LATENTS)
@@ -159,6 +131,10 @@ def head_rows(
     for head, latents in wanted:
         counts = step_counts if latents or HEADS[head].takes_steps else [None]
         asked = others | {"use_latents": True} if latents else others
+        if latents or HEADS[head].needs_latents:
+            asked = asked | of_latents
+        if not HEADS[head].draws:
+            asked = {name: value for name, value in asked.items() if name != "seed"}
         rows += [head_row(pipe, head, steps, known_cutoff, asked) for steps in counts]
     return rows
 
@@ -195,35 +171,33 @@ def model_hash(components: Iterable[tuple[str, Any]]) -> str:
 
 
 def run(
-    clips: Iterable[Clip],
-    systems: Sequence[System],
-    conditions: Conditions,
+    compared: Comparison,
     *,
     visqol: bool = True,
     zimtohrli: bool = True,
     inputs_dir: Path | None = None,
     jobs: int = 1,
-) -> list[dict[str, Any]]:
+    watch: Watch = iter,
+) -> list[Record]:
     """Score every system on every clip, cutoff and rate, one flat record each.
 
     Clips are restored here one by one, and scored in `jobs` processes while nothing is restored, so that the seconds
     that a system takes are its own.
 
     Args:
-        clips: references, as `find_clips` gives them.
-        systems: rows of the table.
-        conditions: how the references are degraded.
+        compared: references, rows and conditions.
         visqol: score ViSQOL too (seconds a clip); without it, or where the package is missing, the figure is None.
         zimtohrli: the same for Zimtohrli (a tenth of a second a clip).
         inputs_dir: if given, the degraded inputs are written there, for other systems: <cutoff>/<clip's path>.wav,
-            <cutoff>-<noise>/..., <codec>-<kb/s>/... at 48 kHz, rate-<rate>/... at that rate.
+            <cutoff>-<noise>/..., <codec>-<kb/s>/... at 48 kHz, rate-<rate>/... at that rate, <case>/... as its file is.
         jobs: processes that score; the figures do not depend on how many.
+        watch: gives the clips on, one by one: a progress bar.
 
     Returns:
-        Records with clip, group, system, cutoff_hz, input_rate_hz, noise and the figures of `score`.
+        Records with clip, group, system, cutoff_hz, input_rate_hz, noise and all figures of the estimate.
     """
-    records: list[dict[str, Any]] = []
-    waiting: list[_Restored] = []
+    records: list[Record] = []
+    waiting: list[list[Restored]] = []
 
     def score_waiting() -> None:
         tasks = [Task([(case, estimate) for case, estimate, _ in each], visqol, zimtohrli) for each in waiting]
@@ -232,62 +206,50 @@ def run(
         waiting.clear()
 
     with Scorers(jobs) as scorers:
-        for clip in clips:
-            waiting.append(_restored_clip(clip, systems, conditions, inputs_dir))
+        for clip in watch(compared.clips):
+            waiting.append(_restored_clip(clip, compared, inputs_dir))
             held = sum(estimate.nbytes for each in waiting for _, estimate, _ in each)
             if jobs == 1 or held > HELD_BYTES:
                 score_waiting()
         score_waiting()
+    if not records:
+        raise EvaluationError("no clip's own band reaches beyond the cut of these cases; name others, or other clips")
     return records
 
 
-_Restored = list[tuple[Case, Wave, dict[str, Any]]]  # each case with an estimate, and what is known of it unscored
-
-
-def _restored_clip(clip: Clip, systems: Sequence[System], conditions: Conditions, inputs_dir: Path | None) -> _Restored:
-    """What each system makes of each case of a clip."""
-    done: _Restored = []
-    of_truth: dict[str, tuple[Wave, dict[str, Any]]] = {}  # what does not depend on the input is made once
-    for case in load_cases(clip, conditions):
+def _restored_clip(clip: Clip, compared: Comparison, inputs_dir: Path | None) -> list[Restored]:
+    """What each system makes of each case of a clip; what does not depend on the input is made once."""
+    done = []
+    of_truth: dict[str, tuple[Wave, float | None, float]] = {}
+    for case in load_cases(clip, compared.conditions):
         if inputs_dir is not None:
-            _write_input(inputs_dir, case)
-        for system in systems:
-            if system.of_truth and system.name in of_truth:
-                estimate, about = of_truth[system.name]
-                about = _about(case, system) | {"seconds": about["seconds"]}
-            else:
-                estimate, about = _estimate(case, system)
-                of_truth[system.name] = estimate, about
-            done.append((case, estimate, about))
+            write_input(inputs_dir, case)
+        for system in compared.systems:
+            made = of_truth.get(system.name) or _estimate(case, system)
+            if system.of_truth:
+                of_truth[system.name] = made
+            estimate, used_hz, seconds = made
+            done.append((case, estimate, _about(case, system, used_hz, seconds)))
     return done
 
 
-def _write_input(folder: Path, case: Case) -> None:
-    path = (folder / case.input.folder / case.clip.name).with_suffix(".wav")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = case.given[None].astype(np.float32)
-    write(path, samples, case.input.sample_rate, subtype="PCM_16", overwrite=True)
-
-
-def _estimate(case: Case, system: System) -> tuple[Wave, dict[str, Any]]:
-    """One estimate, timed; it must have the truth's length and be finite."""
+def _estimate(case: Case, system: System) -> tuple[Wave, float | None, float]:
+    """One estimate, the cutoff it used, and its seconds; it must have the truth's length and be finite."""
     started = time.perf_counter()
-    estimate, cutoff_used_hz = system.run(case)
+    estimate, used_hz = system.run(case)
     seconds = time.perf_counter() - started
     if estimate.shape != case.truth.shape or not np.isfinite(estimate).all():
         raise EvaluationError(
             f"{system.name} on {case.clip.name}: need {case.truth.shape} finite samples, got {estimate.shape}, "
             f"{np.count_nonzero(~np.isfinite(estimate))} of them not finite"
         )
-    used = {
-        "seconds": seconds if system.timed else None,
-        "cutoff_used_hz": cutoff_used_hz,
-        "cutoff_error_percent": None if cutoff_used_hz is None else 100 * (cutoff_used_hz / case.edge_hz - 1),
-    }
-    return estimate, _about(case, system) | used
+    return estimate, used_hz, seconds
 
 
-def _about(case: Case, system: System) -> dict[str, Any]:
+def _about(case: Case, system: System, used_hz: float | None, seconds: float) -> Record:
+    off_percent = None
+    if used_hz is not None and not case.hidden:
+        off_percent = error_percent(used_hz, case.edge_hz, case.bandwidth_hz)
     return {
         "clip": case.clip.name,
         "group": case.clip.group,
@@ -300,8 +262,8 @@ def _about(case: Case, system: System) -> dict[str, Any]:
         "bandwidth_hz": case.bandwidth_hz,
         "recipe": None if case.recipe is None else case.recipe.to_dict(),
         "duration_s": len(case.truth) / RATE,
-        "seconds": None,
-        "cutoff_true_hz": case.edge_hz,
-        "cutoff_used_hz": None,
-        "cutoff_error_percent": None,
+        "seconds": seconds if system.timed else None,
+        "cutoff_true_hz": case.edge_hz if math.isfinite(case.edge_hz) else None,
+        "cutoff_used_hz": used_hz,
+        "cutoff_error_percent": off_percent,
     }

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
-from scipy import signal
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from latentsr.audio import LOWEST_RATE_HZ
 from latentsr.config import AUDIO, Config
 from latentsr.evaluation import noises
+from latentsr.evaluation.cases import CASES, named
+from latentsr.evaluation.filters import FILTERS, filter_in_words, lowpass, round_to_16_bit
+from latentsr.evaluation.inputs import Input
 from latentsr.evaluation.noises import KEPT_SHARE, NOISES, Range, Wave
 from latentsr.evaluation.resamplers import (
     RESAMPLERS,
@@ -25,55 +27,31 @@ from latentsr.evaluation.resamplers import (
     rate_edge_hz,
     resample_with,
 )
-from latentsr.signal.audio import LOWEST_RATE_HZ
-from latentsr.signal.degrade import (
-    FAMILIES,
-    PASS_RIPPLE_DB,
-    RESAMPLER_TRANSITION,
-    STOP_BAND_DB,
-    TAPS_PER_ORDER,
-    Recipe,
-    cutoff_3db_hz,
-)
+from latentsr.signal.degrade import Recipe, cutoff_3db_hz
 from latentsr.signal.effects import apply_effects
 
+T = TypeVar("T")
 UNPROCESSED = "unprocessed"  # the row of the input itself
-FILTERS = tuple(name for name in FAMILIES if name != "none")
-VERSIONS_OF = ("latentsr", "torch", "diffusers", "numpy", "scipy", "soxr", "visqol-python", "numba", "zimtohrli", "av")
 
 
-@dataclass(frozen=True)
-class Input:
-    """One way in which the systems get a reference: low-passed at our rate, or at a lower rate, or through a codec."""
+def _once(what: str, values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{what} is named twice")
+    return values
 
-    cutoff_hz: float  # the low-pass's design; for a lower rate `resampling_edge_hz`; else where codec or telephone end
-    sample_rate: int = AUDIO.sample_rate  # Hz
-    noise: str = "none"  # key of NOISES
-    operator: str = ""  # key of FILTERS or RESAMPLERS, where several are asked for; else the one that there is
 
-    @property
-    def folder(self) -> str:
-        """Its files lie there, below the folder of another system."""
-        if self.sample_rate != AUDIO.sample_rate:
-            return "-".join([f"rate-{self.sample_rate}", *self._operator])
-        return "-".join(self._parts)
+def _operators(*known: str) -> AfterValidator:
+    """Of names separated by commas: each is known and installed, and none comes twice."""
 
-    @property
-    def label(self) -> str:
-        """How tables name it."""
-        if self.sample_rate != AUDIO.sample_rate:
-            return " ".join([f"{self.sample_rate / 1000:g} kHz input", *self._operator])
-        return " ".join(self._parts)
+    def check(value: str) -> str:
+        names = _once("an operator", tuple(word.strip() for word in value.split(",")))
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(known)}")
+        for name in RESAMPLERS.keys() & names:
+            check_installed(name)
+        return ",".join(names)
 
-    @property
-    def _operator(self) -> list[str]:
-        return [self.operator] if self.operator else []
-
-    @property
-    def _parts(self) -> list[str]:
-        if noises.ends_band(self.noise):
-            return [self.noise]
-        return [f"{self.cutoff_hz:g}", *self._operator, *([] if self.noise == "none" else [self.noise])]
+    return AfterValidator(check)
 
 
 class Conditions(Config):
@@ -81,9 +59,12 @@ class Conditions(Config):
 
     cutoffs_hz: tuple[float, ...] = (4000.0, 8000.0)
     rates_hz: tuple[int, ...] = ()  # inputs at lower rates, beside the low-passed ones
-    filter: str = "cheby1"  # names of FILTERS or RESAMPLERS, separated by commas: each cutoff with each of them
+    # Names of FILTERS or RESAMPLERS, separated by commas: each cutoff with each of them.
+    filter: Annotated[str, _operators(*FILTERS, *RESAMPLERS)] = "cheby1"
     order: int = Field(8, ge=1, le=20)  # of the filters; a resampler has none
-    resampler: str = "soxr"  # names of RESAMPLERS, separated by commas: each lower rate made by each of them
+    # Names of RESAMPLERS, separated by commas: each lower rate made by each of them.
+    resampler: Annotated[str, _operators(*RESAMPLERS)] = "soxr"
+    cases: Annotated[tuple[str, ...], AfterValidator(named)] = ()  # of CASES: files at their own rate, depth and level
     noise: tuple[str, ...] = Field(("none",), validate_default=True)  # names of NOISES, each with each cutoff
     noise_amplitude: Range | None = None  # (low, high), drawn per clip; None: those of NOISES
     noise_snr_db: float | None = Field(None, ge=-60, le=100)  # in the kept band, in place of an amplitude
@@ -97,23 +78,14 @@ class Conditions(Config):
     def _inside_the_band(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not all(0 < hz < AUDIO.sample_rate / 2 for hz in value):
             raise ValueError(f"cutoffs lie between 0 and {AUDIO.sample_rate // 2} Hz")
-        if len(set(value)) < len(value):
-            raise ValueError("a cutoff is named twice")
-        return value
+        return _once("a cutoff", value)
 
     @field_validator("rates_hz")
     @classmethod
     def _below_our_rate(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not all(LOWEST_RATE_HZ <= hz < AUDIO.sample_rate for hz in value):
             raise ValueError(f"rates lie from {LOWEST_RATE_HZ} to {AUDIO.sample_rate - 1} Hz")
-        if len(set(value)) < len(value):
-            raise ValueError("a rate is named twice")
-        return value
-
-    @field_validator("filter")
-    @classmethod
-    def _known_filter(cls, value: str) -> str:
-        return _known_operators(value, (*FILTERS, *RESAMPLERS))
+        return _once("a rate", value)
 
     @model_validator(mode="after")
     def _cutoffs_that_a_resampler_makes(self) -> Conditions:
@@ -122,12 +94,7 @@ class Conditions(Config):
                 lower_rate(hz)
         return self
 
-    @field_validator("resampler")
-    @classmethod
-    def _known_resampler(cls, value: str) -> str:
-        return _known_operators(value, tuple(RESAMPLERS))
-
-    @field_validator("noise", mode="before")
+    @field_validator("cases", "noise", mode="before")
     @classmethod
     def _as_names(cls, value: Any) -> Any:
         return [word.strip() for word in value.split(",")] if isinstance(value, str) else value
@@ -141,13 +108,13 @@ class Conditions(Config):
             raise ValueError("name at least one noise, or none, and each once")
         added = [name for name in value if name != "none" and not noises.ends_band(name)]
         if added and info.data.get("rates_hz"):
-            raise ValueError("noise is added to low-passed inputs only; score the rates in a run without it")
+            raise ValueError("noise is added to low-passed inputs only; score the rates in a run without noise")
         if added and info.data.get("cutoffs_hz") == ():
-            raise ValueError(f"{', '.join(added)} goes with a low-pass; name cutoffs, or leave it out")
+            raise ValueError(f"{', '.join(added)} goes with a low-pass; name cutoffs, or leave that noise out")
         alone = len(value) > len(added) + ("none" in value)
-        if not alone and info.data.get("cutoffs_hz") == info.data.get("rates_hz") == ():
+        if not alone and not any(info.data.get(key, True) for key in ("cutoffs_hz", "rates_hz", "cases")):
             top_hz = AUDIO.sample_rate // 2
-            raise ValueError(f"nothing to score; name cutoffs between 0 and {top_hz} Hz, or rates, or codecs as noise")
+            raise ValueError(f"nothing to score; name cutoffs between 0 and {top_hz} Hz, or rates, cases, or codecs")
         return value
 
     @field_validator("noise_amplitude", mode="before")
@@ -162,8 +129,10 @@ class Conditions(Config):
     @field_validator("noise_amplitude")
     @classmethod
     def _amplitudes(cls, value: Range | None, info: Any) -> Range | None:
-        if value is not None and not any(map(noises.takes_amplitude, info.data.get("noise", noises.ADDED))):
-            raise ValueError(f"applies to {', '.join(noises.ADDED)}; name one of them, or leave it out")
+        if value is not None and not {*noises.ADDED} & {*info.data.get("noise", noises.ADDED)}:
+            raise ValueError(
+                f"applies to {', '.join(noises.ADDED)}; name one of these noises, or leave this option out"
+            )
         if value is not None and not 0 < value[0] <= value[1] <= 1:
             raise ValueError("an amplitude, or a range low-high of them, lies above 0 and up to 1")
         return value
@@ -172,7 +141,9 @@ class Conditions(Config):
     @classmethod
     def _level_in_place_of_amplitude(cls, value: float | None, info: Any) -> float | None:
         if value is not None and not any(map(noises.takes_snr, info.data.get("noise", noises.ADDED))):
-            raise ValueError(f"applies to {', '.join(noises.ADDED)} and mixture; name one of them, or leave it out")
+            raise ValueError(
+                f"applies to {', '.join(noises.ADDED)} and mixture; name one of these noises, or leave this option out"
+            )
         if value is not None and info.data.get("noise_amplitude") is not None:
             raise ValueError("sets the amplitude itself; leave noise_amplitude out")
         return value
@@ -190,7 +161,7 @@ class Conditions(Config):
     @property
     def inputs(self) -> list[Input]:
         """All that is scored of one reference: each cutoff with each filter and each noise, each rate with each
-        resampler, then what ends the band itself.
+        resampler, then what ends the band itself, then the cases.
 
         A cutoff stands alone where no noise is named that goes with one.
         """
@@ -199,15 +170,20 @@ class Conditions(Config):
         return [
             *(Input(hz, noise=name, operator=cut) for hz in self.cutoffs_hz for cut in cuts for name in with_cut),
             *(
-                Input(resampling_edge_hz(hz, each or self.resampler), hz, operator=each)
+                Input(rate_edge_hz(each or self.resampler, hz), hz, operator=each)
                 for hz in self.rates_hz
                 for each in rates
             ),
             *(Input(noises.band_end_hz(name), noise=name) for name in self.noise if noises.ends_band(name)),
+            *map(Input.of_case, self.cases),
         ]
 
     def operator(self, given: Input) -> str | None:
-        """Which filter or resampler makes an input; None where a codec or a telephone line ends the band."""
+        """Which filter or resampler makes an input, or what a case is; None where a codec or a telephone line
+        ends the band.
+        """
+        if given.case:
+            return CASES[given.case].in_words()
         if noises.ends_band(given.noise):
             return None
         return given.operator or (self.filter if given.sample_rate == AUDIO.sample_rate else self.resampler)
@@ -220,23 +196,18 @@ class Conditions(Config):
     def recipe(self, clip_name: str, given: Input, wave: Wave) -> Recipe:
         """The recipe of one clip: its noise depends on the seed, its name and where asked its level, not its place."""
         rng = np.random.default_rng([self.seed, zlib.crc32(clip_name.encode())])
-        kept_hz, by_level = (
-            KEPT_SHARE * given.cutoff_hz,
-            self.noise_snr_db is not None and noises.takes_snr(given.noise),
-        )
-        low_hz, high_hz = noises.TONE_HZ
+        kept_hz, (low_hz, high_hz) = KEPT_SHARE * given.cutoff_hz, noises.TONE_HZ
+        by_level = self.noise_snr_db is not None and noises.takes_snr(given.noise)
         tone_hz = (min(low_hz, 0.5 * kept_hz), min(high_hz, kept_hz)) if by_level else noises.TONE_HZ
         effects = noises.draw(given.noise, self.noise_amplitude, tone_hz, rng)
-        if noises.ends_band(given.noise):
-            return Recipe("none", 1, AUDIO.sample_rate / 2, effects)
         operator = self.operator(given)
         recipe = Recipe("none", 1, AUDIO.sample_rate / 2, effects)
-        if operator in FILTERS:
-            recipe = Recipe(str(operator), self.order, given.cutoff_hz, effects)
-        if self.noise_snr_db is not None and by_level:
-            programme = self._cut(wave, recipe, given)
-            return replace(recipe, effects=noises.at_snr(effects, programme, kept_hz, self.noise_snr_db))
-        return recipe
+        if operator is not None and operator in FILTERS:
+            recipe = Recipe(operator, self.order, given.cutoff_hz, effects)
+        if self.noise_snr_db is None or not by_level:
+            return recipe
+        effects = noises.at_snr(effects, self._cut(wave, recipe, given), kept_hz, self.noise_snr_db)
+        return replace(recipe, effects=effects)
 
     def degrade(self, wave: Wave, recipe: Recipe, given: Input | None = None) -> Wave:
         """Low-pass with scipy, apart from the code that training uses; the effects before and after; round. (T,)
@@ -265,92 +236,12 @@ def _tensor(wave: Wave) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float64))
 
 
-def lowpass(wave: Wave, recipe: Recipe, sample_rate: int = AUDIO.sample_rate) -> Wave:
-    """The recipe's filter forwards and backwards: `sosfiltfilt`, or the boxcar's taps applied twice. (T,) -> (T,)"""
-    edge: dict[str, Any] = {"N": recipe.order, "Wn": recipe.cutoff_hz, "fs": sample_rate, "output": "sos"}
-    match recipe.family:
-        case "cheby1":
-            return signal.sosfiltfilt(signal.cheby1(rp=PASS_RIPPLE_DB, **edge), wave)
-        case "ellip":
-            return signal.sosfiltfilt(signal.ellip(rp=PASS_RIPPLE_DB, rs=STOP_BAND_DB, **edge), wave)
-        case "butter":
-            return signal.sosfiltfilt(signal.butter(**edge), wave)
-        case "boxcar":
-            taps = signal.firwin(TAPS_PER_ORDER * recipe.order + 1, recipe.cutoff_hz, window="boxcar", fs=sample_rate)
-            return signal.oaconvolve(signal.oaconvolve(wave, taps, mode="same"), taps, mode="same")
-        case "resampler":
-            edge_samples = min(len(wave) - 1, sample_rate // 10)
-            longer = np.pad(wave, edge_samples, mode="reflect", reflect_type="odd")
-            share = np.fft.rfftfreq(len(longer), 1 / sample_rate) / recipe.cutoff_hz
-            place = np.clip(1 + (share - 1) * recipe.order / RESAMPLER_TRANSITION, 0, 1)
-            filtered = np.fft.irfft(np.fft.rfft(longer) * np.cos(np.pi / 2 * place) ** 2, len(longer))
-            return filtered[edge_samples : edge_samples + len(wave)]
-        case "none":
-            return wave
-    raise ValueError(f"the benchmark has no filter {recipe.family!r}")
-
-
-def resampling_edge_hz(rate: int, operator: str = "soxr") -> float:
-    """Where a resampler, down to `rate` and back by soxr VHQ, is 3 dB down, to 1 Hz.
-
-    With soxr VHQ both ways: 0.945 of half the rate (0.950 one way).
-    """
-    return rate_edge_hz(operator, rate)
-
-
-def round_to_16_bit(wave: Wave) -> Wave:
-    """What a 16-bit file keeps of a wave: steps of 1/32768, clipped at full scale."""
-    return np.clip(np.round(wave * 32_768), -32_768, 32_767) / 32_768
-
-
 def describe_filter(conditions: Conditions) -> str:
     """The operators in words, for reports."""
-    return " | ".join(_filter_in_words(name, conditions.order) for name in conditions.filters)
-
-
-def describe_resampler(conditions: Conditions) -> str:
-    """What made the inputs at lower rates, in words."""
-    return " | ".join(RESAMPLERS[name].words for name in conditions.resamplers)
-
-
-def _filter_in_words(name: str, order: int) -> str:
-    if name in RESAMPLERS:
-        return f"{RESAMPLERS[name].words}, down to twice the cutoff and back"
-    details = {
-        "cheby1": f"Chebyshev I, {PASS_RIPPLE_DB} dB, sosfiltfilt",
-        "ellip": f"elliptic, {PASS_RIPPLE_DB}/{STOP_BAND_DB:g} dB, sosfiltfilt",
-        "butter": "Butterworth, sosfiltfilt",
-        "boxcar": f"ideal low-pass cut by a rectangular window of {TAPS_PER_ORDER * order + 1} taps, twice",
-        "resampler": f"windowed sinc, flat up to {1 - RESAMPLER_TRANSITION / order:.2f} of the cutoff",
-    }
-    return f"{details.get(name, name)}, order {order}"
-
-
-def _known_operators(value: str, known: tuple[str, ...]) -> str:
-    names = [word.strip() for word in value.split(",")]
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"unknown {', '.join(unknown)}; known are {', '.join(known)}")
-    if len(set(names)) < len(names):
-        raise ValueError("an operator is named twice")
-    for name in names:
-        if name in RESAMPLERS:
-            check_installed(name)
-    return ",".join(names)
+    return " | ".join(filter_in_words(name, conditions.order) for name in conditions.filters)
 
 
 def noises_in_words(conditions: Conditions) -> str | None:
     """The noises and how much of each, for reports; None without any."""
     asked = conditions.noise_amplitude, conditions.noise_snr_db
     return ", ".join(noises.in_words(name, *asked) for name in conditions.noise if name != "none") or None
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of the packages that can change a figure; None where one is not installed."""
-    return {name: _version(name) for name in VERSIONS_OF}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -28,12 +28,7 @@ def interval(
 ) -> Interval | None:
     """Where the mean (or median) of such clips lies, with 95 % confidence; None for fewer than 5 clips.
 
-    Args:
-        values: one figure per clip.
-        median: of the median, not of the mean.
-        seed: of the resampling.
-        name: what the figures are of; another name draws other resamples.
-        resamples: how many.
+    `name` says what the figures are of: another name draws other resamples.
 
     >>> interval([1.0, 2.0, 3.0])
     >>> interval([2.0] * 8)

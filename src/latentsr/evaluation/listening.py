@@ -6,17 +6,18 @@ import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import soundfile
 
-from latentsr.evaluation import benchmark, metrics, picture
-from latentsr.evaluation.benchmark import Case, Clip, System
-from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation import metrics, spectrogram
+from latentsr.evaluation.benchmark import CEILING, Comparison
+from latentsr.evaluation.clip_cases import load_cases
+from latentsr.evaluation.columns import Record
+from latentsr.evaluation.filters import cut_at
 from latentsr.evaluation.noises import KEPT_SHARE, Wave
 from latentsr.evaluation.references import RATE
-from latentsr.evaluation.scoring import as_tensor, one_thread
+from latentsr.evaluation.scoring import Case, Clip, as_tensor, one_thread
 
 TRUTH = "truth"
 EXCERPT_S = 6.0
@@ -24,8 +25,6 @@ FADE_S = 0.01
 PEAK = 0.97  # of full scale; above it all tracks of a clip are turned down alike
 CORRELATED = 0.5  # below it the kept bands are no longer copies of each other, and only their energies are compared
 SAME_LSD = 1e-3
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def choose(clips: Sequence[Clip], records: Sequence[Record], count: int, baselin
     """
     changes = _changes(records, baseline)
     groups: dict[str, list[Clip]] = {}
-    for clip in clips:
+    for clip in (clip for clip in clips if clip.name in changes):  # a clip may count under no case
         groups.setdefault(clip.group, []).append(clip)
     turns = [_ranked(sorted(members, key=lambda clip: (changes[clip.name], clip.name))) for members in groups.values()]
     order = [turn[i] for i in range(max(map(len, turns), default=0)) for turn in turns if i < len(turn)]
@@ -86,7 +85,7 @@ def _changes(records: Sequence[Record], baseline: str) -> dict[str, float]:
     lsd = {(r["clip"], r["input"], r["system"]): r["lsd"] for r in records if r["lsd"] is not None}
     found: dict[str, list[float]] = {record["clip"]: [] for record in records}
     for (clip, given, system), value in lsd.items():
-        if system != baseline and not system.endswith(benchmark.CEILING) and (clip, given, baseline) in lsd:
+        if system != baseline and not system.endswith(CEILING) and (clip, given, baseline) in lsd:
             found[clip].append(value - lsd[clip, given, baseline])
     return {clip: statistics.fmean(values) if values else 0.0 for clip, values in found.items()}
 
@@ -108,16 +107,16 @@ def _ranked(clips: list[Clip]) -> list[Chosen]:
 # --- their tracks ----------------------------------------------------------------------------------------------------
 
 
-def material(chosen: Chosen, systems: Sequence[System], conditions: Conditions, records: Sequence[Record]) -> Material:
+def material(chosen: Chosen, compared: Comparison, records: Sequence[Record]) -> Material:
     """Restore a clip once more and cut out the same excerpt of everything."""
-    cases = benchmark.load_cases(chosen.clip, conditions)
+    cases = load_cases(chosen.clip, compared.conditions)
     scored = {(r["input"], r["system"]): r["lsd"] for r in records if r["clip"] == chosen.clip.name}
     start, stop = excerpt(cases[0].truth)
     found = Material(chosen, start / RATE, (stop - start) / RATE)
     found.always.append(Track(TRUTH, cases[0].truth[start:stop], 0.0, 1.0))
     for case in cases:
         tracks = found.by_input.setdefault(case.input.label, [])
-        for system in systems:
+        for system in compared.systems:
             if system.of_truth and case is not cases[0]:
                 continue
             wave = system.run(case)[0]
@@ -144,19 +143,13 @@ def level_gain(truth: Wave, wave: Wave, kept_hz: float) -> float:
     Least squares below `kept_hz`, which noise that only one of them has does not disturb; where the two are no copies
     of each other (a vocoder's phases are its own), their energies there are made equal.
     """
-    low, other = (_below(x, kept_hz) for x in (truth, wave))
+    low, other = (cut_at(x, kept_hz) for x in (truth, wave))
     energies, product = (float(low @ low), float(other @ other)), float(low @ other)
     if not all(energies):
         return 1.0
     if product > CORRELATED * (energies[0] * energies[1]) ** 0.5:
         return energies[0] / product
     return float((energies[0] / energies[1]) ** 0.5)
-
-
-def _below(wave: Wave, high_hz: float) -> Wave:
-    spectrum = np.fft.rfft(wave)
-    spectrum[np.fft.rfftfreq(len(wave), 1 / RATE) > high_hz] = 0
-    return np.fft.irfft(spectrum, len(wave))
 
 
 def _as_scored(case: Case, wave: Wave, lsd: float | None) -> bool:
@@ -169,16 +162,12 @@ def _encode(found: Material) -> None:
     """Sound, level-matched, and pictures, of the waves as they are, in one scale of colours for the clip."""
     loudest = max(float(np.abs(track.gain * track.wave).max()) for track in found.tracks)
     down = min(1.0, PEAK / loudest) if loudest else 1.0
-    levels = [picture.levels_db(track.wave) for track in found.tracks]
+    levels = [spectrogram.levels_db(track.wave) for track in found.tracks]
     top_db = max(float(level.max()) for level in levels)
     for track, level in zip(found.tracks, levels, strict=True):
-        track.flac = flac(_faded(down * track.gain * track.wave))
-        track.png = picture.png(level, top_db)
-
-
-def _faded(wave: Wave) -> Wave:
-    ramp = np.minimum(1.0, np.arange(len(wave)) / (FADE_S * RATE))
-    return wave * ramp * ramp[::-1]
+        ramp = np.minimum(1.0, np.arange(len(track.wave)) / (FADE_S * RATE))
+        track.flac = flac(down * track.gain * track.wave * ramp * ramp[::-1])
+        track.png = spectrogram.png(level, top_db)
 
 
 def flac(wave: Wave) -> bytes:

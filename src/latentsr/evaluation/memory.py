@@ -28,14 +28,9 @@ class MemoryProbeError(ValueError):
 
 
 def peak_memory_mb(model: str | None, device: str, asked: Mapping[str, Any], wave: Wave, rate: int) -> float:
-    """Highest resident memory, in MB (1e6 bytes), of a process that restores one wave.
+    """Highest resident memory, in MB (1e6 bytes), of a process that restores at most `LONGEST_S` of a wave (T,).
 
-    Args:
-        model: folder or hub id; None is the embedded model.
-        device: where the networks run; memory of a GPU is not counted.
-        asked: what the pipeline is called with, its head among it.
-        wave: (T,), at most `LONGEST_S` of it are used.
-        rate: Hz.
+    `model` None is the embedded one; `asked` is what the pipeline is called with. Memory of a GPU is not counted.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "wave.npy"

@@ -11,14 +11,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentsr.config import AUDIO, AudioConfig
-from latentsr.evaluation.perceptual import visqol_api
+from latentsr.evaluation.perceptual import visqol as visqol
+from latentsr.evaluation.perceptual import visqol_installed as visqol_installed
 from latentsr.signal.mel import MelSpectrogram, mel_edges_hz
 
 Edge = float | Tensor  # Hz; one for the batch, or (B,)
@@ -26,8 +27,6 @@ Edge = float | Tensor  # Hz; one for the batch, or (B,)
 POWER_FLOOR = 1e-8  # of |STFT|^2: below the dust of 16-bit rounding (6e-8 under a Hann window of 2048)
 LIMIT_DB = 200.0  # an exact match gives this much, not infinity
 TONE_WINDOW = 16_384  # samples: bins of 2.9 Hz at 48 kHz
-VISQOL_RATE = 48_000
-VISQOL_MIN_SECONDS = 1.0  # below it the port finds no patch to compare
 
 
 # --- log-spectral distance ------------------------------------------------------------------------------------------
@@ -224,35 +223,6 @@ def tone_level_db(source: Tensor, estimate: Tensor, tone_hz: float, sample_rate:
     levels = [_stft(x, TONE_WINDOW, TONE_WINDOW // 4, centred=True)[:, bins].square().sum(1).mean(-1) for x in waves]
     floor = 3 * POWER_FLOOR * TONE_WINDOW / 2048
     return _ratio_db(levels[1].clamp_min(floor), levels[0].clamp_min(floor))
-
-
-# --- ViSQOL, through the optional package visqol-python --------------------------------------------------------------
-
-
-def visqol_installed() -> bool:
-    return _visqol_api() is not None
-
-
-def visqol(reference: Tensor, estimate: Tensor, sample_rate: int = VISQOL_RATE) -> float | None:
-    """ViSQOL v3 in audio mode: predicted opinion from 1 to about 4.73, higher is better. Two (T,) -> figure.
-
-    None where it is not installed (extra `eval`), where the waves are shorter than a second, or silent.
-    """
-    if sample_rate != VISQOL_RATE:
-        raise ValueError(f"ViSQOL's audio mode runs at {VISQOL_RATE} Hz, got {sample_rate} Hz; resample first")
-    reference, estimate = _same_shape(reference, estimate)
-    api = _visqol_api()
-    if api is None or reference.shape[-1] < VISQOL_MIN_SECONDS * sample_rate:
-        return None
-    waves = [x.detach().cpu().double().numpy() for x in (reference, estimate)]
-    if not all(wave.any() for wave in waves):
-        return None
-    return float(api.measure_from_arrays(*waves, sample_rate).moslqo)
-
-
-@cache
-def _visqol_api() -> Any | None:
-    return visqol_api()
 
 
 # --- shared by the above ---------------------------------------------------------------------------------------------

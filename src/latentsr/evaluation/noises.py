@@ -47,11 +47,6 @@ def band_end_hz(noise: str) -> float:
     return cutoff_3db_hz(Recipe("none", 1, AUDIO.sample_rate / 2, NOISES[noise]), AUDIO.sample_rate)
 
 
-def takes_amplitude(noise: str) -> bool:
-    """Whether an asked amplitude applies: it does to a single added noise; a mixture has stated ones."""
-    return noise in ADDED
-
-
 def takes_snr(noise: str) -> bool:
     return bool(NOISES[noise]) and all(effect.name in ADDED for effect in NOISES[noise])
 
@@ -65,7 +60,7 @@ def draw(noise: str, amplitude: Range | None, tone_hz: Range, rng: np.random.Gen
             values |= {"frequency_hz": float(rng.uniform(*tone_hz)), "phase": float(rng.uniform(0, 2 * np.pi))}
         elif effect.name == "hum":
             values["frequency_hz"] = float(rng.choice(MAINS_HZ))
-        if amplitude is not None and takes_amplitude(noise):
+        if amplitude is not None and noise in ADDED:
             values["amount"] = float(rng.uniform(*amplitude))
         effects.append(replace(effect, **values))
     return tuple(effects)
@@ -91,7 +86,7 @@ def _energy_below(wave: Wave, high_hz: float) -> float:
 
 def in_words(noise: str, amplitude: Range | None, snr_db: float | None) -> str:
     """Which effects a name stands for, and how much of each: `white 0.02 standard deviation`."""
-    words = [_effect_in_words(effect, amplitude if takes_amplitude(noise) else None) for effect in NOISES[noise]]
+    words = [_effect_in_words(effect, amplitude if noise in ADDED else None) for effect in NOISES[noise]]
     if snr_db is not None and takes_snr(noise):
         words.append(f"scaled together to {snr_db:g} dB below the programme, under {KEPT_SHARE:g} x cutoff")
     return f"{noise} = " + " + ".join(words) if len(words) > 1 else words[0]

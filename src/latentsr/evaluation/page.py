@@ -1,8 +1,8 @@
 """A benchmark as one HTML file that needs nothing else: tables, intervals, pictures, players, a blind listening test.
 
-The page's own text, style and programs lie in `page_files/`. Everything from outside (names of files, groups, systems
-and models) goes through `html.escape`, or into a JSON block in which no `<` is left. A content security policy
-lets run what this file put in, by its hash, and lets the page load nothing at all.
+The page's own text, style and programs lie in `page_files/`. The template escapes everything from outside (names of
+files, groups, systems and models). A content security policy lets run what this file put in, by its hash, and lets the
+page load nothing at all.
 """
 
 from __future__ import annotations
@@ -10,34 +10,38 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from html import escape
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from latentsr.evaluation import listening, page_parts, picture
-from latentsr.evaluation.benchmark import Clip, System
-from latentsr.evaluation.conditions import Conditions
-from latentsr.evaluation.listening import Material
-from latentsr.evaluation.report import replace_file
+from latentsr.evaluation import listening, spectrogram
+from latentsr.evaluation.benchmark import Comparison
+from latentsr.evaluation.columns import COLUMNS, COST, Column, Record
+from latentsr.evaluation.listening import Material, Track
+from latentsr.evaluation.plots import plot
+from latentsr.evaluation.report import OVERALL, Scores, flatten
+from latentsr.wholefiles import replace_file
 
 MAX_BYTES = 30 * 10**6
 SCRIPTS = ("tables.js", "player.js", "blind.js")
-
-Record = dict[str, Any]
+PLOTTED = ("lsd", "lsd_hf", "visqol", "zimtohrli_mos", "hf_energy_db")
+MISSED = (
+    "lsd",
+    "lsd_hf",
+    "visqol",
+    "zimtohrli_mos",
+    "seconds_per_second",
+)  # a reader would look for them: they say n/a
 
 
 def write(
     path: Path,
-    summary: Sequence[Record],
-    records: Sequence[Record],
-    described: Mapping[str, Any],
-    clips: Sequence[Clip],
-    systems: Sequence[System],
-    conditions: Conditions,
+    compared: Comparison,
+    scores: Scores,
     *,
     count: int = 6,
     baseline: str,
@@ -47,12 +51,8 @@ def write(
 
     Args:
         path: HTML file to write; replaced if it is there.
-        summary: as `report.summarise` gives it.
-        records: as `benchmark.run` gives them.
-        described: as `report.describe` gives it.
-        clips: the references.
-        systems: the rows; they restore the clips to be heard once more.
-        conditions: how references are degraded.
+        compared: what was compared; its systems restore the clips to be heard once more.
+        scores: the figures.
         count: clips to listen to; fewer where the page would pass `max_bytes`, which the page then says.
         baseline: the row that differences are from.
         max_bytes: of the file.
@@ -60,18 +60,21 @@ def write(
     Returns:
         One line: how large the page is, and how many clips it holds.
     """
-    chosen = listening.choose(clips, records, count, baseline)
+    spectrogram.check_installed()
+    chosen = listening.choose(compared.clips, scores.records, count, baseline)
     heard: list[Material] = []
     spent = 0
     for each in chosen:
-        one = listening.material(each, systems, conditions, records)
+        one = listening.material(each, compared, scores.records)
         cost = sum(4 * (len(track.flac) + len(track.png)) // 3 for track in one.tracks)
         if spent + cost > 0.96 * max_bytes:  # the rest is for what is not sound or pictures
             break
         heard.append(one)
         spent += cost
     while True:
-        text = render(summary, described, heard, baseline=baseline, wanted=len(chosen), max_bytes=max_bytes)
+        text = render(
+            scores.summary, scores.described, heard, baseline=baseline, wanted=len(chosen), max_bytes=max_bytes
+        )
         content = text.encode()
         if len(content) <= max_bytes or not heard:
             break
@@ -91,47 +94,95 @@ def render(
     max_bytes: int = MAX_BYTES,
 ) -> str:
     """The text of the page."""
-    style = _file("page.css")
-    scripts = [_file(name) for name in SCRIPTS]
-    title = f"latentsr eval: {described.get('references', 'references')}"
-    data = page_parts.data_of(heard, described)
-    return Template(_file("page.html")).substitute(
-        title=escape(title),
-        policy=escape(_policy(style, scripts), quote=True),
-        style=style,
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        headline=page_parts.headline(summary, described, baseline),
-        filters=page_parts.filters(summary),
-        table=page_parts.table(summary),
-        baseline=escape(baseline),
-        plots=page_parts.plots(summary),
-        clips_note=page_parts.clips_note(heard, wanted, max_bytes),
-        stripe=data_uri(picture.stripe(), "image/png"),
-        clips="\n".join(page_parts.clip_card(i, each, data_uri) for i, each in enumerate(heard)),
-        definitions=page_parts.definitions(),
-        command=escape(str(described.get("command", ""))),
-        conditions=page_parts.conditions(described),
-        data=json.dumps(data).replace("<", "\\u003c"),
-        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=PackageLoader("latentsr.evaluation", "page_files"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
+    jinja.filters |= {"figure": _figure, "data_uri": data_uri, "decibels": lambda gain: 20 * math.log10(gain)}
+    style, *scripts = (
+        (files("latentsr.evaluation") / "page_files" / name).read_text("utf-8") for name in ("page.css", *SCRIPTS)
+    )
+    columns = [*COLUMNS, *COST]
+    plots = [plot(summary, column) for column in COLUMNS if column.key in PLOTTED]
+    cards = [Card(f"m{number}", each) for number, each in enumerate(heard)]
+    return jinja.get_template("page.html").render(
+        summary=summary,
+        names={key: list(dict.fromkeys(str(row[key]) for row in summary)) for key in ("input", "group", "system")},
+        clips=sum({row["group"]: row["clips"] for row in summary if row["group"] != OVERALL}.values()),
+        columns=columns,
+        shown=[c for c in columns if c.key in MISSED or any(row.get(c.key) is not None for row in summary)],
+        verdict=_verdict,
+        plots=[each for each in plots if each],
+        cards=cards,
+        data=_data(cards, described),
+        stripe=spectrogram.stripe(),
+        excerpt_s=listening.EXCERPT_S,
+        described={"references": "references", "command": "", **described},
+        facts={k: v for k, v in flatten(described).items() if v not in (None, []) and k != "command"},
+        baseline=baseline,
+        wanted=wanted,
+        max_bytes=max_bytes,
+        made=datetime.now(timezone.utc),
+        style=style,
+        scripts=scripts,
+        hashes=[_hash(text) for text in (style, *scripts)],
+    )
+
+
+@dataclass(frozen=True)
+class Card:
+    """A clip of the page, and the ids of its sounds."""
+
+    prefix: str
+    heard: Material
+
+    @property
+    def sounds(self) -> list[tuple[str, int | None, Track]]:
+        """(id, number of its input, track); those that do not depend on the input come first, with None."""
+        always: list[tuple[int | None, Track]] = [(None, track) for track in self.heard.always]
+        own = [(i, track) for i, tracks in enumerate(self.heard.by_input.values()) for track in tracks]
+        return [(f"{self.prefix}-{number}", *each) for number, each in enumerate([*always, *own])]
+
+    def data(self) -> dict[str, Any]:
+        """What the page's programs need of it."""
+        inputs = [
+            {
+                "label": label,
+                "tracks": [{"system": t.system, "media": name} for name, of, t in self.sounds if of in (None, number)],
+            }
+            for number, label in enumerate(self.heard.by_input)
+        ]
+        return {"name": self.heard.chosen.clip.name, "seconds": self.heard.seconds, "inputs": inputs}
+
+
+def _data(cards: Sequence[Card], described: Mapping[str, Any]) -> dict[str, Any]:
+    """Names, and which <audio> holds which track; the report is known again by its digest."""
+    clips = [card.data() for card in cards]
+    digest = hashlib.sha256(json.dumps([described, clips], sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return {"report": digest, "references": str(described.get("references", "")), "clips": clips}
+
+
+def _figure(value: float, digits: int, sign: str = "") -> str:
+    """A number with a minus that a reader sees."""
+    return f"{value:{sign}.{digits}f}".replace("-", "−")
+
+
+def _verdict(row: Record, column: Column) -> str:
+    """'better' or 'worse' than the baseline, where the interval of the difference leaves out 0."""
+    low, high = row.get(f"{column.key}_vs_baseline_low"), row.get(f"{column.key}_vs_baseline_high")
+    if low is None or high is None or column.better not in ("lower", "higher") or low <= 0 <= high:
+        return ""
+    return "better" if (high < 0) == (column.better == "lower") else "worse"
 
 
 def data_uri(content: bytes, kind: str) -> str:
     """Bytes as an address that holds them."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _file(name: str) -> str:
-    return (files("latentsr.evaluation") / "page_files" / name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, scripts: Sequence[str]) -> str:
-    """Nothing is loaded from anywhere, and no program or style runs but these."""
-    programs = " ".join(_hash(script) for script in scripts)
-    return (
-        f"default-src 'none'; img-src data:; media-src data:; style-src {_hash(style)}; script-src {programs}; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def _hash(text: str) -> str:

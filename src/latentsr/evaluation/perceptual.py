@@ -12,11 +12,12 @@ from collections import OrderedDict
 from functools import cache
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-ZIMTOHRLI_RATE = 48_000
-MIN_SECONDS = 1.0  # the package corrupts memory on waves of some 2000 samples; ours stay far away from that
+RATE = 48_000  # of both models
+MIN_SECONDS = 1.0  # ViSQOL finds no patch to compare below; Zimtohrli corrupts memory on waves of some 2000 samples
 REMEMBERED_BYTES = 64 * 2**20
 
 
@@ -67,30 +68,7 @@ def visqol_api() -> Any | None:
     return api
 
 
-def zimtohrli_installed() -> bool:
-    """Whether the package is there."""
-    return _zimtohrli() is not None
-
-
-def zimtohrli(
-    reference: Tensor, estimate: Tensor, sample_rate: int = ZIMTOHRLI_RATE
-) -> tuple[float, float] | tuple[None, None]:
-    """Zimtohrli's distance (0 is the same, lower is better) and its mapping to an opinion (5 best). Two (T,).
-
-    None, twice, where it is not installed (extra `eval`), and for waves shorter than a second or silent.
-    """
-    if sample_rate != ZIMTOHRLI_RATE:
-        raise ValueError(f"Zimtohrli runs at {ZIMTOHRLI_RATE} Hz, got {sample_rate} Hz; resample first")
-    if reference.shape != estimate.shape or reference.ndim != 1:
-        raise ValueError(f"need two waves (T,) of one shape, got {tuple(reference.shape)} and {tuple(estimate.shape)}")
-    package = _zimtohrli()
-    if package is None or len(reference) < MIN_SECONDS * sample_rate:
-        return None, None
-    waves = [x.detach().cpu().to(torch.float32).numpy() for x in (reference, estimate)]
-    if not all(wave.any() for wave in waves):
-        return None, None
-    distance = float(package.Pyohrli().distance(*waves))
-    return distance, float(package.mos_from_zimtohrli(distance))
+_visqol_api = cache(visqol_api)
 
 
 @cache
@@ -100,3 +78,44 @@ def _zimtohrli() -> Any | None:
     except ModuleNotFoundError:
         return None
     return package
+
+
+def visqol_installed() -> bool:
+    """Whether the package is there."""
+    return _visqol_api() is not None
+
+
+def zimtohrli_installed() -> bool:
+    """Whether the package is there."""
+    return _zimtohrli() is not None
+
+
+def visqol(reference: Tensor, estimate: Tensor, sample_rate: int = RATE) -> float | None:
+    """ViSQOL v3 in audio mode: predicted opinion from 1 to about 4.73, higher is better. Two (T,) -> figure.
+
+    None where it is not installed (extra `eval`), where the waves are shorter than a second, or silent.
+    """
+    waves, api = _waves(reference, estimate, sample_rate, np.float64), _visqol_api()
+    return None if waves is None or api is None else float(api.measure_from_arrays(*waves, sample_rate).moslqo)
+
+
+def zimtohrli(reference: Tensor, estimate: Tensor, sample_rate: int = RATE) -> tuple[float, float] | tuple[None, None]:
+    """Zimtohrli's distance (0 is the same, lower is better) and its mapping to an opinion (5 best). Two (T,).
+
+    None, twice, where it is not installed (extra `eval`), and for waves shorter than a second or silent.
+    """
+    waves, package = _waves(reference, estimate, sample_rate, np.float32), _zimtohrli()
+    if waves is None or package is None:
+        return None, None
+    distance = float(package.Pyohrli().distance(*waves))
+    return distance, float(package.mos_from_zimtohrli(distance))
+
+
+def _waves(reference: Tensor, estimate: Tensor, sample_rate: int, dtype: type) -> list[NDArray[Any]] | None:
+    """Both as arrays; None where there is too little to hear."""
+    if sample_rate != RATE:
+        raise ValueError(f"models of hearing run at {RATE} Hz, got {sample_rate} Hz; resample first")
+    if reference.shape != estimate.shape or reference.ndim != 1:
+        raise ValueError(f"need two waves (T,) of one shape, got {tuple(reference.shape)} and {tuple(estimate.shape)}")
+    waves: list[NDArray[Any]] = [x.detach().cpu().numpy().astype(dtype) for x in (reference, estimate)]
+    return waves if len(reference) >= MIN_SECONDS * RATE and all(wave.any() for wave in waves) else None

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from latentsr.audio import AudioError, Reader, read, resample
 from latentsr.config import AUDIO
 from latentsr.data import layouts
 from latentsr.data.manifest import Clip as Listed
 from latentsr.data.manifest import DataError, read_manifest
 from latentsr.evaluation.noises import Wave
 from latentsr.evaluation.scoring import Clip
-from latentsr.signal.audio import AudioError, Reader, read, resample
 
 RATE = AUDIO.sample_rate
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff")
@@ -31,7 +31,7 @@ ESC50_CATEGORIES = (
     "human",
     "interior",
     "urban",
-)  # ten classes each, in the order of their numbers
+)  # ten classes each, by number
 ESC50_NAME = re.compile(r"[1-5]-.+-[A-Z]-(\d+)")  # FOLD-ID-TAKE-CLASS
 
 
@@ -79,8 +79,7 @@ def _test_set(ref_dir: Path, name: str) -> list[Clip]:
         raise EvaluationError(
             f"this is not {name}, or lacks its test recordings: {why}; pass its own folder, or --dataset folder"
         ) from None
-    group = GROUPS.get(name, lambda clip: clip.kind)
-    return [Clip(_name(ref_dir, clip.path), clip.path, group(clip), clip.bandwidth_hz) for clip in found]
+    return [_clip(ref_dir, each, _esc50_category(each) if name == "esc-50" else each.kind) for each in found]
 
 
 def _esc50_category(clip: Listed) -> str:
@@ -91,46 +90,35 @@ def _esc50_category(clip: Listed) -> str:
     return ESC50_CATEGORIES[int(match[1]) // 10]
 
 
-GROUPS: dict[str, Callable[[Listed], str]] = {"esc-50": _esc50_category}
-
-
 def _recordings(ref_dir: Path, name: str) -> list[Clip]:
     """All recordings below a folder, or those that its manifest lists."""
     rows = {} if name == "folder" else _rows(ref_dir, needed=name == "manifest")
-    paths = sorted(p for p in ref_dir.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(ref_dir).parts)]
+    paths = sorted(p for p in ref_dir.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and layouts.is_audio(p, ref_dir))
     if not paths:
         raise EvaluationError(f"{ref_dir} holds no recordings ({', '.join(AUDIO_SUFFIXES)})")
     if missing := sorted(rows.keys() - set(paths)):
         raise EvaluationError(f"manifest.csv names {len(missing)} files that are not there, first {missing[0]}")
-    if tests := {path for path, row in rows.items() if row.split == "test"}:
-        return [_listed(ref_dir, rows[path]) for path in paths if path in tests]
-    found = [_listed(ref_dir, rows[path]) if path in rows else _unlisted(ref_dir, path) for path in paths]
-    return [clip for clip in found if clip.path in rows] if name == "manifest" else found
+    wanted = {path for path, row in rows.items() if row.split == "test"} or (rows if name == "manifest" else paths)
+    listed = [rows.get(path) or Listed(path, _first_folder(ref_dir, path)) for path in paths if path in wanted]
+    return [_clip(ref_dir, each, each.kind) for each in listed]
 
 
 def _rows(ref_dir: Path, needed: bool) -> dict[Path, Listed]:
     manifest = ref_dir / "manifest.csv"
-    if not manifest.exists():
-        if needed:
-            raise EvaluationError(
-                f"{ref_dir} holds no manifest.csv; write one (columns file,type), or leave --dataset out"
-            )
-        return {}
-    return {row.path: row for row in read_manifest(manifest)}
+    if manifest.exists():
+        return {row.path: row for row in read_manifest(manifest)}
+    if needed:
+        remedy = "write one (columns file,type), or leave --dataset out"
+        raise EvaluationError(f"{ref_dir} holds no manifest.csv; {remedy}")
+    return {}
 
 
-def _listed(ref_dir: Path, row: Listed) -> Clip:
-    return Clip(_name(ref_dir, row.path), row.path, row.kind, row.bandwidth_hz)
+def _first_folder(ref_dir: Path, path: Path) -> str:
+    return [*path.relative_to(ref_dir).parts[:-1], "all"][0]
 
 
-def _unlisted(ref_dir: Path, path: Path) -> Clip:
-    folders = path.relative_to(ref_dir).parts[:-1]
-    return Clip(_name(ref_dir, path), path, folders[0] if folders else "all", None)
-
-
-def _name(ref_dir: Path, path: Path) -> str:
-    return path.relative_to(ref_dir).as_posix()
+def _clip(ref_dir: Path, listed: Listed, group: str) -> Clip:
+    return Clip(listed.path.relative_to(ref_dir).as_posix(), listed.path, group, listed.bandwidth_hz)
 
 
 def load_mono(path: Path) -> Wave:
@@ -154,7 +142,9 @@ def check_references(clips: Iterable[Clip]) -> dict[str, float]:
         try:
             seconds[clip.name], _ = decoded(clip.path)
             if seconds[clip.name] < MIN_SAMPLES / RATE:
-                faults.append(f"{clip.path} is shorter than {MIN_SAMPLES / RATE:.3f} s; remove it from the references")
+                faults.append(
+                    f"{clip.path} is shorter than {MIN_SAMPLES / RATE:.3f} s; remove the file from the references"
+                )
         except (AudioError, OSError) as error:
             faults.append(str(error))
     if faults:

@@ -6,9 +6,9 @@ import csv
 import io
 import json
 import platform
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,97 +17,28 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from latentsr.evaluation import intervals
-from latentsr.evaluation.conditions import (
-    UNPROCESSED,
-    Conditions,
-    describe_filter,
-    describe_resampler,
-    noises_in_words,
-    versions,
-)
-
-Record = dict[str, Any]
-Values = Sequence[float]
-Given = tuple[Any, ...]  # the values of INPUT
+from latentsr.evaluation.cases import CASES, HEARD_SHARE
+from latentsr.evaluation.columns import COLUMNS, COST, Column, Record
+from latentsr.evaluation.conditions import UNPROCESSED, Conditions, describe_filter, noises_in_words
+from latentsr.evaluation.resamplers import RESAMPLERS
+from latentsr.wholefiles import replace_file
 
 INPUT = ("cutoff_hz", "input_rate_hz", "noise", "input")  # fields of a record that say what systems were given
-
 OVERALL = "(all)"  # the group of all clips
-MISS_PERCENT = 10.0  # a cutoff estimate further off than this is a miss
+VERSIONS_OF = ("latentsr", "torch", "diffusers", "numpy", "scipy", "soxr", "visqol-python", "numba", "zimtohrli", "av")
 RANGE_DB = 100.0  # of spectrogram colours
 MAX_FRAMES = 2000  # of a spectrogram; the hop grows with the recording
 
-
-def _worst(values: Values) -> float:
-    return max(values, key=abs)
-
-
-def _misses(errors_percent: Values) -> float:
-    return sum(abs(error) > MISS_PERCENT for error in errors_percent)
-
-
-def _median_size(values: Values) -> float:
-    return statistics.median(abs(value) for value in values)
+Given = tuple[Any, ...]  # the values of INPUT
 
 
 @dataclass(frozen=True)
-class Column:
-    """One figure of the table: what it is pooled from, how, and how it is printed."""
+class Scores:
+    """What came out: the rows of `summarise`, the records of `benchmark.run` and the words of `describe`."""
 
-    key: str
-    heading: str
-    digits: int
-    pool: Callable[[Values], float] = statistics.fmean
-    source: str = ""  # key of the records; the same as `key` unless given
-    pooled: bool = True  # False: made of other rows
-    noisy_only: bool = False  # printed only where noise was added, and it is defined
-    interval: bool = False  # has a confidence interval, and a difference from the baseline
-    lower_is_better: bool | None = None  # None: nearer to a target
-
-    title: str = ""  # where the heading alone does not say it
-
-    @property
-    def name(self) -> str:
-        """The heading where no other column stands to its left."""
-        return self.title or self.heading
-
-    @property
-    def median(self) -> bool:
-        return self.pool is statistics.median
-
-    def of(self, records: Iterable[Record]) -> float | None:
-        if not self.pooled:
-            return None
-        values = [record[self.source or self.key] for record in records]
-        known = [value for value in values if value is not None]
-        return self.pool(known) if known else None
-
-
-COLUMNS = (
-    Column("lsd", "LSD", 2, interval=True, lower_is_better=True),
-    Column("lsd_full", "(full)", 2, interval=True, lower_is_better=True, title="LSD (full)"),
-    Column("ssr_eval", "ssr_eval", 2, interval=True, lower_is_better=True),
-    Column("ssr_eval_full", "(full)", 2, interval=True, lower_is_better=True, title="ssr_eval (full)"),
-    Column("lsd_hf", "LSD-HF", 2, interval=True, lower_is_better=True),
-    Column("lsd_hf_change_percent", "HF %", 0, pooled=False),
-    Column("lsd_lf", "LSD-LF", 2, interval=True, lower_is_better=True),
-    Column("hf_energy_db", "HF dB", 1, statistics.median, interval=True),
-    Column("hf_spread", "HF spread", 2, statistics.median, interval=True),
-    Column("level_error_db", "level dB", 3, _worst),
-    Column("kept_error_db", "kept dB", 1, max),
-    Column("si_sdr_db", "SI-SDR dB", 1, noisy_only=True, interval=True, lower_is_better=False),
-    Column("snr_db", "SNR dB", 1, noisy_only=True),
-    Column("si_sdr_kept_db", "kept SI-SDR", 1, noisy_only=True, interval=True, lower_is_better=False),
-    Column("si_sdr_gain_db", "gain dB", 1, noisy_only=True, interval=True, lower_is_better=False),
-    Column("tone_db", "tone dB", 1, noisy_only=True),
-    Column("tone_vs_clean_db", "vs clean dB", 1, noisy_only=True),
-    Column("tone_left", "left", 0, sum, noisy_only=True),
-    Column("visqol", "ViSQOL", 2, interval=True, lower_is_better=False),
-    Column("zimtohrli", "Zimtohrli", 4, interval=True, lower_is_better=True),
-    Column("zimtohrli_mos", "Z-MOS", 2, interval=True, lower_is_better=False),
-    Column("cutoff_error_percent", "cutoff err %", 1, _median_size),
-    Column("cutoff_misses", "misses", 0, _misses, source="cutoff_error_percent"),
-)
+    summary: Sequence[Record]
+    records: Sequence[Record]
+    described: Mapping[str, Any]
 
 
 def summarise(
@@ -129,32 +60,26 @@ def summarise(
     orders: list[list[Any]] = [list(dict.fromkeys(key[level] for key in cells)) for level in range(3)]
     ordered = sorted(cells, key=lambda key: [order.index(part) for order, part in zip(orders, key, strict=True)])
     rows = {key: _summary_row(*key, cells[key]) for key in ordered}
-    for (given, group, _), row in rows.items():
+    for (given, group, system), row in rows.items():
         row["lsd_hf_change_percent"] = _change_percent(rows.get((given, group, UNPROCESSED)), row)
-    if seed is not None:
-        for (given, group, system), row in rows.items():
-            row |= _intervals(
-                cells[given, group, system], cells.get((given, group, baseline)), system == baseline, seed
-            )
+        if seed is not None:
+            against = cells.get((given, group, baseline))
+            row |= _intervals(cells[given, group, system], against, system == baseline, seed)
     return list(rows.values())
 
 
 def _intervals(records: list[Record], baseline: list[Record] | None, is_baseline: bool, seed: int) -> Record:
     """KEY_low and KEY_high of a row, and the same of its paired difference from the baseline, KEY_vs_baseline."""
     found: Record = {}
-    first = records[0]
-    others = {record["clip"]: record for record in baseline or []}
-    for column in (column for column in COLUMNS if column.interval):
-        key = column.source or column.key
-        name = " ".join([str(first["input"]), str(first["group"]), str(first["system"]), key])
+    first, others = records[0], {record["clip"]: record for record in baseline or []}
+    for key, median in ((column.key, column.median) for column in COLUMNS if column.interval):
+        name = f"{first['input']} {first['group']} {first['system']} {key}"
+        how: dict[str, Any] = {"median": median, "seed": seed, "name": name}
         values = [record[key] for record in records]
-        known = [value for value in values if value is not None]
-        found |= _bounds(column.key, intervals.interval(known, median=column.median, seed=seed, name=name))
-        against = [others[record["clip"]][key] if record["clip"] in others else None for record in records]
-        centre, bounds = None, None
-        if not is_baseline:
-            centre, bounds = intervals.difference(values, against, median=column.median, seed=seed, name=name)
-        found |= {f"{column.key}_vs_baseline": centre} | _bounds(f"{column.key}_vs_baseline", bounds)
+        against = [others.get(record["clip"], {}).get(key) for record in records]
+        found |= _bounds(key, intervals.interval([value for value in values if value is not None], **how))
+        centre, bounds = (None, None) if is_baseline else intervals.difference(values, against, **how)
+        found |= {f"{key}_vs_baseline": centre} | _bounds(f"{key}_vs_baseline", bounds)
     return found
 
 
@@ -183,46 +108,67 @@ def _change_percent(unprocessed: Record | None, row: Record) -> float | None:
 
 def format_table(summary: Sequence[Record]) -> str:
     """The summary as an aligned Markdown table; what is not defined or not installed is n/a."""
-    noisy = [row for row in summary if row["noise"] != "none"]
-    measured = any(row.get("peak_memory_mb") is not None for row in summary)
-    columns = [
-        column for column in COLUMNS if not column.noisy_only or any(row[column.key] is not None for row in noisy)
-    ]
-    lines = [["cutoff", "group", "system", "clips", *(column.heading for column in columns), "s/s"]]
-    lines[0] += ["MB"] * measured
+    columns = [column for column in (*COLUMNS, *COST) if _printed(column, summary)]
+    lines = [["cutoff", "group", "system", "clips", *(column.heading for column in columns)]]
     for row in summary:
-        figures = [_text(row[column.key], column.digits) for column in columns]
-        about = [row["input"], row["group"], row["system"], str(row["clips"])]
-        memory = [_text(row.get("peak_memory_mb"), 0)] * measured
-        lines.append([*about, *figures, _text(row["seconds_per_second"], 3), *memory])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+        figures = (_text(row.get(column.key), column.digits) for column in columns)
+        lines.append([row["input"], row["group"], row["system"], str(row["clips"]), *figures])
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     left = {1, 2}  # group and system; figures stand on the right
-    padded = [
+    lines = [
         [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
         for line in lines
     ]
     rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
+
+
+def _printed(column: Column, summary: Sequence[Record]) -> bool:
+    if column.key == "peak_memory_mb":
+        return any(row.get(column.key) is not None for row in summary)
+    return not column.noisy_only or any(row["noise"] != "none" and row[column.key] is not None for row in summary)
 
 
 def _text(value: float | None, digits: int) -> str:
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 
+def left_out(records: Iterable[Record], conditions: Conditions, clips: int) -> str | None:
+    """How many of so many clips do not count for which case, in words; None where all do."""
+    counted: dict[str, set[str]] = {name: set() for name in conditions.cases}
+    for record in records:
+        if record["input"] in counted:
+            counted[record["input"]].add(record["clip"])
+    missing = {name: clips - len(found) for name, found in counted.items() if len(found) < clips}
+    if not missing:
+        return None
+    which = ", ".join(f"{number} of {name}" for name, number in missing.items())
+    return f"{which}: clips whose own band ends below {HEARD_SHARE:g} x the cut"
+
+
 def describe(conditions: Conditions, more: Mapping[str, Any]) -> Record:
     """Everything that it takes to run a benchmark again."""
+    resamplers = " | ".join(RESAMPLERS[name].words for name in conditions.resamplers)
     return {
         **conditions.model_dump(mode="json"),
         "operator": describe_filter(conditions) if conditions.cutoffs_hz else None,
         "noises": noises_in_words(conditions),
-        "resampler": describe_resampler(conditions) if conditions.rates_hz else None,
+        "case_files": " | ".join(f"{name} = {CASES[name].in_words()}" for name in conditions.cases) or None,
+        "resampler": resamplers if conditions.rates_hz else None,
         "channels": "mean",
         "scored_hz": "0 to the reference's own bandwidth; '(full)' to 24000",
         **more,
-        "versions": versions(),
+        "versions": {name: _version(name) for name in VERSIONS_OF},
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def format_conditions(described: Mapping[str, Any]) -> str:
@@ -261,16 +207,6 @@ def _flat(value: Any) -> Any:
     return " ".join(str(part) for part in value) if isinstance(value, list | tuple) else value
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 # --- spectrograms ----------------------------------------------------------------------------------------------------
 
 
@@ -297,11 +233,10 @@ def spectrogram_png(
     top_db = max(float(level.max()) for level in levels)
     figure = Figure(figsize=(8, 2.4 * len(levels)), layout="constrained")
     axes = figure.subplots(len(levels), 1, squeeze=False)[:, 0]
+    how = {"origin": "lower", "aspect": "auto", "cmap": "magma", "vmin": top_db - RANGE_DB, "vmax": top_db}
     for axis, (name, wave), level in zip(axes, pairs, levels, strict=True):
-        seconds = np.asarray(wave).shape[-1] / sample_rate
-        extent = (0.0, seconds, 0.0, sample_rate / 2000)
-        limits = {"vmin": top_db - RANGE_DB, "vmax": top_db}
-        image = axis.imshow(level, origin="lower", aspect="auto", extent=extent, cmap="magma", **limits)
+        extent = (0.0, np.asarray(wave).shape[-1] / sample_rate, 0.0, sample_rate / 2000)
+        image = axis.imshow(level, extent=extent, **how)
         axis.set_title(name, parse_math=False)  # a file may have dollars in its name
         axis.set_ylabel("kHz")
     axes[-1].set_xlabel("seconds")

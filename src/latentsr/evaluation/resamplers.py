@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from math import gcd
 
 import numpy as np
-import soxr
 from scipy import signal
 
+from latentsr.audio import LOWEST_RATE_HZ, output_length, resample
 from latentsr.config import AUDIO
 from latentsr.evaluation.noises import Wave
-from latentsr.signal.audio import LOWEST_RATE_HZ, output_length, resample
+from latentsr.signal.cuts import soxr_at
 
 EDGE_DB = -3.0
 IMPULSES = range(0, 16 * 37, 37)  # samples: a prime apart, so that they stand differently at any lower rate
@@ -30,21 +30,12 @@ class Resampler:
 
     words: str
     run: Callable[[Wave, int, int], Wave]  # (T,), from_hz, to_hz -> about T x to / from samples
-    package: str | None = None  # an import name, where it is not one of the core's
-    extra: str = ""
-
-
-def _soxr(quality: str) -> Resampler:
-    return Resampler(f"soxr {quality}", lambda wave, a, b: soxr.resample(wave, a, b, quality=quality))
+    package: str | None = None  # of the extra of that name
 
 
 def _polyphase(wave: Wave, from_hz: int, to_hz: int) -> Wave:
     common = gcd(from_hz, to_hz)
     return signal.resample_poly(wave, to_hz // common, from_hz // common)
-
-
-def _fourier(wave: Wave, from_hz: int, to_hz: int) -> Wave:
-    return signal.resample(wave, output_length(len(wave), from_hz, to_hz))
 
 
 def _swr(wave: Wave, from_hz: int, to_hz: int) -> Wave:
@@ -59,35 +50,40 @@ def _swr(wave: Wave, from_hz: int, to_hz: int) -> Wave:
 
 RESAMPLERS: dict[str, Resampler] = {
     "soxr": Resampler("soxr VHQ", resample),
-    "soxr-hq": _soxr("HQ"),
-    "soxr-mq": _soxr("MQ"),
-    "soxr-lq": _soxr("LQ"),
-    "soxr-qq": _soxr("QQ"),
+    **{f"soxr-{name.lower()}": Resampler(f"soxr {name}", soxr_at(name)) for name in ("HQ", "MQ", "LQ", "QQ")},
     "scipy-poly": Resampler("scipy.signal.resample_poly, Kaiser 5.0", _polyphase),
-    "scipy-fft": Resampler("scipy.signal.resample, cut in the Fourier domain", _fourier),
-    "swr": Resampler("libswresample's default", _swr, "av", "av"),
+    "scipy-fft": Resampler(
+        "scipy.signal.resample, cut in the Fourier domain",
+        lambda wave, a, b: signal.resample(wave, output_length(len(wave), a, b)),
+    ),
+    "swr": Resampler("libswresample's default", _swr, "av"),
 }
+
+
+def with_length(wave: Wave, samples: int) -> Wave:
+    """Cut, or filled up with zeros, at the end."""
+    return np.pad(wave, (0, max(0, samples - len(wave))))[:samples]
 
 
 def check_installed(name: str) -> None:
     """Raise `ValueError` that names the extra where an operator's library is missing."""
     operator = RESAMPLERS[name]
     if operator.package is not None and find_spec(operator.package) is None:
-        raise ValueError(f"{name} needs {operator.package}; install it with: pip install 'latentsr[{operator.extra}]'")
+        raise ValueError(
+            f"{name} needs {operator.package}; install it with: pip install 'latentsr[{operator.package}]'"
+        )
 
 
 def resample_with(name: str, wave: Wave, from_hz: int, to_hz: int) -> Wave:
     """Resample by a named operator, to the length that `output_length` says. (T,) -> (T x to / from,)"""
-    length = output_length(len(wave), from_hz, to_hz)
-    out = RESAMPLERS[name].run(wave, from_hz, to_hz)[:length]
-    return np.pad(out, (0, length - len(out)))
+    return with_length(RESAMPLERS[name].run(wave, from_hz, to_hz), output_length(len(wave), from_hz, to_hz))
 
 
 def cut_with(name: str, wave: Wave, cutoff_hz: float) -> Wave:
     """Down to twice the cutoff and back by the same operator. (T,) -> (T,), at our rate"""
     rate = lower_rate(cutoff_hz)
     back = resample_with(name, resample_with(name, wave, AUDIO.sample_rate, rate), rate, AUDIO.sample_rate)
-    return np.pad(back, (0, max(0, len(wave) - len(back))))[: len(wave)]
+    return with_length(back, len(wave))
 
 
 def lower_rate(cutoff_hz: float) -> int:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentsr.config import AUDIO
 from latentsr.evaluation import metrics, perceptual
-from latentsr.evaluation.conditions import Input
+from latentsr.evaluation.inputs import Input
 from latentsr.evaluation.noises import KEPT_SHARE, Wave
 from latentsr.signal.degrade import Recipe
 
@@ -50,9 +51,20 @@ class Case:
     input: Input
     given: Wave  # at the input's rate
     degraded: Wave  # the same at 48 kHz
-    edge_hz: float  # where it is 3 dB down: the truth for cutoff estimates
+    edge_hz: float  # where it is 3 dB down: the truth for cutoff estimates; inf: nowhere
     operator: str | None = None  # the filter or resampler that made it; None where a codec ends the band
-    recipe: Recipe | None = None  # None at a lower rate
+    recipe: Recipe | None = None  # None at a lower rate, and of a case
+    gain: float = 1.0  # `given` is so much louder than the truth; estimates and `degraded` are at the truth's level
+
+    @property
+    def hidden(self) -> bool:
+        """Something was cut, and hiss or rounding lie over the place: nobody can tell where."""
+        return not math.isfinite(self.edge_hz) and self.input.cutoff_hz < AUDIO.sample_rate / 2
+
+    @property
+    def told_hz(self) -> float:
+        """What a system is told that need not estimate the cutoff."""
+        return self.edge_hz if math.isfinite(self.edge_hz) else self.input.cutoff_hz
 
     @property
     def tone_hz(self) -> float | None:
@@ -68,12 +80,6 @@ class Task:
     pairs: Sequence[tuple[Case, Wave]]
     visqol: bool
     zimtohrli: bool
-
-
-def score(case: Case, estimate: Wave, *, visqol: bool = True, zimtohrli: bool = True) -> Figures:
-    """All figures of one estimate (T,); None where one is not defined or not installed."""
-    truth, wave = as_tensor(case.truth)[0], as_tensor(estimate)[0]
-    return measured(case, estimate) | heard(truth, wave, visqol=visqol, zimtohrli=zimtohrli)
 
 
 def measured(case: Case, estimate: Wave) -> Figures:
@@ -98,14 +104,15 @@ def measured(case: Case, estimate: Wave) -> Figures:
         figures["tone_vs_clean_db"] = metrics.tone_level_db(truth, wave, case.tone_hz)
         left = (figures["tone_db"] > TONE_GONE_DB) & (figures["tone_vs_clean_db"] > TONE_LIKE_CLEAN_DB)
         figures["tone_left"] = left.double()
-    return dict.fromkeys(OF_NOISE) | {name: _finite(float(value[0])) for name, value in figures.items()}
+    found = {name: float(value[0]) for name, value in figures.items()}
+    return dict.fromkeys(OF_NOISE) | {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def heard(truth: Tensor, wave: Tensor, *, visqol: bool, zimtohrli: bool) -> Figures:
     """The figures of models of hearing. Two (T,)"""
     distance, opinion = perceptual.zimtohrli(truth, wave) if zimtohrli else (None, None)
     return {
-        "visqol": metrics.visqol(truth, wave) if visqol else None,
+        "visqol": perceptual.visqol(truth, wave) if visqol else None,
         "zimtohrli": distance,
         "zimtohrli_mos": opinion,
     }
@@ -175,7 +182,7 @@ class Scorers:
 
 def _work_s(task: Task) -> float:
     """About how long a task takes, seconds of one core."""
-    heard_s = sum(len(wave) for _, wave in task.pairs) / metrics.VISQOL_RATE
+    heard_s = sum(len(wave) for _, wave in task.pairs) / perceptual.RATE
     return heard_s * (0.2 if task.visqol else 0.08)
 
 
@@ -183,10 +190,6 @@ def _ready_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends its workers
     torch.set_num_threads(1)
     os.environ["NUMBA_NUM_THREADS"] = "1"  # read when numba is imported, which is later
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def as_tensor(wave: Wave) -> Tensor:

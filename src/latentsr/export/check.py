@@ -8,8 +8,7 @@ import numpy as np
 import onnx
 import torch
 
-from latentsr.export.errors import ExportError
-from latentsr.export.graphs import Graph
+from latentsr.export.graphs import ExportError, Graph
 from latentsr.models.fastconv import ordinary_convolutions
 
 TOLERANCE = 1e-3  # of the largest value, where that is above 1
@@ -17,15 +16,7 @@ SHAPES = ((1, 1), (2, 9), (1, 40))  # batch and length
 
 
 def largest_difference(graph: Graph, model: onnx.ModelProto, tolerance: float = TOLERANCE) -> float:
-    """Run both on the same inputs.
-
-    Args:
-        graph: the module.
-        model: what was made of it.
-        tolerance: of |a - b| / max(1, max |b|).
-
-    Returns:
-        The largest difference, relative where values are above 1.
+    """The largest |a - b| / max(1, max |b|) of both on the same inputs.
 
     Raises:
         ExportError: it is beyond the tolerance, or onnxruntime cannot run the model; the message says where.

@@ -8,20 +8,14 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import onnx
 import torch
-from torch import nn
 
-from latentsr.export.cutoff import filters_for_export
-from latentsr.export.errors import ExportError
-from latentsr.export.graphs import Graph
-from latentsr.export.loops import DOMAIN, put_loops
-from latentsr.export.scan import scans_for_export
-from latentsr.models.fastconv import FastConv1d, FastConv2d
+from latentsr.export.graphs import ExportError, Graph
+from latentsr.export.scan import DOMAIN, put_loops, scans_for_export
+from latentsr.models.fastconv import ordinary_convolutions
 
 DEFAULT_OPSET = 20  # the first with Gelu; onnxruntime 1.17 and newer
 LOWEST_OPSET, HIGHEST_OPSET = 17, 20  # the first with LayerNormalization; the last that torch's exporter writes
@@ -30,12 +24,7 @@ EXAMPLE = (2, 5)  # batch and length that are traced
 
 
 def to_onnx(graph: Graph, name: str, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
-    """Trace and translate.
-
-    Args:
-        graph: what to export.
-        name: of it, for messages and in the file.
-        opset: version of ONNX' operators.
+    """Trace and translate; the name is for messages and in the file.
 
     Raises:
         ExportError: it is too large for one file, or uses an operation that ONNX lacks at this opset.
@@ -52,7 +41,8 @@ def to_onnx(graph: Graph, name: str, opset: int = DEFAULT_OPSET) -> onnx.ModelPr
         for name, shape in graph.inputs.items()
     }
     file: Any = io.BytesIO()  # torch takes it, though its types say a path
-    with _quiet(), scans_for_export(), filters_for_export(), _plain_convolutions(graph.module), torch.no_grad():
+    with warnings.catch_warnings(), scans_for_export(), ordinary_convolutions(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that tracing takes sizes for constants is tested for
         try:
             torch.onnx.export(
                 graph.module.eval(), graph.example(*EXAMPLE), file, dynamo=False, dynamic_axes=axes,
@@ -83,29 +73,6 @@ def _reason(error: Exception, name: str, opset: int) -> str:
     if found:
         return f"{name} cannot be exported: ONNX has no form of {found.group(1)} at opset {opset}"
     return f"{name} cannot be exported at opset {opset}: {' '.join(str(error).split())[:300]}"
-
-
-@contextmanager
-def _plain_convolutions(module: nn.Module) -> Iterator[None]:
-    """Within, convolutions are the library's own: their fast forms are written for torch's memory."""
-    changed: list[tuple[nn.Module, type]] = [
-        (each, type(each)) for each in module.modules() if isinstance(each, FastConv1d | FastConv2d)
-    ]
-    for each, kind in changed:
-        each.__class__ = nn.Conv1d if kind is FastConv1d else nn.Conv2d
-    try:
-        yield
-    finally:
-        for each, kind in changed:
-            each.__class__ = kind
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Within, the exporter keeps its warnings to itself: that tracing takes sizes for constants is tested for."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _anonymous(graph: onnx.GraphProto) -> None:

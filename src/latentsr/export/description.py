@@ -7,37 +7,38 @@ from typing import Any
 import numpy as np
 from diffusers import DDIMScheduler
 
-from latentsr import __version__
-from latentsr import windowed as w
+from latentsr import __version__, bandwidth
+from latentsr.audio.resampling import EDGE, LEAD_S
 from latentsr.config import AUDIO
-from latentsr.export.errors import ExportError
-from latentsr.export.graphs import HEAD_PARTS, latent_shape
-from latentsr.heads import HEADS
+from latentsr.diffusion.sampling import GUIDANCE_RESCALE
+from latentsr.export.graphs import HEAD_PARTS, ExportError, latent_shape
+from latentsr.head_kinds import HEADS
+from latentsr.models import excitation, excited
+from latentsr.models.excited import ExcitationGenerator
+from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.unet import LatentUNet, frame_multiple
 from latentsr.models.vae import strides
 from latentsr.models.vocos import ISTFTVocoder
-from latentsr.sampling import GUIDANCE_RESCALE, NOISE_BLOCK, SOURCE_STRIDE
-from latentsr.signal import bandwidth, image, level, lowband, texture
+from latentsr.restoring import chain, engine
+from latentsr.signal import bandframes as frames
+from latentsr.signal import correlation, level, lowband, texture
 from latentsr.signal.mel import mel_edges_hz, mel_filterbank
+from latentsr.signal.noise import NOISE_BLOCK, SOURCE_STRIDE
+from latentsr.signal.track import SKIRT_BIN_HZ
 
-FORMAT = 1
+FORMAT = 3  # of the description; the runner is for one
 
 
 def describe(pipe: Any, head: str, model_hash: str, sampled: bool = True) -> dict[str, Any]:
-    """All of it for one head. Units are in the names; samples and frames are at 48 kHz and its hop.
+    """All of it for one head, whose networks are loaded. Units are in the names; samples and frames are at 48 kHz.
 
-    Args:
-        pipe: with the head's networks loaded.
-        head: a key of `HEAD_PARTS`.
-        model_hash: of the model.
-        sampled: say how latents are drawn, if the head needs them.
+    `sampled`: say how latents are drawn, if the head needs them.
 
     Raises:
         ExportError: the runner cannot draw latents as this model wants them drawn.
     """
     kind = HEADS[head]
-    decoder = kind(**{name: getattr(pipe, name) for name in kind.components})
-    estimator = bandwidth.CutoffEstimator(AUDIO.sample_rate)
+    decoder = kind.load()(**{name: pipe.component(name) for name in kind.components})
     about: dict[str, Any] = {
         "format": FORMAT,
         "latentsr": __version__,
@@ -45,25 +46,33 @@ def describe(pipe: Any, head: str, model_hash: str, sampled: bool = True) -> dic
         "head": head,
         "parts": list(HEAD_PARTS[head]),
         "audio": {**AUDIO.model_dump(), "padding": AUDIO.padding},
+        "resampling": {"lead_s": LEAD_S, "edge": EDGE},
         "mel_filters": _sparse(mel_filterbank(AUDIO).numpy()),
         "mel_band_ends_hz": mel_edges_hz(AUDIO)[2:].tolist(),
         "level": {"network_peak": level.NETWORK_PEAK, "largest_gain": level.LARGEST_GAIN,
                   "limiter_samples": level.LIMITER_SAMPLES},
-        "windows": {"core": w.CORE, "margin": w.MARGIN, "fade": w.FADE, "stride": w.WAVE_STRIDE,
-                    "seam_samples": w.SEAM_SAMPLES, "edge_samples": w.EDGE_SAMPLES,
+        "windows": {"core": engine.CORE, "margin": engine.MARGIN, "fade": engine.FADE, "stride": chain.WAVE_STRIDE,
+                    "seam_samples": engine.SEAM_SAMPLES, "edge_samples": chain.EDGE_SAMPLES,
                     "context_frames": decoder.context_frames},
         "low_band": {"edge_s": lowband.EDGE_S, "skirt_hz": lowband.SKIRT_HZ, "merge_frame": lowband.MERGE_FRAME,
-                     "merge_hop": lowband.MERGE_HOP, "merge_from": lowband.MERGE_FROM},
-        "cutoff": {"frame": estimator.frame, "window": list(bandwidth.BLACKMAN_HARRIS),
-                   "steady": bandwidth.STEADY, "fewest_frames": bandwidth.FEWEST_FRAMES},
-        "image": {"n_fft": image.N_FFT, "hop": image.HOP, "band_bins": image.BAND_BINS, "from": image.FROM,
-                  "to": image.TO, "alike": image.ALIKE},
+                     "merge_hop": lowband.MERGE_HOP, "merge_from": lowband.MERGE_FROM,
+                     "merge_context": lowband.MERGE_CONTEXT, "end_fade": lowband.END_FADE,
+                     "skirt_from": lowband.SKIRT_FROM, "skirt_in": lowband.SKIRT_IN, "skirt_bin_hz": SKIRT_BIN_HZ},
+        "frames": {"bin_hz": frames.BIN_HZ, "bins": frames.BINS, "window_s": frames.WINDOW_S, "hops": frames.HOPS,
+                   "window": list(frames.BLACKMAN_HARRIS), "silent_db": frames.SILENT_DB, "most": bandwidth.MOST_FRAMES,
+                   "heard_at_once": bandwidth.HEARD_AT_ONCE, "alike": bandwidth.ALIKE},
+        "dust": {"coarsest_bits": frames.COARSEST_BITS, "finest_bits": frames.FINEST_BITS,
+                 "grid_range": frames.GRID_RANGE, "float_db": frames.FLOAT_DB},
+        "image": {"n_fft": correlation.N_FFT, "hop": correlation.HOP, "band_bins": correlation.BAND_BINS,
+                  "from": correlation.FROM, "to": correlation.TO, "alike": correlation.ALIKE},
         "noise": {"block_frames": NOISE_BLOCK, "source_stride": SOURCE_STRIDE, "seed_stride": 1_000_003},
     }  # fmt: skip
-    network = pipe.mamba_gan if head == "mamba-gan" else pipe.vocoder
-    if head == "mamba-gan" or isinstance(network, ISTFTVocoder):
+    network = pipe.component("mamba_gan" if head == "mamba-gan" else "vocoder")
+    if isinstance(network, ExcitationGenerator):
+        about["excitation"] = _excitation()
+    elif head == "mamba-gan" or isinstance(network, ISTFTVocoder):
         about["inverse_stft"] = {"n_fft": network.config.n_fft, "hop_length": network.config.hop_length}
-    if head == "mamba-gan":
+    if isinstance(network, MambaGenerator):
         about["texture"] = {"n_fft": texture.N_FFT, "hop": texture.HOP, "smoothed": list(texture.SMOOTHED),
                             "silent": texture.SILENT, "share": network.config.noise_share}  # fmt: skip
     if head == "vocoder" and sampled:
@@ -71,6 +80,24 @@ def describe(pipe: Any, head: str, model_hash: str, sampled: bool = True) -> dic
     if head == "vocoder":
         about["windows"]["stride"] = strides(pipe.vae)[0]
     return about
+
+
+def _excitation() -> dict[str, Any]:
+    return {
+        "frame": excitation.FRAME,
+        "hop": excitation.HOP,
+        "oversampled": excitation.OVERSAMPLED,
+        "whitened_bins": excitation.WHITENED_BINS,
+        "copied_share": excitation.COPIED_SHARE,
+        "copied_to": excitation.COPIED_TO,
+        "envelope_hop": excitation.ENVELOPE_HOP,
+        "envelope_reach": excitation.ENVELOPE_REACH,
+        "silent": excitation.SILENT,
+        "knots_hz": excitation.knots_hz().tolist(),
+        "parts": excited.PARTS,
+        "power_mean": excited.POWER_MEAN,
+        "power_std": excited.POWER_STD,
+    }
 
 
 def _diffusion(pipe: Any) -> dict[str, Any]:

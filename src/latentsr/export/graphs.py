@@ -13,13 +13,17 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from latentsr.bandwidth import embedded_network, hear
 from latentsr.config import AUDIO
+from latentsr.models.cutoff import CutoffNet
+from latentsr.models.excited import FEATURES, ExcitationGenerator
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.ssm import Mamba
-from latentsr.models.unet import DenoisingUNet, LatentUNet, frame_multiple, predict_v
+from latentsr.models.unet import Bands, DenoisingUNet, LatentUNet, frame_multiple, predict_v
 from latentsr.models.vae import mode, strides, to_mel
 from latentsr.models.vocos import ISTFTVocoder, cartesian
-from latentsr.signal.bandwidth import CutoffEstimator, cutoff_of_power
+from latentsr.signal.bandedges import skirts
+from latentsr.signal.bandframes import BIN_HZ, BINS, FLOAT_DB
 
 Shape = tuple[int | str, ...]  # of a tensor; a name: any size, a multiple of `Graph.multiple` for the frames
 
@@ -37,137 +41,106 @@ class Graph:
     outputs: tuple[str, ...]
     example: Callable[[int, int], tuple[Tensor, ...]]
     multiple: int = 1
-    loops: bool = False  # whether it has any of `loops.py`
+    loops: bool = False  # whether it has any of `scan.py`
 
 
-class MambaGanSpectra(nn.Module):
+class ExportError(RuntimeError):
+    """Something cannot be exported, or was and does not compute what it should; one line that says what to do."""
+
+
+class Traced(nn.Module):
+    """What is done with a network, as a module that the exporter can trace."""
+
+    def __init__(self, network: nn.Module, work: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network, self.work = network, work
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.work(self.network, *inputs)
+
+
+def gan_spectra(network: MambaGenerator, mel: Tensor, cutoff_hz: Tensor) -> tuple[Tensor, ...]:
     """Log-mel (B, L, M) and cutoffs (B,) -> spectra (B, L, n_fft / 2 + 1), real and imaginary, and the wide log-mel."""
-
-    def __init__(self, network: MambaGenerator) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, mel: Tensor, cutoff_hz: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        spectra, wide = self.network.spectra(mel, cutoff_hz)
-        return (*cartesian(*spectra.chunk(2, dim=-1)), wide)
+    spectra, wide = network.spectra(mel, cutoff_hz)
+    return (*cartesian(*spectra.chunk(2, dim=-1)), wide)
 
 
-class VocoderSpectra(nn.Module):
+def excitation_amplitudes(
+    network: ExcitationGenerator, heard: Tensor, mel: Tensor, cutoff_hz: Tensor
+) -> tuple[Tensor, ...]:
+    """What is heard in the low band (B, 2 L, F), log-mel (B, L, M), cutoffs (B,) -> (K, B, 2 L, bins), wide log-mel."""
+    return network.amplitudes(heard, mel, cutoff_hz)
+
+
+def vocoder_spectra(network: ISTFTVocoder, mel: Tensor) -> tuple[Tensor, Tensor]:
     """Log-mel (B, L, M) -> spectra (B, L, n_fft / 2 + 1), real and imaginary."""
-
-    def __init__(self, network: ISTFTVocoder) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        return cartesian(*self.network.spectra(mel).chunk(2, dim=-1))
+    return cartesian(*network.spectra(mel).chunk(2, dim=-1))
 
 
-class VocoderWave(nn.Module):
+def vocoder_wave(network: nn.Module, mel: Tensor) -> Tensor:
     """Log-mel (B, L, M) -> wave (B, L * hop_length)."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, mel: Tensor) -> Tensor:
-        return self.network(mel)[:, : mel.shape[1] * AUDIO.hop_length]
+    return network(mel)[:, : mel.shape[1] * AUDIO.hop_length]
 
 
-class VaeEncoder(nn.Module):
-    """Log-mel (B, 1, L, M) -> scaled latents (B, Z, l, m): the posterior's mean."""
-
-    def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, mel: Tensor) -> Tensor:
-        return mode(self.vae, mel)
-
-
-class VaeDecoder(nn.Module):
-    """Scaled latents (B, Z, l, m) -> log-mel (B, 1, L, M)."""
-
-    def __init__(self, vae: AutoencoderKL) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return to_mel(self.vae, latents)
+def denoise(
+    network: DenoisingUNet, noisy: Tensor, condition: Tensor, timestep: Tensor, cutoff_hz: Tensor | None = None
+) -> Tensor:
+    """Latents (B, Z, l, m), times and cutoffs (B,) -> velocity (B, Z, l, m); some networks are told no cutoff."""
+    if cutoff_hz is None:
+        return predict_v(network, noisy, condition, timestep, Bands(timestep, timestep))
+    wanted_hz = torch.full_like(cutoff_hz, AUDIO.sample_rate / 2)
+    return predict_v(network, noisy, condition, timestep, Bands(cutoff_hz, wanted_hz))
 
 
-class Denoiser(nn.Module):
-    """One evaluation of the denoiser: latents (B, Z, l, m), times and cutoffs (B,) -> velocity (B, Z, l, m)."""
-
-    def __init__(self, unet: DenoisingUNet) -> None:
-        super().__init__()
-        self.unet = unet
-
-    def forward(self, noisy: Tensor, condition: Tensor, timestep: Tensor, cutoff_hz: Tensor) -> Tensor:
-        wanted = torch.full_like(cutoff_hz, AUDIO.sample_rate / 2)
-        return predict_v(self.unet, noisy, condition, timestep, cutoff_hz, wanted)
-
-
-class PlainDenoiser(Denoiser):
-    """The same for a denoiser that is told no cutoff."""
-
-    def forward(self, noisy: Tensor, condition: Tensor, timestep: Tensor) -> Tensor:  # type: ignore[override]
-        return predict_v(self.unet, noisy, condition, timestep, timestep, timestep)
-
-
-class CutoffOfPower(nn.Module):
-    """Long-term power and squared power (C, F) of a recording's channels -> its cutoff in Hz (1,)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.estimator = CutoffEstimator(AUDIO.sample_rate)
-
-    def forward(self, power: Tensor, squared: Tensor) -> Tensor:
-        return cutoff_of_power(power, squared, self.estimator.sample_rate, self.estimator.frame)
+def listen(network: CutoffNet, power_db: Tensor, nyquist_hz: Tensor, dust_db: Tensor) -> tuple[Tensor, ...]:
+    """Frames of channels (C, L, BINS), heard as wholes: cutoffs (C,) in Hz, filters' losses and skirts (C, BINS)."""
+    end_hz, loss_db = hear(network, power_db, nyquist_hz, dust_db)
+    cutoff_hz = end_hz.float()
+    return (cutoff_hz, loss_db, *skirts(power_db, loss_db, cutoff_hz, nyquist_hz, dust_db))
 
 
 def mamba_gan(pipe: Any) -> Graph:
     """The Mamba-GAN without latents."""
-
-    def example(batch: int, frames: int) -> tuple[Tensor, ...]:
-        return _mel(batch, frames), _cutoffs(batch)
-
     inputs: dict[str, Shape] = {"mel": ("batch", "frames", AUDIO.n_mels), "cutoff_hz": ("batch",)}
     loops = any(isinstance(layer, Mamba) for layer in pipe.mamba_gan.modules())
-    return Graph(MambaGanSpectra(pipe.mamba_gan), inputs, ("real", "imag", "wide_mel"), example, loops=loops)
+    if isinstance(pipe.mamba_gan, ExcitationGenerator):
+        heard: dict[str, Shape] = {"heard": ("batch", "halves", FEATURES)}
+        return Graph(
+            Traced(pipe.mamba_gan, excitation_amplitudes), heard | inputs, ("amplitudes", "wide_mel"),
+            lambda batch, frames: (torch.randn(batch, 2 * frames, FEATURES), _mel(batch, frames), _cutoffs(batch)),
+            loops=loops,
+        )  # fmt: skip
+    return Graph(
+        Traced(pipe.mamba_gan, gan_spectra), inputs, ("real", "imag", "wide_mel"),
+        lambda batch, frames: (_mel(batch, frames), _cutoffs(batch)), loops=loops,
+    )  # fmt: skip
 
 
 def vocoder(pipe: Any) -> Graph:
     """The vocoder: spectra of one that ends in an inverse STFT, else the wave."""
+    ends = isinstance(pipe.vocoder, ISTFTVocoder)
+    work, outputs = (vocoder_spectra, ("real", "imag")) if ends else (vocoder_wave, ("wave",))
     inputs: dict[str, Shape] = {"mel": ("batch", "frames", AUDIO.n_mels)}
-
-    def example(batch: int, frames: int) -> tuple[Tensor, ...]:
-        return (_mel(batch, frames),)
-
-    if isinstance(pipe.vocoder, ISTFTVocoder):
-        return Graph(VocoderSpectra(pipe.vocoder), inputs, ("real", "imag"), example)
-    return Graph(VocoderWave(pipe.vocoder), inputs, ("wave",), example)
+    return Graph(Traced(pipe.vocoder, work), inputs, outputs, lambda batch, frames: (_mel(batch, frames),))
 
 
 def vae_encoder(pipe: Any) -> Graph:
-    """The encoder, whose latents are the condition of the diffusion."""
+    """The encoder, whose latents are the condition: log-mel (B, 1, L, M) -> mean of the posterior (B, Z, l, m)."""
     inputs: dict[str, Shape] = {"mel": ("batch", 1, "frames", AUDIO.n_mels)}
     stride = strides(pipe.vae)[0]
-
-    def example(batch: int, length: int) -> tuple[Tensor, ...]:
-        return (_mel(batch, length * stride)[:, None],)
-
-    return Graph(VaeEncoder(pipe.vae), inputs, ("latents",), example, stride)
+    return Graph(
+        Traced(pipe.vae, mode), inputs, ("latents",), lambda batch, length: (_mel(batch, length * stride)[:, None],),
+        stride,
+    )  # fmt: skip
 
 
 def vae_decoder(pipe: Any) -> Graph:
-    """The decoder of what the diffusion draws."""
+    """The decoder of what the diffusion draws: scaled latents (B, Z, l, m) -> log-mel (B, 1, L, M)."""
     depth, rows = latent_shape(pipe.vae)
-
-    def example(batch: int, length: int) -> tuple[Tensor, ...]:
-        return (_noise(batch, depth, length, rows),)
-
-    return Graph(VaeDecoder(pipe.vae), {"latents": ("batch", depth, "frames", rows)}, ("mel",), example)
+    inputs: dict[str, Shape] = {"latents": ("batch", depth, "frames", rows)}
+    return Graph(
+        Traced(pipe.vae, to_mel), inputs, ("mel",), lambda batch, length: (_noise(batch, depth, length, rows),)
+    )
 
 
 def unet(pipe: Any) -> Graph:
@@ -176,6 +149,8 @@ def unet(pipe: Any) -> Graph:
     multiple, told = frame_multiple(pipe.unet), isinstance(pipe.unet, LatentUNet)
     latents: Shape = ("batch", depth, "frames", rows)
     inputs: dict[str, Shape] = {"noisy": latents, "condition": latents, "timestep": ("batch",)}
+    if told:
+        inputs["cutoff_hz"] = ("batch",)
 
     def example(batch: int, length: int) -> tuple[Tensor, ...]:
         shape = batch, depth, length * multiple, rows
@@ -183,27 +158,29 @@ def unet(pipe: Any) -> Graph:
         cutoffs = (_cutoffs(batch),) if told else ()
         return (_noise(*shape), _noise(*shape, seed=1), times, *cutoffs)
 
-    if told:
-        inputs |= {"cutoff_hz": ("batch",)}
-    module = Denoiser(pipe.unet) if told else PlainDenoiser(pipe.unet)
-    return Graph(module, inputs, ("velocity",), example, multiple)
+    return Graph(Traced(pipe.unet, denoise), inputs, ("velocity",), example, multiple)
 
 
 def cutoff(_pipe: Any) -> Graph:
-    """The inner half of the cutoff estimate; its front, a long-term spectrum, is a runner's."""
-    module = CutoffOfPower()
-    bins = module.estimator.frame // 2 + 1
+    """The cutoff estimate; the frames that it hears are a runner's."""
+    return cutoff_by(embedded_network())
 
-    def example(channels: int, length: int) -> tuple[Tensor, ...]:
-        """A programme that falls by 6 dB per octave and ends, with white noise under it."""
-        place = torch.linspace(0, 1, bins)
-        programme = 1e-3 / (0.01 + place) ** 2 * 1e-6 ** ((place - 0.1 * length).clamp(min=0) * 40).clamp(max=2)
-        grain = torch.rand(channels, bins, generator=torch.Generator().manual_seed(length)) + 0.5
-        power = programme * grain + 1e-8
-        return power, 2 * power.square()
 
-    inputs: dict[str, Shape] = {"power": ("channels", bins), "squared": ("channels", bins)}
-    return Graph(module, inputs, ("cutoff_hz",), example, loops=True)
+def cutoff_by(network: CutoffNet) -> Graph:
+    """The same by any network."""
+
+    def example(channels: int, frames: int) -> tuple[Tensor, ...]:
+        """A programme that falls and ends, with dust under it."""
+        hz = torch.arange(BINS) * BIN_HZ
+        ends_hz = torch.linspace(4_000, 8_000, channels)[:, None, None]
+        lost = ((hz / ends_hz - 1) * 60).clamp(min=0)
+        power_db = -20 - 20 * torch.log10(1 + hz / 500) - lost + 5 * _noise(channels, frames, BINS)
+        return power_db.clamp(min=-95), torch.full((channels,), 22_050.0), torch.linspace(-96, FLOAT_DB, channels)
+
+    inputs: dict[str, Shape] = {
+        "power_db": ("channels", "frames", BINS), "nyquist_hz": ("channels",), "dust_db": ("channels",)
+    }  # fmt: skip
+    return Graph(Traced(network, listen), inputs, ("cutoff_hz", "loss_db", "raise_db", "kept"), example)
 
 
 PARTS: dict[str, Callable[[Any], Graph]] = {

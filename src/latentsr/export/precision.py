@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-DTYPES = ("float32", "float16", "int8")
 LEAST_ELEMENTS = 4096  # of a weight that is worth it
 
 

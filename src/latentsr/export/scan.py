@@ -3,6 +3,9 @@
 ONNX has no selective scan, but it has loops. Of the forms that were measured (docs/onnx.md) the plainest is among the
 fastest in onnxruntime: a `Scan` over time whose body is the recurrence itself. The states, a few thousand numbers, stay
 in the cache, any length needs the same graph and hardly any memory, and nothing is padded.
+
+Tracing would unroll a loop to the length of the example. So it is an `autograd.Function`, traced as one node of our own
+domain, and put in afterwards as a `Scan` whose body is written in ONNX' text form.
 """
 
 from __future__ import annotations
@@ -11,12 +14,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import onnx
 import torch
+from onnx import helper, parser
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentsr.export.loops import DOMAIN
 from latentsr.models.ssm import Direction, Mamba
+
+DOMAIN = "latentsr"
+# The state, what is scanned, then what is made; A is read from outside. The letters are those of `models/ssm.py`.
+BODY = """
+selective_scan (float[b,k,n,d] h, float[b,k,one,d] delta, float[b,k,one,d] entering, float[b,k,n,one] B,
+                float[b,k,one,n] C) => (float[b,k,n,d] h_next, float[b,k,one,d] y) {
+    exponent = Mul(delta, A)
+    decay = Exp(exponent)
+    kept = Mul(decay, h)
+    added = Mul(B, entering)
+    h_next = Add(kept, added)
+    y = MatMul(C, h_next)
+}
+"""
 
 
 @contextmanager
@@ -69,16 +87,44 @@ class _SelectiveScan(torch.autograd.Function):
     """The loop, traced as one node."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, delta: Tensor, entering: Tensor, B: Tensor, C: Tensor, A: Tensor) -> Tensor:
+    def forward(ctx: Any, h: Tensor, *inputs: Tensor) -> Tensor:
+        *scanned, A = inputs
         y = []
-        for delta_t, entering_t, B_t, C_t in zip(delta, entering, B, C, strict=True):
+        for delta_t, entering_t, B_t, C_t in zip(*scanned, strict=True):
             h = torch.exp(delta_t * A) * h + B_t * entering_t
             y.append(torch.matmul(C_t, h))
         return torch.stack(y)
 
     @staticmethod
-    def symbolic(g: Any, h: Any, delta: Any, entering: Any, B: Any, C: Any, A: Any) -> Any:
-        return g.op(f"{DOMAIN}::SelectiveScan", h, delta, entering, B, C, A).setType(entering.type())
+    def symbolic(g: Any, *inputs: Any) -> Any:
+        _, _, entering, *_ = inputs
+        return g.op(f"{DOMAIN}::SelectiveScan", *inputs).setType(entering.type())
+
+
+def put_loops(model: onnx.ModelProto) -> None:
+    """Replace every stand-in of a model by its `Scan`, in place."""
+    for number, node in enumerate(model.graph.node):
+        if node.domain == DOMAIN:
+            node.CopyFrom(_scan(node, f"scan_{number}"))
+    kept = [each for each in model.opset_import if each.domain != DOMAIN]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def _scan(stand_in: onnx.NodeProto, prefix: str) -> onnx.NodeProto:
+    *inputs, decays = stand_in.input
+    body = parser.parse_graph(BODY)
+
+    def renamed(name: str) -> str:  # a name of a body may not be one of the graph around it
+        return decays if name == "A" else f"{prefix}.{name}"
+
+    for value in (*body.input, *body.output):
+        value.name = renamed(value.name)
+    for node in body.node:
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+    outputs = [f"{prefix}.last_state", *stand_in.output]
+    return helper.make_node("Scan", inputs, outputs, name=prefix, body=body, num_scan_inputs=len(inputs) - 1)
 
 
 def softplus(x: Tensor) -> Tensor:

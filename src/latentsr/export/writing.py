@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from latentsr import __version__
-from latentsr.components import components_of
+from latentsr.dtypes import GRAPH_DTYPES
 from latentsr.export.check import largest_difference
 from latentsr.export.convert import DEFAULT_OPSET, MAX_BYTES, to_onnx
 from latentsr.export.description import describe
-from latentsr.export.errors import ExportError
-from latentsr.export.graphs import HEAD_PARTS, PARTS
-from latentsr.export.precision import DTYPES, store_as
+from latentsr.export.graphs import HEAD_PARTS, PARTS, ExportError
+from latentsr.export.precision import store_as
+from latentsr.options import Options
+from latentsr.wholefiles import replace_file, replacing_folder
 
 DESCRIPTION = "latentsr.json"
 KEY = "latentsr"  # of the description in a graph's metadata
+
+
+@dataclass(frozen=True)
+class Form:
+    """How graphs are written.
+
+    Attributes:
+        dtype: in which large weights are stored.
+        opset: version of ONNX' operators.
+        overwrite: replace what an earlier export left.
+        check: run every graph in onnxruntime beside torch.
+        model_hash: of the model, to be noted in the files.
+    """
+
+    dtype: str = "float32"
+    opset: int = DEFAULT_OPSET
+    overwrite: bool = False
+    check: bool = True
+    model_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,12 +57,7 @@ def export(
     target: str | os.PathLike[str],
     head: str = "mamba-gan",
     part: str | None = None,
-    *,
-    dtype: str = "float32",
-    opset: int = DEFAULT_OPSET,
-    overwrite: bool = False,
-    check: bool = True,
-    model_hash: str = "",
+    form: Form = Form(),
     on_part: Callable[[str], None] | None = None,
 ) -> list[Exported]:
     """Write networks of a pipeline as ONNX.
@@ -55,11 +68,7 @@ def export(
             and `latentsr.json`.
         head: whose networks: a key of `HEAD_PARTS`.
         part: which graph; None: the head's network, if it has a single one.
-        dtype: in which large weights are stored.
-        opset: version of ONNX' operators.
-        overwrite: replace what an earlier export left at `target`.
-        check: run every graph in onnxruntime beside torch.
-        model_hash: of the model, to be noted in the files.
+        form: how they are written.
         on_part: called with the name of each part before it is begun.
 
     Raises:
@@ -67,30 +76,25 @@ def export(
     """
     target = Path(target)
     parts = chosen_parts(target, head, part)
-    check_target(target, overwrite)
-    if dtype not in DTYPES:
-        raise ExportError(f"weights cannot be stored as {dtype}; choose one of {', '.join(DTYPES)}")
-    pipe._load(components_of(head))
-    about = describe(pipe, head, model_hash, sampled=not target.suffix)
-    about |= {"dtype": dtype, "opset": opset}
-    place = Path(mkdtemp(prefix=f".{target.name}.", dir=_existing_parent(target)))
-    try:
-        made = []
-        for name in parts:
-            if on_part is not None:
-                on_part(name)
-            path = place / (target.name if target.suffix else f"{name}.onnx")
-            made.append(_write(pipe, name, path, about, dtype, opset, check))
-        if target.suffix:
-            made[0].path.replace(target)
-            return [Exported(made[0].part, target, made[0].size, made[0].difference)]
+    check_target(target, form.overwrite)
+    if form.dtype not in GRAPH_DTYPES:
+        raise ExportError(f"weights cannot be stored as {form.dtype}; choose one of {', '.join(GRAPH_DTYPES)}")
+    pipe.load(Options(head=head).kind.needs())
+    about = describe(pipe, head, form.model_hash, sampled=not target.suffix)
+    about |= {"dtype": form.dtype, "opset": form.opset}
+
+    def write(name: str, path: Path) -> Exported:
+        if on_part is not None:
+            on_part(name)
+        return _write(pipe, name, path, about, form)
+
+    if target.suffix:
+        return [write(parts[0], target)]
+    with replacing_folder(target.absolute()) as place:
+        made = [write(name, place / f"{name}.onnx") for name in parts]
         text = json.dumps({**about, "graphs": {name: f"{name}.onnx" for name in parts}})
         (place / DESCRIPTION).write_text(text, "utf-8")
-        place.chmod(0o777 & ~_umask())
-        _replace_folder(place, target)
-        return [Exported(each.part, target / each.path.name, each.size, each.difference) for each in made]
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    return [replace(each, path=target / each.path.name) for each in made]
 
 
 def chosen_parts(target: Path, head: str, part: str | None) -> Sequence[str]:
@@ -127,13 +131,13 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise ExportError(f"{target} is no folder of an export (it holds no {DESCRIPTION}); choose another name")
 
 
-def _write(pipe: Any, part: str, path: Path, about: dict[str, Any], dtype: str, opset: int, check: bool) -> Exported:
+def _write(pipe: Any, part: str, path: Path, about: dict[str, Any], form: Form) -> Exported:
     graph = PARTS[part](pipe)
-    model = to_onnx(graph, part, opset)
+    model = to_onnx(graph, part, form.opset)
     difference = None
-    if check:  # before weights are rounded: that is no fault of the graph
+    if form.check:  # before weights are rounded: that is no fault of the graph
         difference = largest_difference(graph, model)
-    store_as(model, "float32" if part == "cutoff" else dtype)
+    store_as(model, "float32" if part == "cutoff" else form.dtype)
     values = {KEY: json.dumps({**about, "part": part}), "version": __version__, "model": about["model"], "part": part}
     for key, value in values.items():
         entry = model.metadata_props.add()
@@ -141,17 +145,8 @@ def _write(pipe: Any, part: str, path: Path, about: dict[str, Any], dtype: str, 
     size = model.ByteSize()
     if size >= MAX_BYTES:
         raise ExportError(f"{part} would take {size / 1e9:.1f} GB, more than one ONNX file holds; pass --dtype float16")
-    path.write_bytes(model.SerializeToString())
+    replace_file(path, model.SerializeToString())
     return Exported(part, path, size, difference)
-
-
-def _replace_folder(made: Path, target: Path) -> None:
-    """Put a folder at `target`; what lay there goes when the new one is in its place."""
-    old = made.with_name(f"{made.name}.old")
-    if target.exists():
-        target.rename(old)
-    made.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _existing_parent(target: Path) -> Path:
@@ -159,9 +154,3 @@ def _existing_parent(target: Path) -> Path:
     if not parent.is_dir():
         raise ExportError(f"the folder {target.parent} does not exist; make it first")
     return parent
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
