@@ -13,6 +13,7 @@ TINY = {  # what a script trains where a page names no config: the same stage in
     "train.py": "recipes/tiny.yaml",
     "train_vae.py": "tiny/vae.yaml",
     "train_ldm.py": "tiny/ldm.yaml",
+    "train_cutoff.py": "tiny/cutoff.yaml",
     "train_hifigan.py": "tiny/vocoder.yaml",
     "train_mamba_gan.py": "tiny/mamba_gan.yaml",
     "train_diffwave_mamba.py": "tiny/diffwave_mamba.yaml",
@@ -76,7 +77,7 @@ def _patch_audiosr(patches: MonkeyPatch) -> None:
     """AudioSR's name on the Hub is the checkpoint at hand, and the official sizes are those of that checkpoint."""
     import small_audiosr
     from latentsr.convert import audiosr, audiosr_hub
-    from latentsr.folder import sha256
+    from latentsr.model_folder.loading import sha256
 
     here, official, small = Path.cwd(), audiosr.architecture, small_audiosr.configuration(LEVELS)
     published = here / "blobs" / sha256(here / "pytorch_model.bin")  # the Hub's cache names files so

@@ -28,13 +28,20 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=name)
+SLOW = ("docs/batch.md", "docs/evaluation.md")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=name(page), marks=[pytest.mark.slow] if name(page) in SLOW else []) for page in WITH_CODE],
+)
 def test_blocks_of_a_page_run(page, warm, tmp_path, monkeypatch):
     workplace.furnish(tmp_path, page.name)
     environment = workplace.shims(tmp_path, warm)
     monkeypatch.chdir(tmp_path)
     offline.patch(monkeypatch)
     names: dict[str, object] = {"__name__": "__main__"}
+    before = set(tmp_path.iterdir())
     for block in blocks(page):
         where = f"{name(page)}, line {block.line}"
         if block.language == "python":
@@ -45,8 +52,17 @@ def test_blocks_of_a_page_run(page, warm, tmp_path, monkeypatch):
         elif block.language == "sh":
             run_shell(block, where, environment, tmp_path / "printed")
     if page.name == "README.md":
-        before, after = soundfile.info("examples/phone_speech.flac"), soundfile.info("phone_48k.flac")
-        assert (after.samplerate, after.frames) == (48_000, before.frames * 6)
+        check_ignored({path.name for path in set(tmp_path.iterdir()) - before} - {"printed", "cache"})  # the test's own
+        given, after = soundfile.info("examples/phone_speech.flac"), soundfile.info("phone_48k.flac")
+        assert (after.samplerate, after.frames) == (48_000, given.frames * 6)
+
+
+def check_ignored(names: set[str]) -> None:
+    """In a clone, nothing of what the commands write is to be seen in `git status`."""
+    if (ROOT / ".git").exists():
+        seen = {f"{name}/" if Path(name).is_dir() else name for name in names}
+        ignored = subprocess.run(["git", "check-ignore", "--no-index", *seen], cwd=ROOT, capture_output=True, text=True)
+        assert set(ignored.stdout.split()) == seen
 
 
 def run_shell(block: Block, where: str, environment: dict[str, str], printed: Path) -> None:

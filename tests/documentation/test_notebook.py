@@ -12,6 +12,7 @@ nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbcli
 NOTEBOOK = ROOT / "examples/restore_and_report.ipynb"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_to_its_report(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

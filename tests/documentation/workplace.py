@@ -16,7 +16,17 @@ import torch
 from blocks import ROOT
 
 RATE = 48_000
-FROM_THE_CLONE = ("configs", "scripts", "benchmarks", "vocoder", "src", "train.py", "train_vae.py", "train_ldm.py")
+FROM_THE_CLONE = (
+    "configs",
+    "scripts",
+    "benchmarks",
+    "vocoder",
+    "src",
+    "train.py",
+    "train_vae.py",
+    "train_ldm.py",
+    "train_cutoff.py",
+)
 
 
 def furnish(folder: Path, page: str) -> None:
