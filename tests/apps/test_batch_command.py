@@ -54,6 +54,10 @@ def journal(dest: Path, event: str) -> list[dict]:
     return [entry for line in lines if (entry := json.loads(line))["event"] == event]
 
 
+def started(dest: Path) -> set[str]:
+    return {entry["file"] for entry in journal(dest, "start")}
+
+
 def soon(what, seconds: float = 120.0):  # long for a busy machine; nobody waits for it where it happens
     end = time.monotonic() + seconds
     while not (found := what()):
@@ -190,10 +194,11 @@ def test_ray_is_stopped_with_all_its_processes(src, dest, number, code):
     pytest.importorskip("ray")
     (src / "wait").touch()
     recording(src / "slow.wav", seconds=0.05)
-    env = {**ENV, "HOME": str(src.parent)}  # where Ray leaves a token
+    env = {**ENV, "HOME": str(src.parent)}
     process = start(src, dest, "--engine", "ray", start_new_session=True, env=env)
     try:
-        soon(lambda: "slow.wav" in {entry["file"] for entry in journal(dest, "start")}, 300.0)
+        soon(lambda: process.poll() is not None or "slow.wav" in started(dest), 300.0)
+        assert process.poll() is None, process.communicate()
         assert len(in_session(process.pid)) > 5  # the batch, the driver, an actor, and Ray's own
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         _, err = process.communicate(timeout=60)
@@ -203,6 +208,7 @@ def test_ray_is_stopped_with_all_its_processes(src, dest, number, code):
     assert "the same command with --resume goes on" in err and "Traceback" not in err
     assert (running(dest), parts(dest)) == (set(), [])
     soon(lambda: not in_session(process.pid), 180.0)  # Ray's own agents take their time on a busy machine
+    assert not (src.parent / ".ray").exists()  # a token left there would be asked for by every later `ray start`
 
 
 def in_session(leader: int) -> set[int]:

@@ -73,7 +73,7 @@ def run_shell(block: Block, where: str, environment: dict[str, str], printed: Pa
             words, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
         try:
-            code = shell.wait(timeout=300)
+            code = shell.wait(timeout=900)  # a busy machine takes its time
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, signal.SIGTERM)

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -109,15 +110,18 @@ def write_m4a(path: Path, wave: np.ndarray, rate: int) -> None:
 
 
 def shims(folder: Path, warm: list[str]) -> dict[str, str]:
-    """Environment of the blocks: `latentsr`, `python` and `accelerate` go to the server, `pip` installs nothing."""
+    """Environment of the blocks: `latentsr`, `python` and `accelerate` go to the server, `pip` installs nothing.
+
+    `ray` stops no cluster but theirs: other tests, and whoever works on this machine, may have one.
+    """
     place = folder / "bin"
     place.mkdir()
     for name in ("latentsr", "python", "python3", "accelerate"):
         program = "python" if name == "python3" else name
         text = f'#!/bin/sh\nexec {shlex.join(warm)} {program} "$@"\n'
         (place / name).write_text(text)
-    checker = Path(__file__).with_name("pip.py")
-    (place / "pip").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{checker}" "$@"\n')
+    for name, script in (("pip", "pip.py"), ("ray", "own_ray.py")):
+        (place / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).with_name(script)}" "$@"\n')
     for shim in place.iterdir():
         shim.chmod(0o755)
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ACCELERATE"))}
@@ -128,4 +132,5 @@ def shims(folder: Path, warm: list[str]) -> dict[str, str]:
         "ACCELERATE_USE_CPU": "true",
         "HF_HUB_OFFLINE": "1",
         "COLUMNS": "120",
+        "RAY_TMPDIR": f"{tempfile.gettempdir()}/ray{os.getpid()}",  # short: sockets lie in it
     }

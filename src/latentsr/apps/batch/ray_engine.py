@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
+import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -32,6 +34,7 @@ from latentsr.apps.terminal import cores
 from latentsr.audio import AudioError
 from latentsr.errors import UsageError
 
+START_S = 240.0  # for a cluster to come up, or to answer: minutes on a busy machine
 PATIENCE_S = 15.0  # with the driver, which ends the cluster that it started, and then with actors
 POLL_S = 0.5  # how often the journal is read for what the actors have done
 PROBED_AT_ONCE = 128  # files, in one task
@@ -47,7 +50,7 @@ def run(setup: Setup, items: Sequence[Item], workers: int | None, address: str |
     setup = replace(setup, alarm=True)
     items = [replace(item, source=Path(os.path.abspath(item.source))) for item in items]  # noqa: PTH100 - keeps links
     drive = partial(_drive, setup, items, workers)
-    driver = Child(partial(_connect, workers, address), drive, {"RAY_USAGE_STATS_ENABLED": "0"})
+    driver = Child(partial(_connect, workers, address), drive, {"RAY_USAGE_STATS_ENABLED": "0", **_tokens(address)})
     try:
         yield from _outcomes(setup, items, driver)
     except BrokenError as error:
@@ -59,13 +62,27 @@ def run(setup: Setup, items: Sequence[Item], workers: int | None, address: str |
         workers_end(setup.dest, PATIENCE_S)
 
 
+def _tokens(address: str | None) -> dict[str, str]:
+    """Variables that say whether Ray asks for a token, where the user has not said it."""
+    if "RAY_AUTH_MODE" in os.environ:
+        return {}
+    if address is None:  # else Ray writes one to the home folder, and every later `ray start` would ask for it
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}
+    kept = [os.environ.get("RAY_AUTH_TOKEN_PATH"), Path.home() / ".ray" / "auth_token"]
+    if os.environ.get("RAY_AUTH_TOKEN") or any(path and Path(path).is_file() for path in kept):
+        return {"RAY_AUTH_MODE": "token"}  # as `ray start` decides it; a cluster without tokens takes it too
+    return {}
+
+
 def _outcomes(setup: Setup, items: Sequence[Item], driver: Child) -> Iterator[Event]:
     """Each outcome once: from the journal as soon as it is written there, else from the driver, with its group."""
     journal, open_names = Journal(setup.dest, setup.run), {item.name for item in items}
     begun: set[str] = set()
-    over = False
+    over, latest_start = False, time.monotonic() + START_S
     while not over:
         message = driver.hear(POLL_S) or {}
+        if not driver.ready and time.monotonic() > latest_start:
+            raise BatchError(f"Ray was not there after {START_S:.0f} s; add --resume to try again, or --engine local")
         if "ready" in message:
             driver.send({})
         if "error" in message:
@@ -97,12 +114,14 @@ def _connect(workers: int | None, address: str | None) -> Any:
     import ray
 
     how: dict[str, Any] = {"log_to_driver": False}
-    if address is None:
-        how.update(include_dashboard=False, num_cpus=max(workers or 1, cores()))
+    if address is None:  # "local": with no address Ray would join a cluster that somebody has started here
+        how.update(address="local", include_dashboard=False, num_cpus=max(workers or 1, cores()))
+    else:
+        how.update(address=address)
     try:
         if address is not None:
             _check_reachable(address)
-        ray.init(address=address, **how)
+        ray.init(**how)
     except (OSError, RuntimeError, ValueError) as error:
         hint = "" if address is None else "; one that was started with a token needs RAY_AUTH_MODE=token"
         where = "start Ray here" if address is None else f"reach a Ray cluster at {address}"
