@@ -91,6 +91,38 @@ def test_a_capture_that_begins_within_a_frame_is_read(tmp_path, name):
     assert 0 < got.account.bytes_unread <= 777
 
 
+@pytest.mark.parametrize("zeros", [1, 2, 511, 70_000])
+def test_zeros_behind_a_flac_cost_nothing(tmp_path, zeros):
+    """As sectors are filled up; libFLAC loses the last frame to them (libsndfile 1.2.2)."""
+    path = tmp_path / "a.flac"
+    data = noise(frames=RATE_HZ + 77, path=path, format="FLAC")
+    whole = read(path).samples
+    path.write_bytes(data + bytes(zeros))
+    got = read(path)
+    assert np.array_equal(got.samples, whole) and got.account.bytes_unread == zeros
+
+
+def test_zeros_before_an_mp3_are_passed_over_and_counted(tmp_path):
+    path = tmp_path / "a.mp3"
+    data = noise(path=path, format="MP3")
+    whole = read(path).samples
+    path.write_bytes(bytes(3_000) + data)
+    got = read(path)
+    assert np.array_equal(got.samples, whole) and got.account.bytes_unread == 3_000
+    path.write_bytes(bytes(100_000))
+    with pytest.raises(AudioError, match="holds zeros, not audio"):
+        read(path)
+
+
+def test_caf_files_with_chunks_behind_the_sound_are_read_one_after_the_other(tmp_path):
+    path = tmp_path / "a.caf"
+    data = noise(path=path, format="CAF") + b"free" + struct.pack(">q", 20) + bytes(20)
+    one = read(path).samples
+    path.write_bytes(data + data)
+    got = read(path)
+    assert np.array_equal(got.samples, np.concatenate([one, one], axis=1)) and got.account.parts == 2
+
+
 @pytest.mark.parametrize("name", ["wav", "au"])
 def test_what_follows_the_sound_and_is_nothing_known_is_counted(tmp_path, name):
     path = CASES[name].make(tmp_path)

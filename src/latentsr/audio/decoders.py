@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -15,7 +16,7 @@ import soundfile
 
 from latentsr.audio import ffmpeg, headers, kinds, mpeg
 from latentsr.audio.parts import Layout, Part
-from latentsr.audio.peek import bytes_at
+from latentsr.audio.peek import bytes_at, end_without_zeros, size_of
 from latentsr.audio.tags import riff, xiph
 from latentsr.audio.tags.metadata import Metadata, collected
 from latentsr.audio.view import View
@@ -162,7 +163,8 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
     frames, samples = 0, None
     if head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
         frames, samples = struct.unpack(">H", head[8:10])[0], int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF
-        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
+        behind = size_of(view) - _flac_end(view, samples)
+        seen = View(view, 0, size_of(view) - behind, mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
     try:
         decoder = Decoder(seen, frames if frames >= 256 else PIECE_FRAMES, part.stream)
         decoder.unread = 0 if behind is None else behind
@@ -189,6 +191,22 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
     except AudioError:
         pass
     raise AudioError(_why_not_audio(path, head, refusal)) from None
+
+
+def _flac_end(file: BinaryIO, samples: int) -> int:
+    """Where a FLAC ends behind which zeros stand, as sectors are filled up: libFLAC loses the last frame to them.
+
+    The last frame may end in up to two zeros of its own, the check sum.
+    """
+    size = size_of(file)
+    end = end_without_zeros(file)
+    if samples and end < size:
+        for last in range(end, min(end + 3, size)):
+            with suppress(soundfile.LibsndfileError), soundfile.SoundFile(View(file, 0, last)) as whole:
+                whole.seek(samples - 1)
+                if len(whole.read(1)):
+                    return last
+    return size
 
 
 def check_claim(path: Path, claim: headers.Claim | None) -> None:

@@ -64,7 +64,7 @@ class Decoder:
         file.seek(0)
         try:
             self._container = av.open(file, mode="r", format=kind.demuxer, metadata_errors="replace")
-        except (av.FFmpegError, ValueError, MemoryError) as error:
+        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:  # OSError: it sought where no byte is
             raise AudioError(f"{path} is {kind.label} that cannot be read ({_reason(error)}); fetch it again") from None
         try:
             self._start(kind, which)

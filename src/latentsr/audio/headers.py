@@ -199,7 +199,7 @@ def _caf(file: BinaryIO, size: int) -> Claim | None:
         elif name == b"pakt" and 24 < length <= min(MAX_PACKET_TABLE_BYTES, size - offset):
             table = bytes_at(file, offset, length)
         elif name == b"data":
-            next_at = _next(file, offset + max(length, 0), size, b"caff\0\1") if length > 0 else None
+            next_at = _next_caf(file, offset + length, size) if length > 0 else None
             present = (next_at or size) - offset
             mend = offset - 8, struct.pack(">q", present)
             frames = whole = None
@@ -208,6 +208,18 @@ def _caf(file: BinaryIO, size: int) -> Claim | None:
                 whole = min(packet_frames * _whole_packets(table, present - CAF_EDIT_BYTES), frames)
             known = None if length == -1 else length
             return Claim(known, present, channels, rate, mend, frames, whole, next_at=next_at)
+    return None
+
+
+def _next_caf(file: BinaryIO, at: int, size: int) -> int | None:
+    """Where another file begins behind the chunks from `at` on."""
+    for _ in range(MAX_CHUNKS):
+        if (found := _next(file, at, size, b"caff\0\1")) is not None:
+            return found
+        name, length = unpack(file, at, ">4sq")
+        if not _is_name(name) or length < 0:
+            return None
+        at += 12 + length
     return None
 
 
@@ -239,7 +251,7 @@ def _nist(file: BinaryIO, size: int) -> Claim | None:
 
 
 def _next(file: BinaryIO, at: int, size: int, magic: bytes) -> int | None:
-    """The first of the chunks from `at` on that begins another file; `at` itself where there are none between."""
+    """`at`, where another file begins there."""
     return at if at + 12 <= size and bytes_at(file, at, len(magic)) == magic else None
 
 

@@ -91,6 +91,7 @@ _HEADERLESS = {
     "g722": Kind("G.722", "g722"), "gsm": Kind("GSM 06.10", "gsm"), "sbc": Kind("SBC", "sbc"),
     "aptx": Kind("aptX", "aptx"),
 }  # fmt: skip
+ZEROS = "zeros"  # what a file holds whose first bytes are nothing else
 # What files of these kinds, and of libsndfile's, are called.
 SUFFIXES = frozenset(
     f".{suffix}" for words in (
@@ -176,7 +177,7 @@ def what_else(head: bytes) -> str | None:
     if is_text(head):
         return "text"
     if not head.strip(b"\0"):
-        return "zeros"
+        return ZEROS
     return next((kind for magic, kind in _NO_AUDIO if head.startswith(magic)), None)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from latentsr.audio import ends, headers, mp4, mpeg
-from latentsr.audio.kinds import AAC, MPEG, Kind, adts_at, kind_of, what_else
+from latentsr.audio.kinds import AAC, MPEG, ZEROS, Kind, adts_at, kind_of, what_else
 from latentsr.audio.peek import bytes_at, unpack
 from latentsr.audio.tags import xiph
 from latentsr.audio.view import View
@@ -60,7 +60,7 @@ def layout(file: BinaryIO, path: Path) -> Layout:
     size = file.seek(0, os.SEEK_END)
     start = ends.front(file, 0)
     kind = kind_of(file, start, path)
-    if kind is None and what_else(bytes_at(file, start, 64)) is None:
+    if kind is None and what_else(bytes_at(file, start, 64)) in (None, ZEROS):
         if (found := mpeg_layout(file, path)) is not None:
             return found
         kind = AAC if adts_at(bytes_at(file, start, mpeg.SEARCH_BYTES)) is not None else None
