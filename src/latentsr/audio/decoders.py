@@ -16,7 +16,7 @@ import soundfile
 
 from latentsr.audio import ffmpeg, headers, kinds, mpeg
 from latentsr.audio.parts import Layout, Part
-from latentsr.audio.peek import bytes_at, end_without_zeros, size_of
+from latentsr.audio.peek import bytes_at
 from latentsr.audio.tags import riff, xiph
 from latentsr.audio.tags.metadata import Metadata, collected
 from latentsr.audio.view import View
@@ -25,6 +25,7 @@ from latentsr.errors import AudioError, EmptyAudio, TruncatedAudio, UnsupportedA
 MAX_CHANNELS = 64
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 768_000
 PIECE_FRAMES = 4_096
+MAX_FLAC_FRAME = 65_535  # samples
 _BEHIND = "what lies behind its last sample is no sound that is known, and was not read"
 UNKNOWN_FRAMES = 2**62  # what libsndfile gives out as more is "length unknown": a FLAC that was streamed
 _IMPOSSIBLE = "SF_INFO struct incomplete"  # libsndfile's words for a header without rate or channels
@@ -53,8 +54,11 @@ class Decoder(soundfile.SoundFile):
     left_out = 0
     last_frame: int | None = None  # where to stop before libsndfile does: it decodes half a packet of ALAC to noise
 
-    def __init__(self, file: BinaryIO, piece_frames: int, stream: mpeg.Stream | None) -> None:
-        self._piece_frames = piece_frames
+    def __init__(
+        self, file: BinaryIO, piece_frames: int, stream: mpeg.Stream | None, declared: BinaryIO | None = None
+    ) -> None:
+        self._piece_frames, self._declared = piece_frames, declared
+        self._tail: np.ndarray | None = None  # of `declared`, what `file` did not give
         self.damage: str | None = None
         self.notes: list[str] = []
         self._done = 0
@@ -96,7 +100,7 @@ class Decoder(soundfile.SoundFile):
         while done < frames and self.damage is None:
             try:
                 # A read that fails loses all it decoded: pieces, each a frame of FLAC, lose no good sample.
-                piece = self.read(min(self._piece_frames, frames - done), dtype="float32", always_2d=True)
+                piece = self._piece(min(self._piece_frames, frames - done), self._done + done)
             except soundfile.LibsndfileError as error:
                 if self._done + done != self.length:
                     self.damage = _reason(error)
@@ -110,6 +114,29 @@ class Decoder(soundfile.SoundFile):
         self._done += done
         order = xiph.VORBIS_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
         return block[:done] if order is None else block[:done, np.argsort(order)]
+
+    def _piece(self, frames: int, at: int) -> np.ndarray:
+        """The next (n, C) samples, n <= `frames`, the first of which is the recording's `at`-th."""
+        if self._tail is None:
+            try:
+                return self.read(frames, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError:
+                self._tail = self._rest(at)
+                if self._tail is None:
+                    raise
+                self.notes.append(_BEHIND)
+        piece, self._tail = self._tail[:frames], self._tail[frames:]
+        return piece
+
+    def _rest(self, at: int) -> np.ndarray | None:
+        """A last frame of FLAC that the decoder loses to what lies behind it, if it is told the length."""
+        missing = (self.length or 0) - at
+        if self._declared is not None and 0 < missing <= MAX_FLAC_FRAME:
+            with suppress(soundfile.LibsndfileError), soundfile.SoundFile(self._declared) as file:
+                file.seek(at)
+                rest: np.ndarray = file.read(missing, dtype="float32", always_2d=True)
+                return rest if len(rest) == missing else None
+        return None
 
 
 def open_regular(path: Path) -> FileIO:
@@ -160,13 +187,13 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
     behind = None if claim is None else claim.behind_bytes
     told = claim.data_bytes is not None if claim is not None else part.stream is None or bool(part.stream.declared)
     claim = claim if lies else None
-    frames, samples = 0, None
+    frames, samples, declared = 0, None, None
     if head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
         frames, samples = struct.unpack(">H", head[8:10])[0], int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF
-        behind = size_of(view) - _flac_end(view, samples)
-        seen = View(view, 0, size_of(view) - behind, mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
+        declared = View(view, 0, view.seek(0, os.SEEK_END))
+        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
     try:
-        decoder = Decoder(seen, frames if frames >= 256 else PIECE_FRAMES, part.stream)
+        decoder = Decoder(seen, frames if frames >= 256 else PIECE_FRAMES, part.stream, declared)
         decoder.unread = 0 if behind is None else behind
         decoder.length = decoder.length if samples is None else samples or None
         return Opened(decoder, claim, part.stream, ogg_end, told)
@@ -191,22 +218,6 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
     except AudioError:
         pass
     raise AudioError(_why_not_audio(path, head, refusal)) from None
-
-
-def _flac_end(file: BinaryIO, samples: int) -> int:
-    """Where a FLAC ends behind which zeros stand, as sectors are filled up: libFLAC loses the last frame to them.
-
-    The last frame may end in up to two zeros of its own, the check sum.
-    """
-    size = size_of(file)
-    end = end_without_zeros(file)
-    if samples and end < size:
-        for last in range(end, min(end + 3, size)):
-            with suppress(soundfile.LibsndfileError), soundfile.SoundFile(View(file, 0, last)) as whole:
-                whole.seek(samples - 1)
-                if len(whole.read(1)):
-                    return last
-    return size
 
 
 def check_claim(path: Path, claim: headers.Claim | None) -> None:

@@ -6,8 +6,6 @@ import io
 import struct
 from typing import Any, BinaryIO
 
-_WINDOW_BYTES = 1 << 20
-
 
 def size_of(file: BinaryIO) -> int:
     """Bytes of an open file; its position is changed."""
@@ -26,15 +24,3 @@ def unpack(file: BinaryIO, offset: int, layout: str) -> tuple[Any, ...]:
     """The numbers at `offset`, laid out as `struct` says; zeros behind the end of the file."""
     size = struct.calcsize(layout)
     return struct.unpack(layout, bytes_at(file, offset, size).ljust(size, b"\0"))
-
-
-def end_without_zeros(file: BinaryIO) -> int:
-    """Where the zeros begin that fill a file up to its end."""
-    end = size_of(file)
-    while end:
-        start = max(end - _WINDOW_BYTES, 0)
-        kept = len(bytes_at(file, start, end - start).rstrip(b"\0"))
-        end = start + kept
-        if kept:
-            break
-    return end
