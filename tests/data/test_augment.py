@@ -184,3 +184,14 @@ def test_all_waves_of_an_example_are_treated_alike(rng):
     ):
         first, second = change(waves)
         assert first.dtype == np.float32 and np.abs(first - 3 * second).max() < 1e-5 * np.abs(first).max()
+
+
+def test_bursts_are_hits_of_noise_of_the_drawn_colour():
+    config = AugmentConfig(bursts_db=(-6, -6), attacks_per_s=(6, 6), attacks_decay_s=(0.05, 0.05))
+    rate, drawn = 48_000, [augment.draw_bursts(48_000, config, np.random.default_rng(seed)) for seed in range(8)]
+    power = sum(np.abs(np.fft.rfft(wave[0])) ** 2 for wave in drawn)
+    low, high = (power[at : at + at // 4].mean() for at in (2_000, 16_000))  # bins of 1 Hz
+    assert 10 * np.log10(high / low) == pytest.approx(-18, abs=1.5)  # three octaves
+    for wave in drawn:
+        level = 10 * np.log10(np.mean(wave.reshape(-1, rate // 200) ** 2, axis=1) + 1e-12)  # of 5 ms
+        assert wave.shape == (1, rate) and np.diff(level).max() > 15  # it begins at once, somewhere

@@ -57,6 +57,8 @@ class AugmentConfig(Config):
     attacks: Probability = 0.0  # probability of hits cut out of it: silence, a sudden begin, a decay, and again
     attacks_per_s: Range = (2.0, 12.0)
     attacks_decay_s: Range = (0.003, 0.3)  # time constant of a decay
+    bursts: Probability = 0.0  # probability of such hits of coloured noise in its place; never of pairs
+    bursts_db: Range = (-9.0, 0.0)  # slope of that colour, dB per octave, from 1 kHz on
     gain: Probability = 1.0  # probability of a new level
     gain_peak_db: Range = (-30.0, -1.0)  # peak of the example, dBFS
     gain_max_db: float = 40.0  # never boosted by more, so that a noise floor stays one
@@ -178,15 +180,26 @@ def cut_hits(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator)
     """Hits out of silence, as drums and consonants are: each begins within a sample and dies away exponentially."""
     if rng.random() >= config.attacks:
         return waves
-    samples, rate = waves.shape[-1], AUDIO.sample_rate
-    count = 1 + rng.poisson(rng.uniform(*config.attacks_per_s) * samples / rate)
+    return waves * _hits(waves.shape[-1], config, rng)
+
+
+def draw_bursts(samples: int, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Hits of noise over the whole band (1, T): claps, cymbals, castanets, rare in recordings of music."""
+    slope_db, octaves = rng.uniform(*config.bursts_db), np.log2(np.maximum(_hz(samples), 1_000.0) / 1_000.0)
+    spectrum = scipy.fft.rfft(rng.standard_normal(samples, dtype=np.float32)) * _linear(np.float32(slope_db) * octaves)
+    return (scipy.fft.irfft(spectrum, samples) * _hits(samples, config, rng))[None]
+
+
+def _hits(samples: int, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """An envelope (T,) of hits at random times."""
+    count = 1 + rng.poisson(rng.uniform(*config.attacks_per_s) * samples / AUDIO.sample_rate)
     decay_s = math.exp(rng.uniform(*np.log(config.attacks_decay_s)))
     envelope = np.zeros(samples, np.float32)
     starts = np.sort(rng.integers(0, samples, count))
     for start, stop in zip(starts, [*starts[1:], samples], strict=True):
-        died = np.exp(-np.arange(stop - start, dtype=np.float32) / np.float32(decay_s * rate))
+        died = np.exp(-np.arange(stop - start, dtype=np.float32) / np.float32(decay_s * AUDIO.sample_rate))
         envelope[start:stop] = np.float32(rng.uniform(0.3, 1.0)) * died
-    return waves * envelope
+    return envelope
 
 
 def set_level(waves: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentsr.config import AUDIO
 from latentsr.data import augment
 from latentsr.data.augment import AugmentConfig
 from latentsr.data.decode import Recording
@@ -164,6 +165,8 @@ class Corpus:
             other = self._crop(rng, samples, shares)
             waves, bandwidth_hz = augment.mix(waves, other.waves, config, rng), min(bandwidth_hz, other.bandwidth_hz)
         waves = augment.cut_hits(augment.equalise(waves, config, rng), config, rng)
+        if config.bursts and len(waves) == 1 and rng.random() < config.bursts:
+            waves, bandwidth_hz = augment.draw_bursts(samples, config, rng), AUDIO.sample_rate / 2
         waves = augment.set_level(waves, config, rng)
         return replace(example, waves=waves, bandwidth_hz=bandwidth_hz)
 
