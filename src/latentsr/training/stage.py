@@ -58,6 +58,8 @@ class StageConfig(Config):
     save_every: int = 500
     validation_examples: int = 8
     keep: int = 2
+    best_metric: str | None = None  # of validation: the weights where it was best are kept too, in RUN/best
+    best_mode: Literal["min", "max"] | None = None  # what is best; None: min
     initial_weights: str = ""  # folder of a finished run's weights to start from
 
     @property
