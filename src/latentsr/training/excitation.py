@@ -22,10 +22,8 @@ from latentsr.training.adversarial import load_discriminators
 from latentsr.training.draws import Draws
 from latentsr.training.gan_stage import GanStage, GanStageConfig
 from latentsr.training.losses import balanced, filtered_error, patch_losses
-from latentsr.training.stage import degraded
+from latentsr.training.stage import SHOWN, degraded
 from latentsr.training.vae import load_vae
-
-SHOWN = "_shown"  # ends the name of a figure that is in the log alone: its gradient is in `balanced`
 
 
 class BandDiscriminatorSize(Config):

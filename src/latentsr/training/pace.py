@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from tqdm import tqdm
 
-from latentsr.training.stage import StageConfig
+from latentsr.training.stage import SHOWN, StageConfig
 
 LINES_S = 10.0  # in a file or a pipe, a line at most so often
 FIGURES = ("seconds_per_step", "examples_per_second", "data_share", "eta_seconds", "gpu_memory_gb")
@@ -122,7 +122,7 @@ class LiveLine:
             parts.append(gpu_memory(pace.device))
         parts.append(f"ETA {duration(figures['eta_seconds'])}")
         others = [n for n in losses if not n.startswith(("total_", "gradient_norm_"))]
-        parts.append(" ".join(f"{name} {losses[name]:.4g}" for name in others))
+        parts.append(" ".join(f"{name.removesuffix(SHOWN)} {losses[name]:.4g}" for name in others))
         return " | ".join(part for part in parts if part)
 
 

@@ -21,6 +21,7 @@ from latentsr.signal.mel import MelSpectrogram
 from latentsr.signal.recipes import DegradeConfig, draw_recipe
 from latentsr.training.draws import Draws
 
+SHOWN = "_shown"  # ends the name of a figure that is in the log alone, and no loss
 KNOWN_SHARE = 0.8  # of a cutoff: filters are flat below it
 
 
