@@ -52,7 +52,7 @@ def launch(
         config = load(config_type, args.config, args.overrides)
         if not config.data:
             parser.error(NO_DATA)
-        run = Path(config.out or f"runs/{stage.__name__.removesuffix('Stage').lower()}")
+        run = Path(config.out or f"runs/{next(name for name, (kind, _) in STAGES.items() if kind is stage)}")
         built = build_stage(stage, config)
         corpus = Corpus.open(config.data, config.corpus)
         if args.dry_run:

@@ -111,16 +111,15 @@ class LiveLine:
     def _text(self, step: int, losses: Mapping[str, float], rates: Mapping[str, float], pace: Pace) -> str:
         totals = {name.removeprefix("total_"): value for name, value in losses.items() if name.startswith("total_")}
         alone = len(totals) == 1
-        parts = [f"{self.name} {step}/{self.steps}"]
+        figures = pace.figures(step)
+        parts = [f"{self.name} {step}/{self.steps}", f"ETA {duration(figures['eta_seconds'])}"]
         parts += [f"loss {value:.4g}" if alone else f"{name} loss {value:.4g}" for name, value in totals.items()]
         parts.append("lr " + "/".join(f"{rate:.1e}" for rate in dict.fromkeys(rates.values())))
-        figures = pace.figures(step)
         parts.append(
             "{seconds_per_step:.3g} s/step, {examples_per_second:.3g} ex/s, data {data_share:.0%}".format_map(figures)
         )
         if pace.device.type == "cuda":
             parts.append(gpu_memory(pace.device))
-        parts.append(f"ETA {duration(figures['eta_seconds'])}")
         others = [n for n in losses if not n.startswith(("total_", "gradient_norm_"))]
         parts.append(" ".join(f"{name.removesuffix(SHOWN)} {losses[name]:.4g}" for name in others))
         return " | ".join(part for part in parts if part)
