@@ -18,7 +18,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM)
 
 def train_command(argv: Sequence[str]) -> int:
     """Train as asked for. Returns the exit code: 0, 1, 2, 4 stopped by --max-minutes, 130 interrupted."""
-    from latentsr.training.stages import CONFIGS
+    from latentsr.training.names import CONFIGS
 
     listed = "\n".join(f"  {name:16}configs/{config}" for name, config in CONFIGS.items())
     parser = argparse.ArgumentParser(

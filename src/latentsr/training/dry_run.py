@@ -28,7 +28,7 @@ def dry_run(stage: Stage, corpus: Corpus, run: Path) -> float:
     shutil.rmtree(run, ignore_errors=True)
     config, trainer = stage.config, Trainer(stage, corpus, run, [])
     journal, pace = trainer.journal, trainer.pace
-    journal.say("\n".join(corpus.overview()))
+    trainer.announce()
     trainer.restore(resume=False)
     trainer.step = max(config.steps - STEPS, 0)
     steps = config.steps - trainer.step

@@ -17,8 +17,9 @@ from latentsr.config import ConfigError, load
 from latentsr.data.dataset import Corpus
 from latentsr.training.dry_run import FOLDER, dry_run
 from latentsr.training.loop import fit
+from latentsr.training.names import ARCHITECTURES, CONFIGS
 from latentsr.training.stage import Stage, StageConfig
-from latentsr.training.stages import ARCHITECTURES, CONFIGS, STAGES, build_stage
+from latentsr.training.stages import STAGES, build_stage
 
 DONE, FAILED, TIME_UP, INTERRUPTED = 0, 1, 4, 130  # exit codes; argparse makes 2 of wrong usage
 ERRORS = (ValueError, OSError, FloatingPointError, ImportError)  # what a user can do something about

@@ -49,7 +49,7 @@ def fit(
     """
     corpus.validation_batches(stage.config.samples, 1)  # an empty validation set is said now, and not hours later
     trainer = Trainer(stage, corpus, run, trackers)
-    trainer.journal.say("\n".join(corpus.overview()))
+    trainer.announce()
     trainer.restore(resume)
     with Interrupt() as interrupt:
         trainer.train(interrupt, max_minutes)
@@ -80,6 +80,16 @@ class Trainer:
         self.journal = Journal(run, config, trackers, self.accelerator.is_main_process)
         self.pace = Pace(config, self.accelerator.device)
         self.best = Best(run, config)
+
+    def announce(self) -> None:
+        """Say what is trained, and on what."""
+        config, state = self.config, self.accelerator
+        sizes = {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in self.stage.trained().items()}
+        networks = ", ".join(f"{name} {size:.3g} M parameters" for name, size in sizes.items())
+        where = f"{state.device}" + (f", {state.num_processes} processes" if state.num_processes > 1 else "")
+        example_s = config.samples / config.audio.sample_rate
+        how = f"{config.steps} steps of {config.batch_size} x {example_s:.2f} s, {config.precision}, on {where}"
+        self.journal.say("\n".join([*self.corpus.overview(), f"{networks}; {how}"]))
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
