@@ -76,4 +76,4 @@ def _train_in_processes(count: int, words: list[str]) -> int:
             for worker in workers:
                 worker.kill()
     codes = [worker.returncode for worker in workers]
-    return next((code for code in codes if code == 1), max(codes)) if min(codes) >= 0 else 1
+    return 1 if 1 in codes or min(codes) < 0 else max(codes)
