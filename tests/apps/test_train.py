@@ -37,6 +37,7 @@ def test_help_names_all_stages(run_command):
         (("vea",), "invalid choice: 'vea'"),
         (("vae",), "data=FOLDER"),
         (("vae", "--processes", "0"), "at least 1"),
+        (("vae", "--dry-run", "--resume"), "leave out --resume"),
         (("vae", "--max-minute"), "--max-minutes"),
     ],
 )

@@ -23,7 +23,7 @@ from latentsr.training.assemble import LOADERS, assemble
 from latentsr.training.card import write_card
 from latentsr.training.curves import draw_curves
 from latentsr.training.dry_run import FOLDER, dry_run
-from latentsr.training.launch import DONE, ERRORS, INTERRUPTED, NO_DATA, TIME_UP, failed, parser_of
+from latentsr.training.launch import DONE, ERRORS, INTERRUPTED, NO_DATA, TIME_UP, failed, parse
 from latentsr.training.loop import fit
 from latentsr.training.measure import TABLE, measure
 from latentsr.training.pace import duration
@@ -41,8 +41,7 @@ def launch_recipe(default: Path, argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 wrong usage, 4 stopped by --max-minutes, 130 interrupted.
     """
-    parser = parser_of("Train all stages of a recipe. docs/recipe.md has the keys.", default)
-    args = parser.parse_intermixed_args(argv)
+    parser, args = parse("Train all stages of a recipe. docs/recipe.md has the keys.", default, argv)
     torch.set_flush_denormal(True)  # states that have decayed to denormal numbers cost a CPU ten times a product
     try:
         recipe = load_recipe(args.config, args.overrides)

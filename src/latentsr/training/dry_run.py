@@ -25,8 +25,10 @@ def dry_run(stage: Stage, corpus: Corpus, run: Path) -> float:
     Returns:
         Seconds that the whole run is predicted to take.
     """
-    shutil.rmtree(run, ignore_errors=True)
     config, trainer = stage.config, Trainer(stage, corpus, run, [])
+    if trainer.accelerator.is_main_process:
+        shutil.rmtree(run, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     journal, pace = trainer.journal, trainer.pace
     trainer.announce()
     trainer.restore(resume=False)

@@ -46,8 +46,7 @@ def launch(
     stage: type[Stage], config_type: type[StageConfig], default_config: Path, argv: Sequence[str] | None = None
 ) -> int:
     """Parse, build the stage, train. Returns the exit code of `launch_stage`."""
-    parser = parser_of(f"Train {stage.__name__}. Any config key can be given as key=value.", default_config)
-    args = parser.parse_intermixed_args(argv)
+    parser, args = parse(f"Train {stage.__name__}. Any config key can be given as key=value.", default_config, argv)
     torch.set_flush_denormal(True)  # states that have decayed to denormal numbers cost a CPU ten times a product
     try:
         config = load(config_type, args.config, args.overrides)
@@ -79,7 +78,9 @@ def launch(
     return DONE
 
 
-def parser_of(description: str, default: Path) -> argparse.ArgumentParser:
+def parse(
+    description: str, default: Path, argv: Sequence[str] | None
+) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """What every command of training takes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", type=Path, default=default, help=f"YAML (default {default})")
@@ -90,7 +91,10 @@ def parser_of(description: str, default: Path) -> argparse.ArgumentParser:
     parser.add_argument("--tracker", action="append", default=[],
                         help="any of accelerate: tensorboard, wandb, mlflow, ..., all (repeatable)")  # fmt: skip
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for instance data=FOLDER batch_size=8")
-    return parser
+    args = parser.parse_intermixed_args(argv)
+    if args.dry_run and (args.resume or args.tracker or args.max_minutes is not None):
+        parser.error("--dry-run begins anew and ends by itself; leave out --resume, --tracker and --max-minutes")
+    return parser, args
 
 
 def failed(error: Exception) -> int:
