@@ -1,4 +1,4 @@
-"""The one training loop, and the only home of accelerate.
+"""The one training loop.
 
 All randomness of step k comes from (seed, k, example), so the gradients do not depend on how many processes share the
 batch, and a run that is killed anywhere and started again goes on as if
