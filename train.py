@@ -1,10 +1,9 @@
 """Train all stages of a recipe, in order: accelerate launch train.py --config configs/recipes/default.yaml data=DIR."""
 
 import sys
-from pathlib import Path
 
 from latentsr.training.driver import launch_recipe
+from latentsr.training.launch import default_config
 
 if __name__ == "__main__":
-    default = Path(__file__).parent / "configs/recipes/default.yaml"
-    sys.exit(launch_recipe(default))
+    sys.exit(launch_recipe(default_config("recipes/default.yaml")))

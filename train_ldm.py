@@ -4,12 +4,8 @@
 """
 
 import sys
-from pathlib import Path
 
-from latentsr.training.launch import launch_architecture
-from latentsr.training.stages import STAGES
+from latentsr.training.launch import launch_stage
 
 if __name__ == "__main__":
-    default = Path(__file__).parent / "configs/ldm/small.yaml"
-    choices = {"latent": STAGES["ldm"], "audioldm2": STAGES["ldm"], "distill": STAGES["distill"]}
-    sys.exit(launch_architecture(choices, default))
+    sys.exit(launch_stage("ldm"))

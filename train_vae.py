@@ -1,11 +1,8 @@
 """Train the mel autoencoder: accelerate launch train_vae.py data=FOLDER [--config configs/vae/small.yaml]."""
 
 import sys
-from pathlib import Path
 
-from latentsr.training.launch import launch
-from latentsr.training.stages import STAGES
+from latentsr.training.launch import launch_stage
 
 if __name__ == "__main__":
-    default = Path(__file__).parent / "configs/vae/small.yaml"
-    sys.exit(launch(*STAGES["vae"], default))
+    sys.exit(launch_stage("vae"))

@@ -100,6 +100,8 @@ def test_kill_and_resume_equals_the_unbroken_run_bit_for_bit(run, name, recordin
     options = [*extra(name, vae_run), "steps=6", "save_every=2", "validate_every=100"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(*command(name, recordings, whole, *options))
+    (samples,) = (whole / "samples").iterdir()  # of the end
+    assert {path.suffix for path in samples.iterdir()} == {".png", ".flac"}
 
     process = subprocess.Popen(
         command(name, recordings, broken, *options),
@@ -164,7 +166,8 @@ def test_a_damaged_checkpoint_is_passed_over(run, recordings, tmp_path):
 
 def test_max_minutes_stops_cleanly_and_leaves_a_resumable_state(run, recordings, tmp_path):
     out = tmp_path / "run"
-    run(*command("vae", recordings, out, "steps=100000"), "--max-minutes", "0.02")
+    done = run(*command("vae", recordings, out, "steps=100000"), "--max-minutes", "0.02", check=False)
+    assert done.returncode == 4 and "stopped by --max-minutes" in done.stdout
     state = json.loads((out / "weights/training.json").read_text())
     assert not state["finished"] and 0 < state["step"] < 100_000
     assert (out / f"checkpoints/step-{state['step']:08d}/manifest.json").exists()

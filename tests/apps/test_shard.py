@@ -27,7 +27,7 @@ def test_a_folder_becomes_shards_that_train(shard, source, tmp_path):
     assert (code, err) == (0, "")
     assert out.strip().endswith(f"1 shards, 4 segments; train with data={tmp_path / 'out'}")
     corpus = Corpus.open(tmp_path / "out", DataConfig(validation_share=0))
-    assert str(corpus).startswith("training on music 1 files, 0.0 min; speech 1 files")
+    assert str(corpus).startswith("training on music 1 file, 0.0 min; speech 1 file")
     assert shard(source, tmp_path / "out", "--segment", 1)[:2] == (0, out)
 
 

@@ -18,12 +18,23 @@ TINY = {  # what a script trains where a page names no config: the same stage in
     "train_mamba_gan.py": "tiny/mamba_gan.yaml",
     "train_diffwave_mamba.py": "tiny/diffwave_mamba.yaml",
 }
+STAGES = {  # of `latentsr train`: the script that trains the same
+    "recipe": "train.py",
+    "vae": "train_vae.py",
+    "ldm": "train_ldm.py",
+    "cutoff": "train_cutoff.py",
+    "vocoder": "train_hifigan.py",
+    "mamba_gan": "train_mamba_gan.py",
+    "diffwave_mamba": "train_diffwave_mamba.py",
+}
 
 
 def adapt(words: list[str]) -> list[str]:
     """Before a command of a page: let names of the Hub lead here, and make it short."""
     patch()
     program, *rest = words
+    if rest[:1] == ["train"] and rest[1] in STAGES:
+        return [program, *rest[:2], *small(STAGES[rest[1]], rest[2:])]
     if program == "latentsr":
         return words + serial(rest) + quick(rest)
     at = 1 if program == "accelerate" else 0

@@ -28,7 +28,7 @@ from latentsr.training.interrupt import Interrupt
 from latentsr.training.stages import STAGES, build_stage
 
 out, data, configs = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-average = loop._average_gradients
+average = loop.average_gradients
 for name in sys.argv[4:]:
     kind, config_type = STAGES[name]
     words = [f"data={data}", "batch_size=4", "accumulation=ACCUMULATION", "steps=2", "log_every=1"]
@@ -40,7 +40,7 @@ for name in sys.argv[4:]:
         at = len(gradients)
         gradients.update({f"{at + i:05d}": p.grad.clone() for i, p in enumerate(parameters)})
 
-    loop._average_gradients = averaged
+    loop.average_gradients = averaged
     trainer = loop.Trainer(build_stage(kind, config), Corpus.open(data, config.corpus), out / name, [])
     trainer.restore(resume=False)
     with Interrupt() as interrupt:

@@ -1,7 +1,8 @@
 """The command `latentsr`. Importing this imports no torch: `latentsr --help` answers at once.
 
 Exit codes: 0 done; 1 the job failed (why, and what to do, in one line on stderr); 2 wrong usage;
-3 some of several files failed, each named once, and the outputs of the others stay.
+3 some of several files failed, each named once, and the outputs of the others stay; 4 training was stopped by
+--max-minutes and can go on; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -128,6 +129,17 @@ def info(
     except ModelError as error:
         fail(str(error), FAILED)
     print(json.dumps(facts) if as_json else "\n".join(lines(facts)))
+
+
+@app.command(
+    help="Train a stage of a model, or all of a recipe.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False},
+)
+def train(context: typer.Context) -> None:
+    from latentsr.apps.train import train_command
+
+    raise typer.Exit(train_command(context.args))
 
 
 def _register_lazy(name: str) -> None:

@@ -6,7 +6,7 @@ that resumes needs only its step, and the global batch is the same however it is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,8 +75,13 @@ class _Example:
 class Corpus:
     """Recordings, divided into a training and a validation set."""
 
-    def __init__(self, recordings: Sequence[Recording], config: DataConfig | None = None) -> None:
-        self.config = config or DataConfig()
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        config: DataConfig | None = None,
+        left_out: Mapping[str, int] | None = None,  # files that are not among them, by reason
+    ) -> None:
+        self.config, self.left_out = config or DataConfig(), dict(left_out or {})
         self.train, self.validation = split_recordings(recordings, self.config.validation_share)
         if not self.train:
             raise DataError(
@@ -94,14 +99,34 @@ class Corpus:
     def open(cls, data: str | Path, config: DataConfig | None = None) -> Corpus:
         """Find the recordings of `data`, decode them if need be, and divide them; test sets stay out."""
         config = config or DataConfig()
-        return cls(open_recordings(data, config), config)
+        found = open_recordings(data, config)
+        return cls(found.recordings, config, found.left_out)
 
     def __str__(self) -> str:
-        sizes, what = [], "pairs" if self.train[0].low else "files"
-        for kind, members in self._members.items():
-            minutes = sum(self.train[i].seconds for i in members) / 60
-            sizes.append(f"{kind} {_files(self.train[i] for i in members)} {what}, {minutes:.1f} min")
-        return f"training on {'; '.join(sizes)}; validation on {_files(self.validation)} {what}"
+        return f"training on {self._kinds(self.train)}; validation on {self._count(self.validation)}"
+
+    def overview(self) -> list[str]:
+        """Lines that say how many recordings, minutes and kinds there are, and what is not trained on."""
+        every = [*self.train, *self.validation]
+        return [
+            f"recordings: {self._count(every)}, {sum(r.seconds for r in every) / 60:.1f} min",
+            f"  training  {self._kinds(self.train)}",
+            f"  held out  {self._kinds(self.validation) or 'none'}",
+            f"  left out  {', '.join(f'{count} {why}' for why, count in self.left_out.items()) or 'none'}",
+        ]
+
+    def _count(self, recordings: Sequence[Recording]) -> str:
+        files, what = len({r.clip.path for r in recordings}), "pair" if self.train[0].low else "file"
+        return f"{files} {what}{'' if files == 1 else 's'}"
+
+    def _kinds(self, recordings: Sequence[Recording]) -> str:
+        """Files and minutes of each kind."""
+        by_kind: dict[str, list[Recording]] = {}
+        for recording in sorted(recordings, key=lambda r: r.clip.kind):
+            by_kind.setdefault(recording.clip.kind, []).append(recording)
+        return "; ".join(
+            f"{kind} {self._count(some)}, {sum(r.seconds for r in some) / 60:.1f} min" for kind, some in by_kind.items()
+        )
 
     def batch(
         self,
@@ -239,10 +264,6 @@ def _cumulative(shares: np.ndarray) -> np.ndarray:
 
 def _draw(cumulative: np.ndarray, rng: np.random.Generator) -> int:
     return min(int(np.searchsorted(cumulative, rng.random(), side="right")), len(cumulative) - 1)
-
-
-def _files(recordings: Iterable[Recording]) -> int:
-    return len({r.clip.path for r in recordings})
 
 
 def _place(waves: np.ndarray, start: int, samples: int) -> np.ndarray:

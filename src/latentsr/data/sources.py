@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,7 +14,7 @@ from pydantic import Field
 from latentsr.config import Config
 from latentsr.data.decode import Recording, decode
 from latentsr.data.layouts import exclude_clips, find_clips, guess_layout
-from latentsr.data.manifest import DataError, check_present
+from latentsr.data.manifest import Clip, DataError, check_present
 from latentsr.data.pairs import open_pairs
 from latentsr.data.shards import open_shards
 
@@ -29,16 +31,35 @@ class SourceConfig(Config):
     pair_lag: int = Field(default=1, ge=0)  # samples at 48 kHz by which the two files of a pair may be apart
 
 
-def open_recordings(data: str | Path, config: SourceConfig) -> list[Recording]:
-    """The recordings of `data` in a fixed order; test sets stay out."""
+@dataclass(frozen=True)
+class Found:
+    """Recordings in a fixed order, and how many files of the data were left out, by reason."""
+
+    recordings: list[Recording]
+    left_out: dict[str, int]
+
+
+def open_recordings(data: str | Path, config: SourceConfig) -> Found:
+    """The recordings of `data`; test sets stay out."""
     layout = guess_layout(Path(data)) if config.layout == "auto" else config.layout
     if layout == "shards":
-        recordings = [r for r in open_shards(data, on_bad=config.on_bad) if r.clip.split != "test"]
-        kept = exclude_clips([r.clip for r in _not_empty(data, recordings)], config.exclude, data)
-        paths = {clip.path for clip in kept}
-        return [r for r in recordings if r.clip.path in paths]
-    clips = _not_empty(data, [clip for clip in find_clips(data, layout, "all") if clip.split != "test"])
-    clips = exclude_clips(clips, config.exclude, Path(data, "high") if layout == "pairs" else data)
+        there = open_shards(data, on_bad=config.on_bad)
+        found = [r.clip for r in there]
+    else:
+        found = find_clips(data, layout, "all")
+    not_test = _not_empty(data, [clip for clip in found if clip.split != "test"])
+    clips = exclude_clips(not_test, config.exclude, Path(data, "high") if layout == "pairs" else data)
+    if layout == "shards":
+        paths = {clip.path for clip in clips}
+        recordings = [r for r in there if r.clip.path in paths]
+    else:
+        recordings = _decoded(clips, layout, data, config)
+    files = [len({clip.path for clip in some}) for some in (found, not_test, clips, [r.clip for r in recordings])]
+    reasons = ("of the test set", "excluded", "unreadable")
+    return Found(recordings, {why: a - b for why, (a, b) in zip(reasons, pairwise(files), strict=True) if a > b})
+
+
+def _decoded(clips: list[Clip], layout: str, data: str | Path, config: SourceConfig) -> list[Recording]:
     if config.on_bad == "error":
         check_present(clips)
     if layout == "pairs":

@@ -121,7 +121,15 @@ class CutoffStage(Stage):
             for end, e in zip(ends_hz, examples, strict=True)
             if e.heard and not _is_cut(e) and e.own_hz >= FULL_FROM_HZ
         ]
+        shown = next((i for i, e in enumerate(examples) if _is_cut(e) and not e.hidden), 0)
+        wave, rate = batch.wide[shown : shown + 1], self.config.audio.sample_rate
+        kept_hz = {"truth": examples[shown].end_hz, "estimate": ends_hz[shown]}
+        kept = {
+            f"kept_by_{who}": cut_sharply(wave, torch.tensor([min(hz, rate / 2)]), rate)[0, 0]
+            for who, hz in kept_hz.items()
+        }
         return Validation(
+            waves={"recording": wave[0, 0], **kept},
             metrics={
                 "end": float(end_loss(logits, inputs.accepted, inputs.single)),
                 "loss": float(filter_loss(loss_db, inputs.loss_db)),
@@ -129,7 +137,7 @@ class CutoffStage(Stage):
                 "low": float((share < 0.9).mean()),
                 "full_though_cut": float(np.mean([end >= 24e3 for end, _ in cut] or [False])),
                 "cut_though_full": float(np.mean([end < 24e3 for end in others] or [False])),
-            }
+            },
         )
 
 

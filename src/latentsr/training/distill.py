@@ -107,8 +107,7 @@ class DistillStage(LatentStage):
         result.metrics |= {f"{name}_teacher": value for name, value in reference.metrics.items()}
         distance = mean_by_rows((few - many).square(), self._row_weights(example, few.shape[-1]))
         result.metrics["latent_distance"] = float(distance.mean().sqrt())
-        if reference.waves:
-            result.waves["teacher"] = reference.waves["restored"]
+        result.waves["teacher"] = reference.waves["restored"]
         return result
 
 

@@ -5,10 +5,9 @@ OUT/NAME is the run folder of a stage, OUT/curves has a picture of each, OUT/mod
 
 from __future__ import annotations
 
-import argparse
 import gc
+import math
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +18,15 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from latentsr.config import dump
 from latentsr.data.dataset import Corpus, DataConfig
-from latentsr.data.decode import Recording
-from latentsr.data.sources import SourceConfig, open_recordings
+from latentsr.data.sources import Found, SourceConfig, open_recordings
 from latentsr.training.assemble import LOADERS, assemble
 from latentsr.training.card import write_card
 from latentsr.training.curves import draw_curves
-from latentsr.training.launch import INTERRUPTED
+from latentsr.training.dry_run import FOLDER, dry_run
+from latentsr.training.launch import DONE, ERRORS, INTERRUPTED, NO_DATA, TIME_UP, failed, parse
 from latentsr.training.loop import fit
 from latentsr.training.measure import TABLE, measure
+from latentsr.training.pace import duration
 from latentsr.training.recipe import Recipe, RecipeStage, load_recipe, references, stage_configs
 from latentsr.training.record import Record, digest, read_json, write_json, write_text
 from latentsr.training.stages import STAGES, build_stage
@@ -39,31 +39,40 @@ def launch_recipe(default: Path, argv: Sequence[str] | None = None) -> int:
     """Parse, train, assemble, measure.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped before the end, by the time limit or an interrupt.
+        The exit code: 0 done, 1 failed, 2 wrong usage, 4 stopped by --max-minutes, 130 interrupted.
     """
-    parser = argparse.ArgumentParser(description="Train all stages of a recipe. docs/recipe.md has the keys.")
-    parser.add_argument("--config", type=Path, default=default, help=f"YAML (default {default})")
-    parser.add_argument("--resume", action="store_true", help="go on even if values have changed")
-    parser.add_argument("--max-minutes", type=float, help="stop cleanly after this time, leaving a resumable state")
-    parser.add_argument("--tracker", action="append", default=[], help="tensorboard, wandb, ... (repeatable)")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for instance data=FOLDER ldm.steps=8000")
-    args = parser.parse_intermixed_args(argv)
+    parser, args = parse("Train all stages of a recipe. docs/recipe.md has the keys.", default, argv)
     torch.set_flush_denormal(True)  # states that have decayed to denormal numbers cost a CPU ten times a product
     try:
         recipe = load_recipe(args.config, args.overrides)
         if not recipe.data:
-            parser.error("no training data: add data=FOLDER (audio files) or data=manifest.csv")
+            parser.error(NO_DATA)
+        if args.dry_run:
+            return dry_run_recipe(recipe, args.config)
         driver = Driver(recipe, args.config, args.max_minutes)
         done = driver.train(args.resume, args.tracker) and driver.finish()
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        code = DONE if done else INTERRUPTED if driver.interrupted else TIME_UP
     except KeyboardInterrupt:
-        done = False
-    if not done:
+        code = INTERRUPTED
+    except ERRORS as error:
+        return failed(error)
+    if code != DONE:
         print(f"stopped in {recipe.out}; the same command goes on from there")
-        return INTERRUPTED
-    return 0
+    return code
+
+
+def dry_run_recipe(recipe: Recipe, path: Path) -> int:
+    """A dry run of each stage, on the weights that the dry runs before it have left. Returns the exit code."""
+    recipe = recipe.model_copy(update={"out": str(Path(recipe.out) / FOLDER)})
+    driver, seconds = Driver(recipe, path, None), 0.0
+    for stage in recipe.stages:
+        print(f"\n{stage.name}", flush=True)
+        config = driver.configs[stage.name]
+        built = build_stage(STAGES[stage.kind][0], config)
+        foreseen = dry_run(built, driver.corpus(config.corpus, config.data), recipe.folder(stage.name))
+        seconds += min(foreseen, 60 * (stage.minutes or math.inf))
+    print(f"\nall stages: {duration(seconds)}, without the table")
+    return DONE
 
 
 class Driver:
@@ -74,7 +83,8 @@ class Driver:
         self.recipe, self.out = recipe, Path(recipe.out)
         self.configs = stage_configs(recipe, path)
         self.state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-        self.recordings: dict[str, list[Recording]] = {}
+        self.found: dict[str, Found] = {}
+        self.interrupted = False
 
     @property
     def main(self) -> bool:
@@ -105,15 +115,16 @@ class Driver:
         record.check(resume)
         if self._is_over(self._minutes_left(record)):
             return False
-        corpus = self._corpus(config.corpus, config.data)
+        corpus = self.corpus(config.corpus, config.data)
         minutes = self._minutes_left(record)
         if self._is_over(minutes):
             return False
-        self._print(f"training {stage.name}: {corpus}")
+        self._print(f"training {stage.name}")
         if self.main:
             record.begin(str(corpus), self.state.num_processes)
         built = build_stage(STAGES[stage.kind][0], config)
         exported = fit(built, corpus, record.folder, resume=resume, max_minutes=minutes, trackers=trackers)
+        self.interrupted = exported is None
         del built
         gc.collect()  # the networks and optimisers of a stage do not stay beside those of the next
         if self.main and exported is not None:
@@ -132,12 +143,12 @@ class Driver:
         inputs = {other: digest(self.recipe.weights(other)) for other in references(stage)}
         return Record(self.configs[name], inputs, stage.minutes)
 
-    def _corpus(self, config: DataConfig, data: str) -> Corpus:
+    def corpus(self, config: DataConfig, data: str) -> Corpus:
         """Its recordings are decoded once for all stages that read the same, however each draws from them."""
         key = f"{data} {config.model_dump_json(include=set(SourceConfig.model_fields))}"
-        if key not in self.recordings:
-            self.recordings[key] = open_recordings(data, config)
-        return Corpus(self.recordings[key], config)
+        if key not in self.found:
+            self.found[key] = open_recordings(data, config)
+        return Corpus(self.found[key].recordings, config, self.found[key].left_out)
 
     def _minutes_left(self, record: Record) -> float | None:
         """Of the window and of the stage's own; the main process' clock counts for all."""

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from latentsr.config import AUDIO, Config
 from latentsr.data.dataset import Batch
-from latentsr.evaluation.metrics import lsd
 from latentsr.models import excitation
 from latentsr.models.discriminators import BandDiscriminators
 from latentsr.models.excited import ExcitationGenerator
 from latentsr.models.mamba_gan import MambaGenerator
-from latentsr.models.vae import mode
 from latentsr.signal.lowband import cut_sharply, merge
-from latentsr.signal.mel import MelSpectrogram, bands_below
-from latentsr.training.adversarial import load_discriminators, save_discriminators
+from latentsr.signal.mel import MelSpectrogram
+from latentsr.training.adversarial import load_discriminators
 from latentsr.training.draws import Draws
-from latentsr.training.hifigan import high_band_ratio_db
+from latentsr.training.gan_stage import GanStage, GanStageConfig
 from latentsr.training.losses import balanced, filtered_error, patch_losses
-from latentsr.training.stage import Stage, StageConfig, Validation, degraded
+from latentsr.training.stage import SHOWN, degraded
 from latentsr.training.vae import load_vae
-
-SHOWN = "_shown"  # ends the name of a figure that is in the log alone: its gradient is in `balanced`
 
 
 class BandDiscriminatorSize(Config):
@@ -37,15 +32,13 @@ class BandDiscriminatorSize(Config):
     layers: int = 4
 
 
-class ExcitationStageConfig(StageConfig):
+class ExcitationStageConfig(GanStageConfig):
     architecture: Literal["excitation"] = "excitation"
     model: dict[str, Any] = {}  # arguments of ExcitationGenerator
     discriminators: BandDiscriminatorSize = BandDiscriminatorSize()
-    adversarial_from_step: int = 0  # regression alone before
-    adversarial_frames: int = 48  # of each example the discriminators hear so many mel frames
+    adversarial_frames: int = 48
     front_from_step: int = 0  # layers of front and back stay as they came before
     stft_sizes: tuple[int, ...] = (128, 256, 512, 1024, 2048)
-    vae: str = ""  # folder of a finished VAE: learn to decode its latents too
     latents_share: float = 0.15  # of the examples, where `vae` is given
     front: str = ""  # folder of a finished Mamba-GAN, from whose front and back the new generator starts
     teacher: str = ""  # folder of a finished Mamba-GAN, whose envelope is a target besides the truth
@@ -67,7 +60,7 @@ class ExcitationInputs:
     made: Tensor | None = None  # (B, 1, T) the band that the generator made in this step
 
 
-class ExcitationStage(Stage):
+class ExcitationStage(GanStage):
     """Low band -> wave, judged above the cutoff alone, as the merge keeps nothing else."""
 
     config: ExcitationStageConfig
@@ -87,18 +80,6 @@ class ExcitationStage(Stage):
             if config.front:
                 take_up(self.generator, Path(config.front))
         self.teacher = MambaGenerator.from_pretrained(config.teacher).requires_grad_(False) if config.teacher else None
-
-    def trained(self) -> Mapping[str, nn.Module]:
-        return {"mamba_gan": self.generator, "discriminators": self.discriminators}
-
-    def networks(self, phase: str) -> list[nn.Module]:
-        return [self.discriminators if phase == "discriminator" else self.generator]
-
-    def averaged(self) -> Mapping[str, nn.Module]:
-        return {"mamba_gan": self.generator}
-
-    def active_phases(self, step: int) -> tuple[str, ...]:
-        return self.phases if step >= self.config.adversarial_from_step else self.phases[:1]
 
     @torch.no_grad()
     def prepare(self, batch: Batch, draws: Draws) -> ExcitationInputs:
@@ -127,12 +108,6 @@ class ExcitationStage(Stage):
             wave = self.teacher(mel, cutoff_hz)[0].float()
         power = torch.view_as_real(excitation.spectra(wave)).square().sum(-1)
         return F.avg_pool2d(power, (3, 5), 1, (1, 2), count_include_pad=False).clamp(min=excitation.SILENT).log()
-
-    def _latents(self, mel: Tensor) -> Tensor | None:
-        if self.vae is None:
-            return None
-        with torch.autocast(mel.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
-            return mode(self.vae, mel[:, None]).float()
 
     def _generate(self, inputs: ExcitationInputs) -> tuple[Tensor, Tensor, Tensor]:
         """Wave (B, 1, T), log-mel (B, L, M) and envelope (B, 2 L, bins), in fp32."""
@@ -210,42 +185,6 @@ class ExcitationStage(Stage):
         inside = ((place >= band[:, :1]) & (place <= band[:, 1:])).float()[:, None]
         difference = 0.5 * (envelope - taught).abs() * inside
         return difference.mean(dim=1).sum() / inside.sum().clamp(min=1)
-
-    def _front_loss(self, mel: Tensor, inputs: ExcitationInputs) -> Tensor:
-        """L1 in nats between log-mels, up to the band in which the file's own content ends."""
-        real = bands_below(inputs.bandwidth_hz, self.config.audio)[:, None].to(mel)
-        return (((mel - inputs.true_mel).abs() * real).mean(dim=1).sum(dim=1) / real.sum(dim=(1, 2))).mean()
-
-    def _heard(self, draws: Draws, samples: int) -> slice:
-        """The part of the examples that the discriminators get."""
-        length = min(self.config.adversarial_frames * self.config.audio.hop_length, samples)
-        start = int(torch.randint(0, samples - length + 1, (1,), generator=draws.shared))
-        return slice(start, start + length)
-
-    @torch.no_grad()
-    def validate(self, batch: Batch, draws: Draws) -> Validation:
-        rate, result = self.config.audio.sample_rate, Validation(sample_rate=self.config.audio.sample_rate)
-        inputs = self.prepare(batch, draws)
-        ends = inputs.bandwidth_hz
-        result.waves = {"low": inputs.low[0, 0], "truth": inputs.wide[0, 0]}
-        for name, latents in {"": None, "_latents": inputs.latents}.items():
-            if name and latents is None:
-                continue
-            inputs.latents, inputs.told = latents, torch.ones_like(inputs.told)
-            wave, mel, _ = self._generate(inputs)
-            wave = merge(inputs.low, wave, inputs.cutoff_hz, rate)
-            left = filtered_error(inputs.low, inputs.wide, mel, inputs.edge_hz, self.mel)
-            result.metrics[f"filtered{name}"] = float(left)
-            result.metrics[f"lsd{name}"] = float(lsd(inputs.wide[:, 0], wave[:, 0], high_hz=ends).mean())
-            result.metrics[f"energy_db{name}"] = high_band_ratio_db(
-                cut_sharply(inputs.wide, ends, rate), cut_sharply(wave, ends, rate)
-            )
-            result.waves[f"restored{name}"] = wave[0, 0]
-        return result
-
-    def export(self, folder: Path) -> None:
-        super().export(folder)
-        save_discriminators(self.discriminators, folder)
 
 
 def take_up(generator: ExcitationGenerator, folder: Path) -> None:

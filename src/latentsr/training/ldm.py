@@ -24,12 +24,12 @@ from latentsr.signal.lowband import merge
 from latentsr.signal.mel import MelSpectrogram, bands_below
 from latentsr.training.draws import Draws
 from latentsr.training.stage import Degraded, Stage, StageConfig, Validation, degraded
-from latentsr.training.vae import load_vae, mel_lsd
+from latentsr.training.vae import load_vae, load_vocoder, mel_lsd
 
 
 class LatentStageConfig(StageConfig):
     vae: str = ""  # folder of a finished VAE; train_ldm.py fills it in and says which
-    vocoder: str = ""  # folder of a finished vocoder, to listen at validation
+    vocoder: str = ""  # folder of a finished vocoder, to look and listen at validation; "": the embedded one
     known_row_weight: float = 0.2  # loss weight of latent rows below the cutoff, whose mel is put back anyway
 
 
@@ -69,7 +69,7 @@ class LatentStage(Stage):
         super().__init__(config)
         self.mel = MelSpectrogram(config.audio)
         self.vae = load_vae(config.vae)
-        self.vocoder = load_network(Path(config.vocoder)) if config.vocoder else None
+        self.vocoder = load_vocoder(config.vocoder)
 
     def trained(self) -> Mapping[str, nn.Module]:
         return {"unet": self.unet}
@@ -101,17 +101,15 @@ class LatentStage(Stage):
         return real * (1 - (1 - self.config.known_row_weight) * known)
 
     def _judge(self, example: Degraded, latents: Tensor) -> Validation:
-        """Compare what latents (B, Z, l, m) decode to with the truth; as a wave where there is a vocoder."""
+        """Compare what latents (B, Z, l, m) decode to with the truth, as mels and as waves."""
         audio = self.config.audio
         low_mel, wide_mel = self.mel(example.low), self.mel(example.wide)
         known = bands_below(example.cutoff_hz, audio)[:, None, None, :]
         mel = torch.where(known, low_mel, to_mel(self.vae, latents))
         result = Validation({"mel_lsd": mel_lsd(wide_mel, mel)}, sample_rate=audio.sample_rate)
-        if self.vocoder is not None:
-            wave = vocode(self.vocoder, mel, audio).float()
-            wave = merge(example.low, wave, example.cutoff_hz, audio.sample_rate)
-            result.metrics |= validation_lsd(example.wide, wave, example.cutoff_hz, example.bandwidth_hz)
-            result.waves = {"low": example.low[0, 0], "restored": wave[0, 0], "truth": example.wide[0, 0]}
+        wave = merge(example.low, vocode(self.vocoder, mel, audio).float(), example.cutoff_hz, audio.sample_rate)
+        result.metrics |= validation_lsd(example.wide, wave, example.cutoff_hz, example.bandwidth_hz)
+        result.waves = {"low": example.low[0, 0], "restored": wave[0, 0], "truth": example.wide[0, 0]}
         return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,34 +12,28 @@ from torch.nn import functional as F
 
 from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch, Corpus
-from latentsr.evaluation.metrics import lsd
 from latentsr.models.discriminators import Discriminators
 from latentsr.models.mamba_gan import MambaGenerator
-from latentsr.models.vae import mode
 from latentsr.models.vocos import ISTFTVocoder
 from latentsr.signal.lowband import cut_sharply, merge
-from latentsr.signal.mel import MelSpectrogram, bands_below
+from latentsr.signal.mel import MelSpectrogram
 from latentsr.training.adversarial import (
     DiscriminatorSize,
     features_for_generator,
     load_discriminators,
-    save_discriminators,
 )
 from latentsr.training.draws import Draws
-from latentsr.training.hifigan import high_band_ratio_db
+from latentsr.training.gan_stage import GanStage, GanStageConfig
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, filtered_error, spectral_losses
-from latentsr.training.stage import Stage, StageConfig, Validation, degraded
+from latentsr.training.stage import degraded
 from latentsr.training.vae import load_vae
 
 
-class MambaGanStageConfig(StageConfig):
+class MambaGanStageConfig(GanStageConfig):
     architecture: Literal["fast"] = "fast"
     model: dict[str, Any] = {}  # arguments of MambaGenerator
     discriminators: DiscriminatorSize = DiscriminatorSize()
-    adversarial_from_step: int = 0  # spectral losses alone before
-    adversarial_frames: int = 0  # of each example the discriminators hear so many mel frames; 0: all
     stft_sizes: tuple[int, ...] = (512, 1024, 2048)
-    vae: str = ""  # folder of a finished VAE: learn to decode its latents too
     latents_share: float = 0.3  # of the examples, where `vae` is given
     # Of the examples, the losses judge the band above the cutoff alone, as the merge keeps nothing else; from the
     # others the generator learns the clean low band, which `denoise` filters by.
@@ -66,10 +59,12 @@ class MambaGanInputs:
     told: Tensor  # (B,) true where the generator gets them
 
 
-class MambaGanStage(Stage):
+class MambaGanStage(GanStage):
     """Low band -> wave, judged by spectra and by discriminators."""
 
     config: MambaGanStageConfig
+    generator: MambaGenerator
+    discriminators: Discriminators
     phases = ("discriminator", "generator")
 
     def __init__(self, config: MambaGanStageConfig) -> None:
@@ -86,18 +81,6 @@ class MambaGanStage(Stage):
             if config.vocoder:
                 start_from_vocoder(self.generator, Path(config.vocoder), config.vocoder_blocks)
 
-    def trained(self) -> Mapping[str, nn.Module]:
-        return {"mamba_gan": self.generator, "discriminators": self.discriminators}
-
-    def networks(self, phase: str) -> list[nn.Module]:
-        return [self.discriminators if phase == "discriminator" else self.generator]
-
-    def averaged(self) -> Mapping[str, nn.Module]:
-        return {"mamba_gan": self.generator}
-
-    def active_phases(self, step: int) -> tuple[str, ...]:
-        return self.phases if step >= self.config.adversarial_from_step else ("generator",)
-
     @torch.no_grad()
     def prepare(self, batch: Batch, draws: Draws) -> MambaGanInputs:
         config = self.config
@@ -109,12 +92,6 @@ class MambaGanStage(Stage):
         ends = example.cutoff_hz, example.bandwidth_hz
         low = example.low, example.edge_hz
         return MambaGanInputs(example.wide, *low, low_mel, true_mel, *ends, merged, self._latents(true_mel), told)
-
-    def _latents(self, mel: Tensor) -> Tensor | None:
-        if self.vae is None:
-            return None
-        with torch.autocast(mel.device.type, dtype=torch.bfloat16, enabled=self.config.precision == "bf16"):
-            return mode(self.vae, mel[:, None]).float()
 
     def _generate(self, inputs: MambaGanInputs) -> tuple[Tensor, Tensor]:
         """Wave (B, 1, T) and log-mel (B, L, M), both in fp32."""
@@ -150,46 +127,8 @@ class MambaGanStage(Stage):
             losses |= {"adversarial": adversarial_loss(scores), "features": feature_loss(real_scores, scores)}
         return losses
 
-    def _front_loss(self, mel: Tensor, inputs: MambaGanInputs) -> Tensor:
-        """L1 in nats between log-mels, up to the band in which the file's own content ends."""
-        real = bands_below(inputs.bandwidth_hz, self.config.audio)[:, None].to(mel)
-        return (((mel - inputs.true_mel).abs() * real).mean(dim=1).sum(dim=1) / real.sum(dim=(1, 2))).mean()
-
-    def _heard(self, draws: Draws, samples: int) -> slice:
-        """The part of the examples that the discriminators get."""
-        length = self.config.adversarial_frames * self.config.audio.hop_length or samples
-        start = int(torch.randint(0, samples - length + 1, (1,), generator=draws.shared))
-        return slice(start, start + length)
-
-    @torch.no_grad()
-    def validate(self, batch: Batch, draws: Draws) -> Validation:
-        rate, result = self.config.audio.sample_rate, Validation(sample_rate=self.config.audio.sample_rate)
-        example = degraded(batch, self.config, draws)
-        low_mel, true_mel = self.mel(example.low)[:, 0], self.mel(example.wide)[:, 0]
-        latents = {"": None} | ({"_latents": self._latents(true_mel)} if self.vae is not None else {})
-        result.waves = {"low": example.low[0, 0], "truth": example.wide[0, 0]}
-        for name, given in latents.items():
-            wave, mel = self.generator(low_mel, example.cutoff_hz, given)
-            left = filtered_error(example.low, example.wide, mel.float(), example.edge_hz, self.mel)
-            result.metrics[f"filtered{name}"] = float(left)
-            wave = wave.float()[:, None]
-            wave = merge(example.low, wave, example.cutoff_hz, rate)
-            result.metrics[f"lsd{name}"] = float(
-                lsd(example.wide[:, 0], wave[:, 0], high_hz=example.bandwidth_hz).mean()
-            )
-            ends = example.bandwidth_hz
-            result.metrics[f"energy_db{name}"] = high_band_ratio_db(
-                cut_sharply(example.wide, ends, rate), cut_sharply(wave, ends, rate)
-            )
-            result.waves[f"restored{name}"] = wave[0, 0]
-        return result
-
     def finish(self, corpus: Corpus) -> None:
         self.generator.register_to_config(noise_share=self.config.noise_share)
-
-    def export(self, folder: Path) -> None:
-        super().export(folder)
-        save_discriminators(self.discriminators, folder)
 
 
 def start_from_vocoder(generator: MambaGenerator, folder: Path, blocks: tuple[int, ...]) -> None:

@@ -21,6 +21,7 @@ from latentsr.signal.mel import MelSpectrogram
 from latentsr.signal.recipes import DegradeConfig, draw_recipe
 from latentsr.training.draws import Draws
 
+SHOWN = "_shown"  # ends the name of a figure that is in the log alone, and no loss
 KNOWN_SHARE = 0.8  # of a cutoff: filters are flat below it
 
 
@@ -58,6 +59,8 @@ class StageConfig(Config):
     save_every: int = 500
     validation_examples: int = 8
     keep: int = 2
+    best_metric: str | None = None  # of validation: the weights where it was best are kept too, in RUN/best
+    best_mode: Literal["min", "max"] | None = None  # what is best; None: min
     initial_weights: str = ""  # folder of a finished run's weights to start from
 
     @property

@@ -22,7 +22,7 @@ from tqdm import trange
 from latentsr.config import ConfigError
 from latentsr.data.dataset import Batch, Corpus
 from latentsr.evaluation.metrics import lsd
-from latentsr.model_folder.loading import load_network
+from latentsr.model_folder.loading import EMBEDDED, load_network
 from latentsr.models.hifigan import vocode
 from latentsr.models.vae import MelAutoencoderKL
 from latentsr.signal.degrade import Recipe, degrade
@@ -41,7 +41,7 @@ class VaeStageConfig(StageConfig):
     train: Literal["all", "encoder"] = "all"  # encoder: the decoder stays as it is
     degraded_share: float = 0.5  # of the examples of a batch
     statistics_batches: int = 64  # for the latents' scale and shift
-    vocoder: str = ""  # folder of a finished vocoder, to look and listen at validation
+    vocoder: str = ""  # folder of a finished vocoder, to look and listen at validation; "": the embedded one
 
 
 @dataclass
@@ -81,7 +81,7 @@ class VaeStage(Stage):
             for part in (self.vae.post_quant_conv, self.vae.decoder):
                 part.requires_grad_(False)
         self.start = copy.deepcopy(self.vae).requires_grad_(False) if self.anchored else None
-        self.vocoder = load_network(Path(config.vocoder)) if config.vocoder else None
+        self.vocoder = load_vocoder(config.vocoder)
 
     def trained(self) -> Mapping[str, nn.Module]:
         return {"vae": self.vae}
@@ -142,11 +142,10 @@ class VaeStage(Stage):
         mel = self.mel(batch.wide)
         reconstruction = self.vae.decode(self.vae.encode(mel).latent_dist.mode()).sample
         result = Validation({"mel_l1": float(F.l1_loss(reconstruction, mel)), "mel_lsd": mel_lsd(mel, reconstruction)})
-        if self.vocoder is not None:
-            wave = vocode(self.vocoder, reconstruction, self.config.audio).float()
-            result.metrics["lsd"] = float(lsd(batch.wide[:, 0], wave[:, 0]).mean())
-            result.waves = {"truth": batch.wide[0, 0], "reconstruction": wave[0, 0]}
-            result.sample_rate = self.config.audio.sample_rate
+        wave = vocode(self.vocoder, reconstruction, self.config.audio).float()
+        result.metrics["lsd"] = float(lsd(batch.wide[:, 0], wave[:, 0]).mean())
+        result.waves = {"truth": batch.wide[0, 0], "reconstruction": wave[0, 0]}
+        result.sample_rate = self.config.audio.sample_rate
         if self.aligned:
             result.metrics |= self._validate_alignment(batch, draws)
         return result
@@ -172,7 +171,7 @@ class VaeStage(Stage):
         self.vae.eval()
         device = next(self.vae.parameters()).device
         total = squares = count = 0.0
-        for at in trange(self.config.statistics_batches, desc="latent statistics", mininterval=5):
+        for at in trange(self.config.statistics_batches, desc="latent statistics", mininterval=5, disable=None):
             batch = corpus.batch(at, self.config.batch_size, self.config.samples, seed=self.config.seed + 1)
             mean = self.vae.encode(self.mel(batch.wide.to(device))).latent_dist.mean.double()
             total, squares, count = total + mean.sum(), squares + mean.square().sum(), count + mean.numel()
@@ -220,3 +219,8 @@ def load_vae(folder: str, device: Any = None) -> MelAutoencoderKL:
     if vae.config.scaling_factor is None:
         raise ValueError(f"{folder} has no scaling_factor; finish its training with train_vae.py, which measures it")
     return vae.requires_grad_(False).eval().to(device)
+
+
+def load_vocoder(folder: str) -> nn.Module:
+    """What makes mels into waves to look at and listen to: the vocoder in a folder, frozen; "" is the embedded one."""
+    return load_network(Path(folder or EMBEDDED / "vocoder")).requires_grad_(False)
