@@ -48,11 +48,13 @@ class Echo:
 
     def restore_file(self, source, target, *, options, progress=None, **more):
         self.calls.append(options)
-        heard = listen(source, options.but(cutoff_hz=options.cutoff_hz or 4_000.0))
+        album = audio.Album([source])
+        heard = listen(album, options.but(cutoff_hz=options.cutoff_hz or 4_000.0))
         if progress:
             progress(heard.samples / 96_000, heard.samples / 48_000)
             progress(heard.samples / 48_000, heard.samples / 48_000)
-        return write_restored(source, target, heard, None, options, Beside(more.get("write_band"), "bands" in more))
+        beside = Beside(more.get("write_band"), "bands" in more)
+        return write_restored(album, [target], heard, lambda *_: None, options, beside)[0]
 
 
 class Run(SimpleNamespace):
@@ -246,11 +248,12 @@ def test_a_band_that_changes_is_told(latentsr, monkeypatch, tmp_path, track, tol
     stretches = Track(tuple(tuple(Stretch(at, float(hz)) for at, hz in channel) for channel in track), 6.0)
 
     def restore_file(source, target, *, options, progress=None, **more):
-        heard = replace(listen(source, options.but(cutoff_hz=4_000.0)), track=stretches)
-        return write_restored(source, target, heard, None, options)
+        album = audio.Album([source])
+        heard = replace(listen(album, options.but(cutoff_hz=4_000.0)), track=stretches)
+        return write_restored(album, [target], heard, lambda *_: None, options)[0]
 
     loads(monkeypatch, lambda *_: model(restore_file))
-    wav = recording(tmp_path / "a.wav", channels=len(track))
+    wav = recording(tmp_path / "a.wav", channels=len(track), seconds=6.0)
     done = latentsr("restore", wav)
     assert done.code == 0 and told in done.out
     assert note in done.err

@@ -9,13 +9,13 @@ is to be taken out, in a fourth, on what rises above the hiss.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.audio import AudioError, EmptyAudio, SourceFile, resample
+from latentsr.audio import Album, AudioError, EmptyAudio, resample
 from latentsr.bandwidth import BandEstimator
 from latentsr.config import AUDIO
 from latentsr.options import Options
@@ -60,6 +60,11 @@ class Heard:
         too_low = options.ceiling_hz is not None and min(ends) * SKIRT_FROM >= options.ceiling_hz
         return "it ends above the ceiling" if too_low else None
 
+    def part(self, start_s: float, stop_s: float) -> Heard:
+        """What holds from `start_s` to `stop_s`: what was measured on all of it, holds there too."""
+        samples = round((stop_s - start_s) * AUDIO.sample_rate)
+        return replace(self, samples=samples, track=self.track.part(start_s, stop_s))
+
 
 def of_array(recording: Recording, options: Options) -> tuple[Tensor, Heard]:
     """The samples (C, T) of a recording at 48 kHz, and what was heard of them."""
@@ -71,14 +76,15 @@ def of_array(recording: Recording, options: Options) -> tuple[Tensor, Heard]:
     return wave, hear(lambda: [wave], [wave], band, options)
 
 
-def listen(recording: SourceFile, options: Options, on_progress: Callable[[int], None] | None = None) -> Heard:
-    """Hear a recording; `on_progress` is called with the samples heard so far, in the first pass."""
+def listen(recording: Album, options: Options, on_progress: Callable[[int], None] | None = None) -> Heard:
+    """Hear recordings as one; `on_progress` is called with the samples heard so far, in the first pass."""
     band = BandEstimator(recording.sample_rate) if options.cutoff_hz is None else None
 
     def blocks(tap: Tap | None = None) -> Iterator[Tensor]:
         return resampled(recording.native(), recording.sample_rate, tap=tap)
 
-    return hear(blocks, blocks(None if band is None else band.update), band, options, on_progress)
+    heard = hear(blocks, blocks(None if band is None else band.update), band, options, on_progress)
+    return replace(heard, track=heard.track.snapped(recording.bounds_s[1:-1]))
 
 
 def hear(

@@ -49,11 +49,11 @@ class Bar:
         """So many samples at 48 kHz were listened to."""
         self._tell(self.listening_share * samples / AUDIO.sample_rate)
 
-    def update(self, diffused: int, decoded: int) -> None:
-        """Take over what the restorer has done, in samples."""
+    def update(self, diffused: int, decoded: int, before_s: float = 0.0) -> None:
+        """Take over what a restorer has done, in samples; so many seconds were done before it."""
         share = DIFFUSION_SHARE * diffused + (1 - DIFFUSION_SHARE) * decoded if diffused else decoded
         listened = self.listening_share * (self.seconds or 0.0)
-        self._tell(listened + (1 - self.listening_share) * share / AUDIO.sample_rate)
+        self._tell(listened + (1 - self.listening_share) * (before_s + share / AUDIO.sample_rate))
 
     def _tell(self, seconds: float) -> None:
         if self.seconds is None:
