@@ -260,7 +260,7 @@ def _target(source: Path, out_dir: Path | None, format: str | None) -> Path:
     extension = format or writable_extension(source)
     if out_dir is not None:
         return out_dir / f"{source.stem}.{extension}"
-    return source.with_name(f"{source.stem}.{AUDIO.sample_rate // 1000}k.{extension}")
+    return source.parent / f"{source.stem}.{AUDIO.sample_rate // 1000}k.{extension}"  # "." has no name to replace
 
 
 def writable_extension(source: Path) -> str:

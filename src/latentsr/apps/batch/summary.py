@@ -66,7 +66,7 @@ class Summary:
             "done": f"{facts['done']:6}   {_clock(self.audio_s)} of audio in {_clock(facts['wall_s'])}{factor}",
             "kept": f"{facts['kept']:6}   done before",
             "skipped": f"{facts['skipped']:6}   hold nothing to restore",
-            "failed": f"{facts['failed']:6}   each says what to do; then the same command with --resume",
+            "failed": f"{facts['failed']:6}   each says what to do or to add; then the same command with --resume",
             "workers": f"{self.replaced:6}   lost and replaced",
         }
         shown = [name for name in rows if name == "done" or (self.replaced if name == "workers" else facts[name])]
