@@ -11,6 +11,7 @@ Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
 DIFFUSION_SHARE = 0.8  # of the work of restoring, where there is diffusion
 LISTENING_SHARE = 0.1  # of the work on a file, which is gone through twice
+SHAPE = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}{postfix}]"  # of a bar of tqdm
 
 
 class Bar:
@@ -36,6 +37,8 @@ class Bar:
     def __enter__(self) -> Bar:
         shown = self.make is not None and self.progress is None and self.seconds is not None
         self.bar = self.make(total=self.seconds) if shown and self.make is not None else None
+        if self.bar is not None:
+            self.bar.bar_format = SHAPE
         self._tell(0.0)
         return self
 

@@ -185,7 +185,7 @@ def _key(source: Path, context: str) -> str:
 def _context_hash(options: Options, model: str) -> str:
     """Of the options that matter, of the model, and of the version but its patch level, which keeps the sound.
 
-    What is done without `salvage` and `on_nonfinite` had no need of them: adding one, as a failure says, repeats nothing.
+    What is done without `salvage` and `on_nonfinite` had no need of them: adding one repeats nothing.
     """
     words = {name: value for name, value in dataclasses.asdict(options).items() if name not in NO_MATTER}
     version = ".".join(__version__.split(".")[:2])
