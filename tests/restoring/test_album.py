@@ -58,7 +58,10 @@ def test_tracks_that_do_not_are_restored_apart(pipe, tmp_path):
     first[-200:] = 0
     second = np.cos(2 * np.pi * 500 * np.arange(HALF) / RATE) * np.abs(first).max()
     tracks = written(tmp_path, first, second)
-    pipe.restore_album(tracks, outputs(tracks), cutoff_hz=4_000.0)
+    told: list[tuple[float, float]] = []
+    pipe.restore_album(tracks, outputs(tracks), cutoff_hz=4_000.0, progress=lambda *done: told.append(done))
+    done_s = [done for done, _ in told]
+    assert done_s == sorted(done_s) and told[-1] == (2.0, 2.0) and 1.0 in np.round(done_s, 2) - 0.1
     for track, together in zip(tracks, outputs(tracks), strict=True):
         alone = pipe.restore_file(track, together.with_name("alone.wav"), cutoff_hz=4_000.0, overwrite=True)
         wanted = read(alone.path)
