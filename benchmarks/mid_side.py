@@ -19,7 +19,7 @@ import torch
 from stereo import RATE, wave_of
 from torch import Tensor
 
-from latentsr import Pipeline
+from latentsr import Pipeline, estimate_cutoff
 from latentsr.evaluation.metrics import band_energy_ratio_db, lsd
 
 ENDS_HZ = ((8_000, 4_000), (12_000, 6_000))  # of mid and side
@@ -64,7 +64,8 @@ def main() -> None:
         for ends_hz in ENDS_HZ:
             given = turned(torch.stack([cut(wave, hz) for wave, hz in zip((mid, side), ends_hz, strict=True)]))
             given = ((given * 2**15).round() / 2**15).float()
-            as_it_is = torch.from_numpy(pipe(given, sample_rate=RATE).audio)
+            known_hz = estimate_cutoff(given, RATE)  # where it is given, left and right are restored
+            as_it_is = torch.from_numpy(pipe(given, sample_rate=RATE, cutoff_hz=known_hz).audio)
             apart = torch.from_numpy(pipe(turned(given) / 2, sample_rate=RATE).audio)
             softer = torch.stack([apart[0], (apart[1] + (turned(given) / 2)[1]) / 2])
             schemes = {"cut": given, "left/right": as_it_is, "mid/side": turned(apart), "side at -6 dB": turned(softer)}
