@@ -49,6 +49,8 @@ NEIGHBOURS = 2  # cells on either side that speak for a cell too
 FAINTEST = 2e-3  # probability of a cell that a single window cannot rule out
 ALIKE = 1.12  # ratio of cutoffs that are one, in neighbouring stretches and in channels
 MARGIN_S = 0.03  # around what goes beyond its stretch's cutoff
+DULLER = 1.25  # ratio of the cutoffs of mid and side from which on they are restored instead of left and right
+LEAST_SIDE = 1e-3  # of the mid's power; below, there is no image
 
 Array = NDArray[np.float32]
 
@@ -99,6 +101,23 @@ class BandEstimator:
         self.nyquist_hz = sample_rate / 2 if nyquist_hz is None else min(nyquist_hz, sample_rate / 2)
         self._network = network
         self._maker: FrameMaker | None = None
+        self._apart: BandEstimator | None = None  # hears mid and side of two channels
+        self._power = np.zeros(2)  # of these, summed
+
+    def hear_apart(self, samples: np.ndarray) -> None:
+        """Hear mid and side of left and right (2, n) too."""
+        self._apart = self._apart or BandEstimator(self.sample_rate, self.nyquist_hz, self._network)
+        both = np.stack([samples[0] + samples[1], samples[0] - samples[1]]) / 2
+        self._power += np.square(both, dtype=np.float64).sum(axis=1)
+        self._apart.update(both)
+
+    def mid_side(self) -> Track | None:
+        """The tracks of mid and side, where these were heard and the side is the duller one; else None."""
+        if self._apart is None or self._power[1] < LEAST_SIDE * self._power[0]:
+            return None
+        apart = self._apart.result()
+        mid, side = (Track((channel,), apart.seconds).cutoff_hz for channel in apart.channels)
+        return apart if side * DULLER < mid else None
 
     def update(self, block: np.ndarray | Tensor) -> None:
         """Hear samples (C, n) float32 at the recording's own rate; blocks may have any length."""

@@ -289,6 +289,8 @@ def _check(name: str, value: Any, about: Choice, default: Any) -> None:
         assert about.low is not None and about.high is not None
         if not is_number or isinstance(value, bool) or not about.low <= value <= about.high:
             span = "a whole number of 64 bits" if name == "seed" else f"{about.low:g} to {about.high:g}"
+            got = repr(value)
             if name == "amount":
                 span = f"0% to {about.high:.0%}, or up to {20 * math.log10(about.high):.0f}dB"
-            raise UsageError(f"{name} must be {span}, got {value!r}")
+                got = f"{value:.0%}" if is_number and not isinstance(value, bool) else got
+            raise UsageError(f"{name} must be {span}, got {got}")

@@ -103,6 +103,15 @@ def test_the_table_names_each_failure_once(src, dest):
     assert waves(dest) == [f"sub/{index}.wav" for index in range(4)]
 
 
+def test_what_a_failure_says_to_add_repeats_nothing_that_is_done(src, dest):
+    whole = recording(src / "cut.wav").read_bytes()
+    (src / "cut.wav").write_bytes(whole[:-2_000])
+    done = batch(src, dest, "--engine", "serial")
+    assert done.returncode == 3 and "--salvage" in done.stderr and "or to add; then the same command" in done.stderr
+    again = batch(src, dest, "--engine", "serial", "--resume", "--salvage", "--on-nonfinite", "zero")
+    assert "kept         4" in again.stderr
+
+
 def test_json_is_one_object_per_file(src, dest):
     (src / "text.wav").write_text("no audio\n" * 9)
     done = batch(src, dest, "--json", "--engine", "serial")

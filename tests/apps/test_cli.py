@@ -48,11 +48,13 @@ class Echo:
 
     def restore_file(self, source, target, *, options, progress=None, **more):
         self.calls.append(options)
-        heard = listen(source, options.but(cutoff_hz=options.cutoff_hz or 4_000.0))
+        album = audio.Album([source])
+        heard = listen(album, options.but(cutoff_hz=options.cutoff_hz or 4_000.0))
         if progress:
             progress(heard.samples / 96_000, heard.samples / 48_000)
             progress(heard.samples / 48_000, heard.samples / 48_000)
-        return write_restored(source, target, heard, None, options, Beside(more.get("write_band"), "bands" in more))
+        beside = Beside(more.get("write_band"), "bands" in more)
+        return write_restored(album, [target], heard, lambda *_: None, options, beside)[0]
 
 
 class Run(SimpleNamespace):
@@ -246,11 +248,12 @@ def test_a_band_that_changes_is_told(latentsr, monkeypatch, tmp_path, track, tol
     stretches = Track(tuple(tuple(Stretch(at, float(hz)) for at, hz in channel) for channel in track), 6.0)
 
     def restore_file(source, target, *, options, progress=None, **more):
-        heard = replace(listen(source, options.but(cutoff_hz=4_000.0)), track=stretches)
-        return write_restored(source, target, heard, None, options)
+        album = audio.Album([source])
+        heard = replace(listen(album, options.but(cutoff_hz=4_000.0)), track=stretches)
+        return write_restored(album, [target], heard, lambda *_: None, options)[0]
 
     loads(monkeypatch, lambda *_: model(restore_file))
-    wav = recording(tmp_path / "a.wav", channels=len(track))
+    wav = recording(tmp_path / "a.wav", channels=len(track), seconds=6.0)
     done = latentsr("restore", wav)
     assert done.code == 0 and told in done.out
     assert note in done.err
@@ -287,10 +290,16 @@ USAGE = {
     "-o against --format": (["old.wav", "-o", "new.wav", "--format", "flac"], "disagree"),
     "unknown format": (["old.wav", "--format", "aac"], "aac"),
     "unknown option": (["old.wav", "--colour"], "No such option"),
-    "no steps": (["old.wav", "--steps", "0"], "--steps"),
-    "cutoff beyond": (["old.wav", "--cutoff", "30000"], "--cutoff"),
-    "cutoff nan": (["old.wav", "--cutoff", "nan"], "--cutoff"),
-    "guidance nan": (["old.wav", "--guidance", "nan"], "--guidance"),
+    "no steps": (["old.wav", "--steps", "0"], "latentsr: steps must be 1 to 1000, got 0\n"),
+    "cutoff beyond": (["old.wav", "--cutoff", "30000"], "latentsr: cutoff_hz must be 500 to 24000, got 30000.0\n"),
+    "cutoff nan": (["old.wav", "--cutoff", "nan"], "latentsr: cutoff_hz must be 500 to 24000, got nan\n"),
+    "guidance nan": (["old.wav", "--guidance", "nan"], "latentsr: guidance_scale must be 0 to 100, got nan\n"),
+    "amount beyond": (
+        ["old.wav", "--amount", "900%"],
+        "latentsr: amount must be 0% to 400%, or up to 12dB, got 900%\n",
+    ),
+    "tilt beyond": (["old.wav", "--tilt", "-13"], "latentsr: tilt must be -12 to 12, got -13.0\n"),
+    "sibilance nan": (["old.wav", "--sibilance", "nan"], "latentsr: sibilance must be -12 to 12, got nan\n"),
     "output is the input": (["old.wav", "-o", "old.wav", "--overwrite"], "would replace the input itself"),
     "output is the input, by a link": (["old.wav", "-o", "link.wav", "--overwrite"], "would replace the input"),
     "out-dir is the inputs' folder": (["old.wav", "--out-dir", ".", "--overwrite"], "would replace the input itself"),
@@ -317,6 +326,15 @@ def test_wrong_usage_is_exit_2_and_touches_nothing(latentsr, no_model, wav, monk
     assert message in done.err
     assert "Traceback" not in done.err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_is_no_recording(latentsr, no_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = latentsr("restore", ".")
+    assert (done.code, done.err) == (
+        1,
+        "latentsr: . is a directory; to restore what it holds, say: latentsr batch . DEST\n",
+    )
 
 
 def truncated(tmp_path: Path) -> Path:

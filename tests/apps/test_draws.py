@@ -225,3 +225,42 @@ def test_the_embedded_model_from_the_shell(wav):
     bands = json.loads(done.stdout)["bands"]
     assert bands["made_db"][0][bands["edges_hz"].index(16_000.0)] is None
     assert bands["made_db"][0][bands["edges_hz"].index(10_000.0)] is not None
+
+
+def test_an_album_is_restored_as_one(latentsr, tmp_path):
+    wave = programme(2.0, 2)
+    for name, part in (("1.wav", wave[:, :RATE]), ("2.wav", wave[:, RATE:]), ("whole.wav", wave)):
+        soundfile.write(tmp_path / name, part.T, RATE, "FLOAT")
+    assert latentsr("restore", tmp_path / "whole.wav", *FAST).code == 0
+    done = latentsr("restore", tmp_path / "1.wav", tmp_path / "2.wav", *FAST, "--album", "--json")
+    assert done.code == 0 and not done.err
+    records = [json.loads(line) for line in done.out.splitlines()]
+    assert [record["samples"] for record in records] == [RATE, RATE] and all("bands" in each for each in records)
+    tracks = [read(Path(record["output"])) for record in records]
+    assert np.array_equal(np.concatenate(tracks, axis=1), read(tmp_path / "whole.48k.wav"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a.wav"], "joins several tracks"),
+        (["a.wav", "b.wav", "--draws", "2"], "--album and --draws do not go together"),
+        (["a.wav", "b.wav", "--write-band", "c.wav"], "--write-band names one file"),
+        (["a.wav", "mono.wav"], "has one rate and number of channels, but mono.wav has 1 at 48000 Hz, and a.wav 2 at"),
+        (["a.wav", "slow.wav"], "slow.wav has 2 at 44100 Hz, and a.wav 2 at 48000 Hz"),
+    ],
+)
+def test_what_is_no_album_is_refused_in_one_line(latentsr, tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    for name, rate, channels in (("a", RATE, 2), ("b", RATE, 2), ("mono", RATE, 1), ("slow", 44_100, 2)):
+        soundfile.write(f"{name}.wav", np.full((99, channels), 0.1), rate)
+    done = latentsr("restore", *words, "--album", "--head", "vocoder")
+    assert (done.code, done.err.count("\n")) == (2, 1) and says in done.err
+    assert names(tmp_path) == ["a.wav", "b.wav", "mono.wav", "slow.wav"]
+
+
+def test_an_album_of_which_a_track_is_bad_is_not_restored(latentsr, tmp_path, wav):
+    (tmp_path / "bad.wav").write_bytes(wav.read_bytes()[:-4_000])
+    done = latentsr("restore", wav, tmp_path / "bad.wav", *FAST, "--album")
+    assert done.code == 1 and "bad.wav is cut short" in done.err and "1 of 2 tracks cannot be restored" in done.err
+    assert names(tmp_path) == ["bad.wav", "old.wav"]

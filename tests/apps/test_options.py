@@ -97,7 +97,7 @@ def test_what_compat_cannot_do_is_wrong_usage(asked, words):
 
 def test_batch_has_every_option_of_restore():
     options = [set(_options(function)) for function in (cli.restore, command.batch_command)]
-    assert options[0] - options[1] == {"inputs", "output", "out_dir", "write_band", "draws", "best"}
+    assert options[0] - options[1] == {"inputs", "output", "out_dir", "write_band", "draws", "best", "album"}
 
 
 def _options(function) -> list[str]:

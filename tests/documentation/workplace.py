@@ -46,6 +46,10 @@ def furnish(folder: Path, page: str) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / name, short[at * rate // 4 :], rate)
     (folder / "transfers/side_a.flac").write_bytes((folder / "song.flac").read_bytes())
+    if page in ("README.md", "cookbook.md"):
+        (folder / "album").mkdir()
+        for at in range(2):
+            soundfile.write(folder / f"album/0{at + 1}.flac", stereo[at * loop_rate : (at + 1) * loop_rate], loop_rate)
     (folder / "list.csv").write_text("file\nold.wav\ntransfers/reel1.wav\n")
     cut = folder / "transfer.wav"  # cut short: a third of what its header says
     cut.write_bytes((folder / "old.wav").read_bytes()[: 44 + 2 * 2 * rate * 2 // 3])

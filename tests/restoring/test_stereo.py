@@ -147,3 +147,51 @@ def test_sixty_four_channels_come_back_in_order(pipe):
     out = restored(pipe, wave, "mamba-gan").audio
     likeness = np.corrcoef(wave, out)[:64, 64:]
     assert np.array_equal(likeness.argmax(axis=1), np.arange(64))
+
+
+def left_and_right(mid_hz, side_hz, side=0.5, seconds=4.0):
+    """Of noises that end apart, sharply. (2, T)"""
+    mid, apart = np.random.default_rng(5).standard_normal((2, round(seconds * RATE)))
+    hz = np.fft.rfftfreq(mid.size, 1 / RATE)
+    mid, apart = (
+        np.fft.irfft(np.fft.rfft(wave) * (hz < end) / np.sqrt(np.maximum(hz, 100.0)), n=mid.size)
+        for wave, end in ((mid, mid_hz), (apart, side_hz))
+    )
+    return (np.stack([mid + side * apart, mid - side * apart]) * 0.1 / mid.std()).astype(np.float32)
+
+
+def mid_and_side(wave):
+    return np.stack([wave[0] + wave[1], wave[0] - wave[1]]) / 2
+
+
+def band_db(wave, low_hz, high_hz):
+    spectrum = np.abs(np.fft.rfft(wave.astype(float))) ** 2
+    hz = np.fft.rfftfreq(wave.shape[-1], 1 / RATE)
+    return 10 * np.log10(spectrum[(hz >= low_hz) & (hz < high_hz)].sum() + 1e-12)
+
+
+def test_a_side_that_is_duller_is_restored_beside_the_mid(trained, tmp_path):
+    """Each keeps its own band, and the side gets one where it had none: it was 80 dB below the mid there."""
+    given = left_and_right(8_000, 4_000)
+    soundfile.write(tmp_path / "a.wav", given.T, RATE, "FLOAT")
+    out = trained(given, sample_rate=RATE, head="mamba-gan")
+    assert "restored as mid and side" in out.note
+    assert min(hz for channel in out.cutoff_track for _, hz in channel) > 7_200  # left's and right's own end
+    for before, after, end_hz in zip(mid_and_side(given), mid_and_side(out.audio), (8_000, 4_000), strict=True):
+        pair = (torch.from_numpy(wave[None].copy()) for wave in (before, after))
+        assert float(kept_band_error_db(*pair, 0.8 * end_hz)) < -60
+    before, after = (
+        band_db(side, 4_500, 7_500) - band_db(mid, 4_500, 7_500)
+        for mid, side in (mid_and_side(given), mid_and_side(out.audio))
+    )
+    assert before < -80 and -15 < after < 5
+    trained.restore_file(tmp_path / "a.wav", tmp_path / "b.wav", head="mamba-gan")
+    error = read(tmp_path / "b.wav").samples - out.audio
+    assert np.square(error).mean() < 1e-8 * np.square(out.audio).mean()
+
+
+@pytest.mark.parametrize("how", [{"mid_hz": 8_000, "side_hz": 8_000}, {"mid_hz": 4_000, "side_hz": 8_000},
+                                 {"mid_hz": 8_000, "side_hz": 4_000, "side": 0.01}])  # fmt: skip
+def test_other_sides_are_not(trained, how):
+    out = trained(left_and_right(**how), sample_rate=RATE, head="mamba-gan")
+    assert "mid and side" not in (out.note or "")

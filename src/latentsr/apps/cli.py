@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,9 +36,9 @@ from latentsr.config import AUDIO
 
 if TYPE_CHECKING:
     from latentsr.apps.restore import Job, Record
+    from latentsr.audio import SourceFile
     from latentsr.options import Options
     from latentsr.restoring.files import RestoredFile
-    from latentsr.restoring.flow import Restores
 
 app = plain_app(
     help="Restore sound: recordings that lost their top come back at 48 kHz, with what was there untouched.",
@@ -80,6 +80,10 @@ def restore(
         typer.Option(min=2, max=1000, metavar="N", help="Draw N seeds from --seed on: <stem>.48k.seed<k>.<ext>."),
     ] = None,
     best: Annotated[bool, typer.Option("--best", help="Of --draws, keep the one nearest to the mean of all.")] = False,
+    album: Annotated[
+        bool,
+        typer.Option("--album", help="The inputs are tracks in their order: one gain, one cutoff, joints restored."),
+    ] = False,
 ) -> None:
     """Restore recordings; each comes back at 48 kHz as <stem>.48k.<ext> beside it unless told otherwise."""
     from latentsr.apps.draws import seeds_of, with_band, with_seeds
@@ -91,6 +95,8 @@ def restore(
     options = settings.decided()
     jobs = plan(inputs, output=output, out_dir=out_dir, format=options.format)
     _check_beside(options, write_band, draws, best)
+    if album:
+        _check_album(options, jobs, draws)
     if write_band is not None:
         jobs = with_band(jobs, write_band)
     if draws is not None:
@@ -99,7 +105,7 @@ def restore(
     if out_dir is not None:
         make_folder(out_dir)
     try:
-        _restore_all(jobs, options, settings.loader, settings.as_json)
+        _restore_all(jobs, options, settings, album)
     except KeyboardInterrupt:  # typer would leave without a word
         fail("interrupted; nothing half-written is left", INTERRUPTED)
 
@@ -114,6 +120,16 @@ def _check_beside(options: Options, write_band: Path | None, draws: int | None, 
         raise UsageError("--write-band is of one result; leave out --draws, and give its seed by --seed")
     if options.compat_filter is not None and (write_band or draws):
         raise UsageError("--compat does as audiosr does and takes no --write-band and no --draws; leave out one")
+
+
+def _check_album(options: Options, jobs: Sequence[Job], draws: int | None) -> None:
+    from latentsr.errors import UsageError
+
+    if len(jobs) == 1:
+        raise UsageError("--album joins several tracks; name them in their order, or leave --album out")
+    if draws is not None or options.compat_filter is not None:
+        other = "--compat" if draws is None else "--draws"
+        raise UsageError(f"--album and {other} do not go together; leave out one")
 
 
 @grouped(app, short_help="Say what is installed, and what a model is made of.")
@@ -173,12 +189,11 @@ def main() -> None:
         fail(one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
 
 
-def _restore_all(jobs: list[Job], options: Options, load: Callable[[], Restores], as_json: bool) -> None:
-    """Check everything, then load the model once, then restore file by file."""
-    from latentsr.apps.draws import restore_best
-    from latentsr.apps.restore import FILE_ERRORS, failed_record, preflight, restore_file
+def _restore_all(jobs: list[Job], options: Options, settings: Settings, album: bool) -> None:
+    """Check everything, then load the model once, then restore file by file, or an album as one."""
+    from latentsr.apps.restore import FILE_ERRORS, failed_record, preflight
 
-    ready, failed = [], 0
+    ready, failed, as_json = [], 0, settings.as_json
     for job in jobs:
         try:
             source = preflight(job, options)
@@ -188,21 +203,43 @@ def _restore_all(jobs: list[Job], options: Options, load: Callable[[], Restores]
         except FILE_ERRORS as error:
             failed += 1
             _report(failed_record(job.source, error), as_json)
-    model = load() if ready else None
+    if album and failed:
+        fail(f"{failed} of {len(jobs)} tracks cannot be restored, so the album was not", FAILED)
+    records = _album(ready, options, settings) if album else _one_by_one(ready, options, settings)
+    for record in records:
+        failed += record.error is not None
+        _report(record, as_json)
+    if failed:
+        if len(jobs) > 1 and not album:
+            warn(f"{failed} of {len(jobs)} files failed")
+        raise typer.Exit(FAILED if album or failed == len(jobs) else SOME_FAILED)
+
+
+def _album(ready: list[tuple[SourceFile, Job]], options: Options, settings: Settings) -> list[Record]:
+    from latentsr.apps.restore import restore_album
+    from latentsr.audio import Album
+
+    tracks, jobs = Album([source for source, _ in ready]), [job for _, job in ready]
+    model = settings.loader()
+    with progress_bar(f"{len(jobs)} tracks", settings.as_json) as progress:
+        return restore_album(model, tracks, jobs, options, progress, settings.as_json)
+
+
+def _one_by_one(ready: list[tuple[SourceFile, Job]], options: Options, settings: Settings) -> Iterator[Record]:
+    from latentsr.apps.draws import restore_best
+    from latentsr.apps.restore import restore_file
+
+    model = settings.loader() if ready else None
     for source, job in ready:
         assert model is not None
-        with progress_bar(source.path.name, as_json) as progress:
+        with progress_bar(source.path.name, settings.as_json) as progress:
             if len(job.seeds) > 1:
                 record = restore_best(model, source, job.target, options, job.seeds, progress)
             else:
                 asked = options.but(seed=job.seeds[0]) if job.seeds else options
-                record = restore_file(model, source, job.target, asked, progress, _beside(job, as_json, asked))
-        failed += record.error is not None
-        _report(record, as_json)
-    if failed:
-        if len(jobs) > 1:
-            warn(f"{failed} of {len(jobs)} files failed")
-        raise typer.Exit(FAILED if failed == len(jobs) else SOME_FAILED)
+                more = _beside(job, settings.as_json, asked)
+                record = restore_file(model, source, job.target, asked, progress, more)
+        yield record
 
 
 def _beside(job: Job, as_json: bool, options: Options) -> dict[str, Any]:

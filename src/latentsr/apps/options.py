@@ -114,10 +114,10 @@ def _parameter(field: Field[Any]) -> inspect.Parameter:
     if field.name == "amount":  # `Options` reads its words
         kind, default = str, "100%"
     ranged = kind in (int, float) and field.name != "seed"  # the range of seeds says nothing to a reader
+    span = f" [{choice.low:g} to {choice.high:g}]" if ranged else ""  # said here, checked by `Options` in one line
     option = typer.Option(
-        _flag(field), help=choice.help, metavar=choice.metavar, rich_help_panel=choice.group,
+        _flag(field), help=choice.help + span, metavar=choice.metavar, rich_help_panel=choice.group,
         parser=_rate if field.name == "sample_rate" else None,
-        min=choice.low if ranged else None, max=choice.high if ranged else None,
     )  # fmt: skip
     annotation: Any = Annotated[kind if default is not None else Optional[kind], option]  # noqa: UP045
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

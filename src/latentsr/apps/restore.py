@@ -188,6 +188,27 @@ def restore_file(
         source.release()
 
 
+def restore_album(
+    model: Restores, album: audio.Album, jobs: Sequence[Job], options: Options, progress: Progress | None, bands: bool
+) -> list[Record]:
+    """Restore the tracks of an album as the one recording that they are: a record of each, or one of what failed."""
+    started = time.perf_counter()
+    try:
+        targets = [job.target for job in jobs]
+        done = model.restore_album(album.sources, targets, options=options, progress=progress, bands=bands)
+    except FILE_ERRORS as error:
+        named = (job.source for job in jobs if str(job.source) in str(error))
+        return [failed_record(next(named, jobs[0].source.parent), error)]
+    pace = (time.perf_counter() - started) / sum(written.seconds for written in done)
+    return [
+        Record(
+            str(source.path), str(written.path), written=written, seconds=pace * written.seconds, options=options,
+            notes=_notes_on_format(source, written.subtype, options),
+        )
+        for source, written in zip(album.sources, done, strict=True)
+    ]  # fmt: skip
+
+
 def _notes_on_format(source: audio.SourceFile, subtype: str, options: Options) -> tuple[str, ...]:
     """On a format that nobody asked for by name."""
     name = source.path.suffix.removeprefix(".")
@@ -239,7 +260,7 @@ def _target(source: Path, out_dir: Path | None, format: str | None) -> Path:
     extension = format or writable_extension(source)
     if out_dir is not None:
         return out_dir / f"{source.stem}.{extension}"
-    return source.with_name(f"{source.stem}.{AUDIO.sample_rate // 1000}k.{extension}")
+    return source.parent / f"{source.stem}.{AUDIO.sample_rate // 1000}k.{extension}"  # "." has no name to replace
 
 
 def writable_extension(source: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from latentsr.errors import reason_of
+from latentsr.restoring.progress import SHAPE
 
 FAILED, USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
 
@@ -53,13 +54,12 @@ def progress_bar(name: str, silent: bool) -> Iterator[Callable[[float, float], N
         return
     from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
-    shape = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}{postfix}]"
     label = printable(name, getattr(sys.stderr, "encoding", None))
     bars: list[Any] = []
 
     def progress(done_s: float, total_s: float) -> None:
         if not bars:  # nothing is drawn for a file that fails before its first sample
-            bars.append(tqdm(total=total_s, desc=label, bar_format=shape, **bar_manners()))
+            bars.append(tqdm(total=total_s, desc=label, bar_format=SHAPE, **bar_manners()))
         bar = bars[0]
         if done_s > bar.n:
             bar.set_postfix_str(f"real-time factor {bar.format_dict['elapsed'] / done_s:.2f}", refresh=False)

@@ -1,5 +1,6 @@
 """Recordings in and out: read in blocks, resampled sharply, written whole or not at all."""
 
+from latentsr.audio.album import Album
 from latentsr.audio.decoders import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
 from latentsr.audio.facts import Account, Audio, Info
 from latentsr.audio.reader import Reader, probe, read
@@ -19,6 +20,7 @@ from latentsr.errors import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio
 
 __all__ = [
     "Account",
+    "Album",
     "Audio",
     "AudioError",
     "EmptyAudio",

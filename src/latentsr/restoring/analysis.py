@@ -9,13 +9,13 @@ is to be taken out, in a fourth, on what rises above the hiss.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.audio import AudioError, EmptyAudio, SourceFile, resample
+from latentsr.audio import Album, AudioError, EmptyAudio, resample
 from latentsr.bandwidth import BandEstimator
 from latentsr.config import AUDIO
 from latentsr.options import Options
@@ -29,6 +29,7 @@ from latentsr.signal.mel import MelSpectrogram
 from latentsr.signal.track import Track
 
 BLOCK_SAMPLES = 480_000  # 10 s at a time
+UNALIKE: Correlation = ((1.0, 0.0), (0.0, 1.0))  # mid and side
 LOUDEST = 1e6  # times full scale: squares of squares of more do not fit into single precision
 
 Blocks = Callable[[], Iterable[Tensor]]  # each call begins anew: (C, n) at 48 kHz, of any lengths
@@ -45,6 +46,7 @@ class Heard:
     lines_hz: tuple[float, ...] = ()  # steady tones, looked for where they are to be taken out
     floor: float = 0.0  # standard deviation of steady hiss in the channel with most, likewise
     channel_correlation: Correlation | None = None  # how alike the channels are; None: a single one
+    mid_side: Track | None = None  # where mid and side end, if these are restored instead of left and right
 
     def why_copied(self, options: Options) -> str | None:
         """Why the recording comes back as it came; None: there is something to do."""
@@ -60,25 +62,45 @@ class Heard:
         too_low = options.ceiling_hz is not None and min(ends) * SKIRT_FROM >= options.ceiling_hz
         return "it ends above the ceiling" if too_low else None
 
+    def part(self, start_s: float, stop_s: float) -> Heard:
+        """What holds from `start_s` to `stop_s`: what was measured on all of it, holds there too."""
+        samples = round((stop_s - start_s) * AUDIO.sample_rate)
+        apart = None if self.mid_side is None else self.mid_side.part(start_s, stop_s)
+        return replace(self, samples=samples, track=self.track.part(start_s, stop_s), mid_side=apart)
+
 
 def of_array(recording: Recording, options: Options) -> tuple[Tensor, Heard]:
     """The samples (C, T) of a recording at 48 kHz, and what was heard of them."""
     band = BandEstimator(recording.sample_rate) if options.cutoff_hz is None else None
     if band is not None:
-        band.update(recording.samples)
+        heard_by(band, options)(recording.samples)
     wave = torch.from_numpy(resample(recording.samples, recording.sample_rate, AUDIO.sample_rate))
     recording.samples = np.zeros((0, 0), np.float32)  # let go of
     return wave, hear(lambda: [wave], [wave], band, options)
 
 
-def listen(recording: SourceFile, options: Options, on_progress: Callable[[int], None] | None = None) -> Heard:
-    """Hear a recording; `on_progress` is called with the samples heard so far, in the first pass."""
+def listen(recording: Album, options: Options, on_progress: Callable[[int], None] | None = None) -> Heard:
+    """Hear recordings as one; `on_progress` is called with the samples heard so far, in the first pass."""
     band = BandEstimator(recording.sample_rate) if options.cutoff_hz is None else None
 
     def blocks(tap: Tap | None = None) -> Iterator[Tensor]:
         return resampled(recording.native(), recording.sample_rate, tap=tap)
 
-    return hear(blocks, blocks(None if band is None else band.update), band, options, on_progress)
+    heard = hear(blocks, blocks(None if band is None else heard_by(band, options)), band, options, on_progress)
+    joints_s = recording.bounds_s[1:-1]
+    apart = None if heard.mid_side is None else heard.mid_side.snapped(joints_s)
+    return replace(heard, track=heard.track.snapped(joints_s), mid_side=apart)
+
+
+def heard_by(band: BandEstimator, options: Options) -> Tap:
+    """What lets an estimator hear blocks at their own rate, and mid and side of stereo where these may be restored."""
+
+    def tap(block: np.ndarray) -> None:
+        band.update(block)
+        if len(block) == 2 and not options.denoise:
+            band.hear_apart(block)
+
+    return tap
 
 
 def hear(
@@ -124,7 +146,10 @@ def hear(
     else:
         track = Track.constant(float(options.cutoff_hz or 0), channels, samples / AUDIO.sample_rate)
     correlation = None if alike is None else alike.result(track.cutoff_hz)
-    return Heard(samples, channels, peak, track, lines_hz, floor, correlation)
+    apart = None if band is None or track.full_band else band.mid_side()
+    if apart is not None:
+        correlation = UNALIKE
+    return Heard(samples, channels, peak, track, lines_hz, floor, correlation, apart)
 
 
 def peak_of(wave: Tensor) -> float:

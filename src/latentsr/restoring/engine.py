@@ -23,6 +23,7 @@ from latentsr.restoring.chain import EDGE_SAMPLES, Chain
 from latentsr.restoring.stretches import Latents, Part, Stretches, lay_over
 from latentsr.signal.chunks import Window, take, trapezoid, window_at
 from latentsr.signal.level import StreamTurnDown, keep_silence, turn_down
+from latentsr.signal.track import Track
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -66,7 +67,10 @@ class Restorer:
         self.cores = {"diffusion": CORE, "decoding": CORE}  # positions that a window answers for
         self.notes: list[str] = []  # what should be known of the result
         self.shortage = ""  # the last error for want of memory
-        track, denoise = chain.heard.track, chain.options.denoise
+        self.apart = chain.heard.mid_side is not None  # mid and side are restored, and turned back
+        track, denoise = chain.heard.mid_side or chain.heard.track, chain.options.denoise
+        if chain.heard.mid_side is not None:
+            self.notes.append(_note_on_side(chain.heard.mid_side))
         self.stretches = Stretches(track, self.hop, self.margin, REACH, full_band=denoise)
         self.wave = torch.zeros(0, 0)  # what is still needed of the recording
         self.offset = self.samples = 0  # samples before it that are gone; those that came in all
@@ -216,6 +220,8 @@ class Restorer:
                 beyond = max(there[1] - self.samples, 0)
                 kept = self.chain.restore(place, parts, self._low(place, parts), kept[:, None], latents, beyond)
             lay_over(made, kept, parts, there, first)
+        if self.apart:
+            source, made = _turned(source), _turned(made)
         made = turn_down(source, made, ceiling=max(1.0, self.chain.heard.peak))
         given = take(self.wave, first - self.offset, window.last * self.hop - self.offset)
         made = keep_silence(given, made, self.chain.heard.peak, fade=not self.chain.options.denoise)
@@ -233,6 +239,7 @@ class Restorer:
         """Samples [first, last) of the recording, cleaned, mirrored beyond its ends. (C, last - first)"""
         start = max(first - self.offset, 0)
         heard = self.chain.cleaned(self.wave[:, start : last - self.offset])
+        heard = _turned(heard) / 2 if self.apart else heard
         return take(heard, first - self.offset - start, last - self.offset - start)
 
     def _low(self, window: Window, parts: list[Part]) -> Tensor:
@@ -249,3 +256,13 @@ class Restorer:
         looked_at = [self.decoded - self.margin] + ([self.diffused - MARGIN] if self.diffusion is not None else [])
         gone = max(min(looked_at) * self.hop - EDGE_SAMPLES - self.offset, 0)
         self.wave, self.offset = self.wave[:, gone:], self.offset + gone
+
+
+def _turned(wave: Tensor) -> Tensor:
+    """Left and right (2, T) of mid and side; twice mid and side of left and right."""
+    return torch.stack([wave[0] + wave[1], wave[0] - wave[1]])
+
+
+def _note_on_side(track: Track) -> str:
+    mid_hz, side_hz = (Track((channel,), track.seconds).cutoff_hz for channel in track.channels)
+    return f"its side ends at {side_hz:.0f} Hz, its mid at {mid_hz:.0f}: restored as mid and side"

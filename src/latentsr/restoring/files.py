@@ -1,4 +1,4 @@
-"""A file in, a file out, in bounded memory, whatever its length: listen first, then restore while writing.
+"""Files in, files out, in bounded memory, whatever their length: listen first, then restore while writing.
 
 At 48 kHz what comes out is what the restorer makes. At any other rate it is the recording itself at that rate, plus
 what restoration added: a 96 kHz transfer keeps what it has above 24 kHz, and at its own rate a recording keeps its own
@@ -8,9 +8,9 @@ samples to the bit wherever nothing was added.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from latentsr import audio
-from latentsr.audio import Resampler, SourceFile
+from latentsr.audio import Album, Resampler, SourceFile
 from latentsr.config import AUDIO
 from latentsr.options import Options
 from latentsr.restoring.analysis import Heard, peak_of
@@ -60,91 +60,135 @@ class Beside:
 
 
 def write_restored(
-    source: SourceFile,
-    target: str | os.PathLike[str],
+    album: Album,
+    targets: Sequence[str | os.PathLike[str]],
     heard: Heard,
-    restorer: Restorer | None,
+    restorer_of: Callable[[Heard, float], Restorer | None],
     options: Options,
     beside: Beside | None = None,
-) -> RestoredFile:
-    """Write a recording restored; the file appears when it is whole.
+) -> list[RestoredFile]:
+    """Write recordings restored, through their joints where they play through; each file appears when it is whole.
 
     Args:
-        source: the recording.
-        target: where; its extension says the format unless the options do.
-        heard: what `listen` heard of it.
-        restorer: fresh; None writes the recording as it is.
-        options: rate, format and subtype of the file, and whether it may replace another.
-        beside: what else is wanted.
+        album: the recordings, or the one.
+        targets: where each goes; its extension says the format unless the options do.
+        heard: what `listen` heard of them.
+        restorer_of: given what was heard of a run of them and where it begins in seconds, makes a fresh restorer;
+            None: the run is written as it is.
+        options: rate, format and subtype of the files, and whether they may replace others.
+        beside: what else is wanted; a made band of one recording only.
     """
-    beside = beside or Beside()
-    if beside.band is not None and Path(beside.band).resolve() == Path(target).resolve():
-        raise ValueError(f"the result and its made band would both be written to {target}; name another file")
-    info, rate = source.info, options.output_rate(source.info.sample_rate)
-    name = audio.container(target, options.format)
-    subtype = options.subtype or audio.choose_subtype(name, info.subtype)
+    from_hz, rate = album.sample_rate, options.output_rate(album.sample_rate)
     if rate == AUDIO.sample_rate:
         peak = heard.peak
-    elif rate == info.sample_rate:
-        peak = source.peak
+    elif rate == from_hz:
+        peak = album.peak
     else:  # between the samples that were heard it may be larger
-        peak = max(peak_of(block) for block in resampled(source.native(), info.sample_rate, rate))
+        peak = max(peak_of(block) for block in resampled(album.native(), from_hz, rate))
     ceiling = max(1.0, peak)
-    gain = audio.full_scale_gain(ceiling, subtype)
-    frames = audio.output_length(source.frames, info.sample_rate, rate)
-    shape = (heard.channels, rate, frames)
-    about: dict[str, Any] = {"overwrite": options.overwrite, "metadata": info.metadata}
-    pieces = mixed(source.native(), info.sample_rate, restorer, rate, ceiling)
-    if gain != 1.0:
-        pieces = (np.clip(piece * np.float32(gain), -1.0, 1.0) for piece in pieces)
-    table = BandTable(rate) if beside.table else None
-    with ExitStack() as files:
-        writer = files.enter_context(audio.Writer(target, *shape, subtype=subtype, format=name, **about))
-        band = None
-        if beside.band is not None:
-            deep = audio.choose_subtype(audio.container(beside.band), "FLOAT")
-            band = files.enter_context(audio.Writer(beside.band, *shape, subtype=deep, **about))
-        if band is not None or table is not None:
-            given = (block.numpy() * np.float32(gain) for block in resampled(source.native(), info.sample_rate, rate))
-            pieces = _told_of(pieces, given, band, table)
-        for piece in pieces:
-            writer.write(piece)
-    lost = (audio.depth_note(name, subtype, info.subtype), *writer.notes)
-    notes = (note_on_cutoff(heard.track.pairs), *source.notes, *(restorer.notes if restorer else ()), *lost)
-    return RestoredFile(
-        path=Path(target),
-        sample_rate=rate,
-        channels=heard.channels,
-        samples=frames,
-        subtype=subtype,
-        cutoff_hz=heard.track.cutoff_hz,
-        seconds=source.frames / info.sample_rate,
-        gain=gain,
-        lines_hz=heard.lines_hz,
-        notes=tuple(note for note in notes if note),
-        cutoff_track=heard.track.pairs,
-        head=options.head,
-        copied=heard.why_copied(options) if restorer is None else None,
-        band=None if beside.band is None else Path(beside.band),
-        bands=None if table is None else table.result(),
-        account=source.account,
-    )
+    subtypes = [_subtype(*pair, options) for pair in zip(album.sources, targets, strict=True)]
+    gain = min(audio.full_scale_gain(ceiling, subtype) for subtype in subtypes)
+    writing, names, done = _Writing(options, rate, gain, beside or Beside()), iter(targets), []
+    for run in album.runs(heard.track.changes_s):
+        bounds_s = run.bounds_s
+        restorer = restorer_of(heard.part(bounds_s[0], bounds_s[-1]), run.start_s)
+        pieces = mixed(run.native(), from_hz, restorer, rate, ceiling)
+        if gain != 1.0:
+            pieces = (np.clip(piece * np.float32(gain), -1.0, 1.0) for piece in pieces)
+        restored = _Cut(pieces)
+        given = _Cut(block.numpy() * np.float32(gain) for block in resampled(run.native(), from_hz, rate))
+        for source, frames, *span_s in zip(run.sources, run.lengths(rate), bounds_s[:-1], bounds_s[1:], strict=True):
+            file = writing.file(source, next(names), heard.part(*span_s), frames, restored, given)
+            done.append(replace(file, notes=(*file.notes, *(restorer.notes if restorer else ()))))
+        restored.finish()
+    return done
 
 
-def _told_of(
-    pieces: Iterable[np.ndarray], given: Iterator[np.ndarray], band: audio.Writer | None, table: BandTable | None
-) -> Iterator[np.ndarray]:
-    """The same pieces; on their way, what the recording has there is compared with each."""
-    queue = _Queue()
-    for piece in (each for each in pieces if each.shape[1]):
-        while len(queue) < piece.shape[1]:
-            queue.put(next(given))
-        before = queue.take(piece.shape[1])
-        if band is not None:
-            band.write(piece - before)
-        if table is not None:
-            table.update(before, piece)
-        yield piece
+@dataclass(frozen=True)
+class _Writing:
+    """How files are written."""
+
+    options: Options
+    rate: int  # Hz
+    gain: float
+    beside: Beside
+
+    def file(
+        self,
+        source: SourceFile,
+        target: str | os.PathLike[str],
+        heard: Heard,
+        frames: int,
+        restored: _Cut,
+        given: _Cut,
+    ) -> RestoredFile:
+        """Write the next `frames` samples of what was restored; `given` is what came, for what is wanted beside."""
+        info, beside, rate = source.info, self.beside, self.rate
+        if beside.band is not None and Path(beside.band).resolve() == Path(target).resolve():
+            raise ValueError(f"the result and its made band would both be written to {target}; name another file")
+        name, subtype = audio.container(target, self.options.format), _subtype(source, target, self.options)
+        shape = (heard.channels, rate, frames)
+        about: dict[str, Any] = {"overwrite": self.options.overwrite, "metadata": info.metadata}
+        table = BandTable(rate) if beside.table else None
+        with ExitStack() as files:
+            writer = files.enter_context(audio.Writer(target, *shape, subtype=subtype, format=name, **about))
+            band = None
+            if beside.band is not None:
+                deep = audio.choose_subtype(audio.container(beside.band), "FLOAT")
+                band = files.enter_context(audio.Writer(beside.band, *shape, subtype=deep, **about))
+            for piece in restored.take(frames):
+                if band is not None or table is not None:
+                    before = np.concatenate(list(given.take(piece.shape[1])), axis=1)
+                if band is not None:
+                    band.write(piece - before)
+                if table is not None:
+                    table.update(before, piece)
+                writer.write(piece)
+        lost = (audio.depth_note(name, subtype, info.subtype), *writer.notes)
+        notes = (note_on_cutoff(heard.track.pairs), *source.notes, *lost)
+        return RestoredFile(
+            path=Path(target),
+            sample_rate=rate,
+            channels=heard.channels,
+            samples=frames,
+            subtype=subtype,
+            cutoff_hz=heard.track.cutoff_hz,
+            seconds=source.frames / info.sample_rate,
+            gain=self.gain,
+            lines_hz=heard.lines_hz,
+            notes=tuple(note for note in notes if note),
+            cutoff_track=heard.track.pairs,
+            head=self.options.head,
+            copied=replace(heard, peak=source.peak).why_copied(self.options),
+            band=None if beside.band is None else Path(beside.band),
+            bands=None if table is None else table.result(),
+            account=source.account,
+        )
+
+
+def _subtype(source: SourceFile, target: str | os.PathLike[str], options: Options) -> str:
+    return options.subtype or audio.choose_subtype(audio.container(target, options.format), source.info.subtype)
+
+
+class _Cut:
+    """Pieces (C, n) of a stream, in other lengths."""
+
+    def __init__(self, pieces: Iterable[np.ndarray]) -> None:
+        self._pieces, self._rest = iter(pieces), np.zeros((0, 0), np.float32)
+
+    def take(self, count: int) -> Iterator[np.ndarray]:
+        """The next `count` samples."""
+        while count:
+            piece = self._rest if self._rest.shape[1] else next(self._pieces)
+            taken, self._rest = piece[:, :count], piece[:, count:]
+            count -= taken.shape[1]
+            if taken.shape[1]:
+                yield taken
+
+    def finish(self) -> None:
+        """Let the stream come to its end."""
+        left = self._rest.shape[1] + sum(piece.shape[1] for piece in self._pieces)
+        assert left == 0, f"{left} samples too many"
 
 
 def mixed(

@@ -18,8 +18,9 @@ from typing import Any, Unpack, cast
 import numpy as np
 import torch
 
-from latentsr.audio import SourceFile
+from latentsr.audio import Album, SourceFile
 from latentsr.config import AUDIO
+from latentsr.errors import UsageError
 from latentsr.options import Choices, FileChoices, Options
 from latentsr.restoring import source as sources
 from latentsr.restoring.analysis import Heard, listen, of_array
@@ -129,15 +130,58 @@ class Restores(ABC):
             ValueError: a choice is out of its range, or of no use to the head.
         """
         asked = self.asked(options, choices)
-        chain = self.chains(asked)
-        recording = source
-        if not isinstance(recording, SourceFile):
-            recording = SourceFile(recording, **asked.reading)
-        with Bar(self.progress_bar, recording.declared_s, progress, LISTENING_SHARE) as bar:
-            heard = listen(recording, asked, bar.heard)
+        return self._restored([source], [target], asked, Beside(write_band, bands), progress)[0]
+
+    @torch.inference_mode()
+    def restore_album(
+        self,
+        sources: Sequence[str | os.PathLike[str] | SourceFile],
+        targets: Sequence[str | os.PathLike[str]],
+        *,
+        bands: bool = False,
+        progress: Progress | None = None,
+        options: Options | None = None,
+        **choices: Unpack[FileChoices],
+    ) -> list[RestoredFile]:
+        """Restore the tracks of an album, each into a file of its own, as the one recording that they are.
+
+        One gain and one hearing of the band hold for all; tracks that play through are restored through their joints.
+
+        Args:
+            sources: the tracks, in the order in which they play; all of one rate and number of channels.
+            targets: a file for each.
+            bands: as in `restore_file`, as are progress, options and choices.
+            progress: see there.
+            options: see there.
+            choices: see there.
+
+        Raises:
+            AudioError: a track cannot be read, and none is written; or written: those before it stay.
+            ValueError: rates or channels differ; a choice is out of its range, or of no use to the head.
+        """
+        asked = self.asked(options, choices)
+        if len(sources) != len(targets) or not sources:
+            raise UsageError(f"{len(sources)} tracks need as many files to be written to, got {len(targets)}")
+        return self._restored(sources, targets, asked, Beside(table=bands), progress)
+
+    def _restored(
+        self,
+        sources: Sequence[str | os.PathLike[str] | SourceFile],
+        targets: Sequence[str | os.PathLike[str]],
+        asked: Options,
+        beside: Beside,
+        progress: Progress | None,
+    ) -> list[RestoredFile]:
+        chain, album = self.chains(asked), Album.of(sources, **asked.reading)
+        with Bar(self.progress_bar, album.declared_s, progress, LISTENING_SHARE) as bar:
+            heard = listen(album, asked, bar.heard)
             bar.seconds = heard.samples / AUDIO.sample_rate
-            restorer = None if heard.why_copied(asked) else Restorer(chain(heard), bar.update)
-            written = write_restored(recording, target, heard, restorer, asked, Beside(write_band, bands))
+
+            def restorer_of(own: Heard, start_s: float) -> Restorer | None:
+                told = partial(bar.update, before_s=start_s)
+                return None if own.why_copied(asked) else Restorer(chain(own), told)
+
+            written = write_restored(album, targets, heard, restorer_of, asked, beside)
         self.rest()
         return written
 

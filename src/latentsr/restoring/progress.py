@@ -11,6 +11,7 @@ Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
 
 DIFFUSION_SHARE = 0.8  # of the work of restoring, where there is diffusion
 LISTENING_SHARE = 0.1  # of the work on a file, which is gone through twice
+SHAPE = "{desc} {percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} s [{elapsed}<{remaining}{postfix}]"  # of a bar of tqdm
 
 
 class Bar:
@@ -36,6 +37,8 @@ class Bar:
     def __enter__(self) -> Bar:
         shown = self.make is not None and self.progress is None and self.seconds is not None
         self.bar = self.make(total=self.seconds) if shown and self.make is not None else None
+        if self.bar is not None:
+            self.bar.bar_format = SHAPE
         self._tell(0.0)
         return self
 
@@ -49,11 +52,11 @@ class Bar:
         """So many samples at 48 kHz were listened to."""
         self._tell(self.listening_share * samples / AUDIO.sample_rate)
 
-    def update(self, diffused: int, decoded: int) -> None:
-        """Take over what the restorer has done, in samples."""
+    def update(self, diffused: int, decoded: int, before_s: float = 0.0) -> None:
+        """Take over what a restorer has done, in samples; so many seconds were done before it."""
         share = DIFFUSION_SHARE * diffused + (1 - DIFFUSION_SHARE) * decoded if diffused else decoded
         listened = self.listening_share * (self.seconds or 0.0)
-        self._tell(listened + (1 - self.listening_share) * share / AUDIO.sample_rate)
+        self._tell(listened + (1 - self.listening_share) * (before_s + share / AUDIO.sample_rate))
 
     def _tell(self, seconds: float) -> None:
         if self.seconds is None:

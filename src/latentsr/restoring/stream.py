@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentsr.bandwidth import BandEstimator
 from latentsr.options import Options
-from latentsr.restoring.analysis import Heard, hear
+from latentsr.restoring.analysis import Heard, hear, heard_by
 from latentsr.restoring.chain import Chain
 from latentsr.restoring.engine import Restorer
 from latentsr.restoring.source import Samples, resampled
@@ -42,7 +42,7 @@ def stream(
     """
     latency = latency_samples(chains)
     band = BandEstimator(sample_rate) if options.cutoff_hz is None else None
-    hearing = [] if band is None else [band.update]  # the first blocks only
+    hearing = [] if band is None else [heard_by(band, options)]  # the first blocks only
 
     def tap(block: np.ndarray) -> None:
         for update in hearing:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,9 +76,38 @@ class Track:
         total = np.cumsum(np.asarray(lengths)[order])
         return float(np.asarray(ends)[order][np.searchsorted(total, total[-1] / 2)])
 
+    def part(self, start_s: float, stop_s: float) -> Track:
+        """What holds from `start_s` to `stop_s`, as of a recording of its own."""
+        channels = []
+        for stretches in self.channels:
+            first = max(number for number, one in enumerate(stretches) if one.start_s <= start_s)
+            inside = [one for one in stretches[first:] if one.start_s < stop_s]
+            channels.append(tuple(replace(one, start_s=max(one.start_s - start_s, 0.0)) for one in inside))
+        return Track(tuple(channels), stop_s - start_s)
+
+    def snapped(self, marks_s: Sequence[float], within_s: float = 0.5) -> Track:
+        """The same, but for changes so near to a mark, between stretches of twice that: they are at the mark."""
+        channels = []
+        for stretches in self.channels:
+            starts = [one.start_s for one in stretches]
+            stops = [*starts[1:], self.seconds]
+            snapped = list(starts)
+            for number in range(1, len(starts)):
+                long = min(starts[number] - starts[number - 1], stops[number] - starts[number]) >= 2 * within_s
+                near = [mark_s for mark_s in marks_s if abs(mark_s - starts[number]) < within_s]
+                snapped[number] = near[0] if long and near else starts[number]
+            moved = (replace(one, start_s=start_s) for one, start_s in zip(stretches, snapped, strict=True))
+            channels.append(tuple(moved))
+        return Track(tuple(channels), self.seconds)
+
     @property
     def full_band(self) -> bool:
         return all(stretch.full_band for stretches in self.channels for stretch in stretches)
+
+    @property
+    def changes_s(self) -> set[float]:
+        """Where the band of a channel begins to end elsewhere."""
+        return {stretch.start_s for stretches in self.channels for stretch in stretches[1:]}
 
     @property
     def pairs(self) -> list[list[tuple[float, float]]]:

@@ -66,7 +66,7 @@ class Summary:
             "done": f"{facts['done']:6}   {_clock(self.audio_s)} of audio in {_clock(facts['wall_s'])}{factor}",
             "kept": f"{facts['kept']:6}   done before",
             "skipped": f"{facts['skipped']:6}   hold nothing to restore",
-            "failed": f"{facts['failed']:6}   each says what to do; then the same command with --resume",
+            "failed": f"{facts['failed']:6}   each says what to do or to add; then the same command with --resume",
             "workers": f"{self.replaced:6}   lost and replaced",
         }
         shown = [name for name in rows if name == "done" or (self.replaced if name == "workers" else facts[name])]
@@ -84,7 +84,7 @@ class Display:
         self.as_json = as_json
         self.summary = Summary(len(items))
         self.sizes = {item.name: item.size for item in items}
-        self.working: dict[str, float] = {}  # bytes' worth done of files in work
+        self.working: dict[str, Working] = {}  # files in work
         self.finished = 0
         shape = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
         # In bytes: what a file will take is not known before it is opened, and its size tells more than its count.
@@ -105,16 +105,18 @@ class Display:
             if self.as_json:
                 print(json.dumps({"file": event.name, "status": event.status, **_facts(event)}), flush=True)
         elif isinstance(event, Working) and event.total_s > 0:
-            self.working[event.name] = self.sizes.get(event.name, 0) * min(event.done_s / event.total_s, 1.0)
+            self.working[event.name] = event
         self._draw()
 
     def _draw(self) -> None:
         summary = self.summary
         failed = summary.counts["failed"]
-        factor = f", real-time factor {summary.wall_s / summary.audio_s:.3f}" if summary.audio_s else ""
-        text = f"{len(summary.outcomes)}/{summary.files} files, {_clock(summary.audio_s)} of audio{factor}"
+        audio_s = summary.audio_s + sum(event.done_s for event in self.working.values())
+        factor = f", real-time factor {summary.wall_s / audio_s:.3f}" if audio_s else ""
+        text = f"{len(summary.outcomes)}/{summary.files} files, {_clock(audio_s)} of audio{factor}"
         self.bar.set_description_str(text + (f", {failed} failed" if failed else ""), refresh=False)
-        done = self.finished + sum(self.working.values())
+        shares = (self.sizes.get(name, 0) * min(one.done_s / one.total_s, 1.0) for name, one in self.working.items())
+        done = self.finished + sum(shares)
         self.bar.update(max(0, int(done) - self.bar.n))
 
 

@@ -27,6 +27,7 @@ from latentsr.options import Options
 from latentsr.wholefiles import sha256_of
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_MATTER = ("overwrite", "salvage", "on_nonfinite")  # options under which what is done stays done
 LONGER = "give it more with --timeout, and --resume"  # the next step when the time is over
 ALONE = "restore it alone to see of what (latentsr restore), or leave it out"  # the next step behind a dead worker
 Progress = Callable[[float, float], None]  # (seconds done, seconds in all)
@@ -182,8 +183,11 @@ def _key(source: Path, context: str) -> str:
 
 
 def _context_hash(options: Options, model: str) -> str:
-    """Of the options but --overwrite, of the model, and of the version but its patch level, which keeps the sound."""
-    words = {name: value for name, value in dataclasses.asdict(options).items() if name != "overwrite"}
+    """Of the options that matter, of the model, and of the version but its patch level, which keeps the sound.
+
+    What is done without `salvage` and `on_nonfinite` had no need of them: adding one repeats nothing.
+    """
+    words = {name: value for name, value in dataclasses.asdict(options).items() if name not in NO_MATTER}
     version = ".".join(__version__.split(".")[:2])
     return hashlib.sha256(json.dumps([words, model, version], sort_keys=True).encode()).hexdigest()
 
