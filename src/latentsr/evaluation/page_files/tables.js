@@ -1,6 +1,13 @@
 // Sorting and filtering the table, and one plot at a time.
 "use strict";
 (() => {
+  const open = () => {
+    const wanted = document.getElementById(location.hash.slice(1));
+    if (wanted instanceof HTMLDetailsElement) wanted.open = true;
+  };
+  addEventListener("hashchange", open);
+  open();
+
   const table = document.querySelector(".results");
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
