@@ -100,7 +100,7 @@ def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
         warn(page.write(asked.html, compared, scores, count=asked.html_clips, baseline=asked.baseline))
     typer.echo(report.format_table(summary))
     for each in more.get("calibration", []):
-        typer.echo(f"Draws of {each['system']}: CRPS {each['crps_db']:.2f} dB, ranks {each['ranks']}")
+        typer.echo(calibration.in_words(each))
     typer.echo(report.format_conditions(described))
     if asked.preset:
         typer.echo(f"Preset {asked.preset}: {presets.in_words(asked.preset)}")

@@ -83,3 +83,11 @@ def crps(draws: Array, truth: Array) -> float:
 def ranks(draws: Array, truth: Array) -> NDArray[np.int64]:
     """How often the truth came at each rank among the draws. (N, K), (K,) -> (N + 1,)"""
     return np.bincount((draws < truth).sum(axis=0), minlength=len(draws) + 1)
+
+
+def in_words(record: Record) -> str:
+    """A line of a report."""
+    name, crps_db, error_db = record["system"], record["crps_db"], record["error_db"]
+    if crps_db is None:
+        return f"Draws of {name}: n/a, nothing of the originals lies above the cutoffs"
+    return f"Draws of {name}: CRPS {crps_db:.2f} dB, one draw {error_db:.2f} dB, ranks {record['ranks']}"
