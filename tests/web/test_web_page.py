@@ -239,7 +239,7 @@ def test_the_picture_has_a_playhead_a_cutoff_and_a_zoom(visit, recordings):
 
 def test_sliders_act_on_what_was_made_and_go_on_playing(visit, recordings):
     page = visit()
-    restored(page, demo_files.make(recordings, "slide.flac", seconds=6.0))
+    restored(page, demo_files.make(recordings, "slide.flac", seconds=40.0))
     (whole, _), _ = downloaded(page)
     page.click(".lsr-play")
     page.wait_for_function("window.latentsrPlayer.position() > 0.3")
