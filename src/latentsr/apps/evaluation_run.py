@@ -14,24 +14,15 @@ from latentsr.apps.evaluate import NONE
 from latentsr.apps.terminal import bar_manners, cores, warn
 from latentsr.config import AUDIO, build
 from latentsr.errors import UsageError
-from latentsr.evaluation import (
-    benchmark,
-    calibration,
-    commands,
-    harm,
-    intervals,
-    memory,
-    outputs,
-    perceptual,
-    presets,
-    report,
-    spectrogram,
-)
+from latentsr.evaluation import benchmark, intervals, memory, outputs, perceptual, presets, report, spectrogram
 from latentsr.evaluation import cases as case_table
 from latentsr.evaluation.benchmark import System
+from latentsr.evaluation.calibration import calibration, in_words
 from latentsr.evaluation.clip_cases import load_cases
 from latentsr.evaluation.columns import Record
+from latentsr.evaluation.commands import command as of_command
 from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation.harm import harm
 from latentsr.evaluation.references import DATASETS, check_references, dataset_of, find_clips
 from latentsr.evaluation.scoring import Clip
 from latentsr.options import Options
@@ -57,7 +48,7 @@ def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
     clips = find_clips(asked.ref_dir, asked.limit, asked.dataset)
     seconds = check_references(clips)
     others, rates = _foreign(asked, clips, conditions, seconds)
-    peers = [commands.command(name, text) for name, text in _pairs(asked.systems, "--system", '"CMD {in} {out}"')]
+    peers = [of_command(name, text) for name, text in _pairs(asked.systems, "--system", '"CMD {in} {out}"')]
     rows, models = _rows(asked, conditions)
     systems = [benchmark.unprocessed(), *others, *peers, *(row for row, _ in rows)]
     if asked.draws and not any(system.draw for system in systems):
@@ -86,9 +77,9 @@ def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
     described = report.describe(conditions, about)
     more: dict[str, list[Record]] = {}
     if asked.html:
-        more["harm"] = harm.harm(compared)
+        more["harm"] = harm(compared)
     if asked.draws:
-        more["calibration"] = calibration.calibration(compared, asked.draws, conditions.seed)
+        more["calibration"] = calibration(compared, asked.draws, conditions.seed)
     if asked.csv:
         report.write_csv(asked.csv, summary, described)
     if asked.json:
@@ -100,7 +91,7 @@ def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
         warn(page.write(asked.html, compared, scores, count=asked.html_clips, baseline=asked.baseline))
     typer.echo(report.format_table(summary))
     for each in more.get("calibration", []):
-        typer.echo(calibration.in_words(each))
+        typer.echo(in_words(each))
     typer.echo(report.format_conditions(described))
     if asked.preset:
         typer.echo(f"Preset {asked.preset}: {presets.in_words(asked.preset)}")

@@ -49,8 +49,7 @@ def _run(name: str, words: list[str], case: Case) -> tuple[Wave, None]:
     about = f"the system {name!r} on {case.clip.name}, {case.input.label}"
     with tempfile.TemporaryDirectory() as folder:
         given, made = write_input(Path(folder) / "in", case), Path(folder) / "out.wav"
-        places = dict(zip(PLACES, (str(given), str(made)), strict=True))
-        filled = [_filled(word, places) for word in words]
+        filled = [word.replace(PLACES[0], str(given)).replace(PLACES[1], str(made)) for word in words]
         done = subprocess.run(filled, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
@@ -65,9 +64,3 @@ def _run(name: str, words: list[str], case: Case) -> tuple[Wave, None]:
         lasts = f"{len(wave) / RATE:.2f} s, and not {len(case.truth) / RATE:.2f} s"
         raise EvaluationError(f"{about}: what it wrote lasts {lasts}; its header may say another rate")
     return with_length(wave, len(case.truth)), None
-
-
-def _filled(word: str, places: dict[str, str]) -> str:
-    for place, path in places.items():
-        word = word.replace(place, path)
-    return word

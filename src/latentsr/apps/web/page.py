@@ -184,10 +184,7 @@ def _wire(blocks: gr.Blocks, desk: Desk, given: dict[str, Any], settings: dict[s
         except (OSError, WrongOrderError, QueueFullError) as error:
             yield {shown.status: panels.error(str(error))}
             return
-        if job is None:
-            yield {shown.status: gr.skip()}
-        else:
-            yield from _followed(desk, job, shown)
+        yield from [{shown.status: gr.skip()}] if job is None else _followed(desk, job, shown)
 
     def halt(request: gr.Request) -> None:
         desk.stop(_session(request))

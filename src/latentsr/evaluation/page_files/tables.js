@@ -1,12 +1,8 @@
 // Sorting and filtering the table, and one plot at a time.
 "use strict";
 (() => {
-  const open = () => {
-    const wanted = document.getElementById(location.hash.slice(1));
-    if (wanted instanceof HTMLDetailsElement) wanted.open = true;
-  };
-  addEventListener("hashchange", open);
-  open();
+  const open = () => document.querySelector("details:target")?.setAttribute("open", "");
+  ["hashchange", "load"].forEach((when) => addEventListener(when, open));
 
   const table = document.querySelector(".results");
   const body = table.tBodies[0];
