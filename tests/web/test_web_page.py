@@ -36,8 +36,12 @@ window.heard = () => {
 # How far things have jumped, as Chromium counts it, but for what a visitor's own click moved.
 SHIFTS = """
 window.shifted = 0;
+window.shifts = [];
 new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+  for (const entry of list.getEntries().filter((each) => !each.hadRecentInput)) {
+    window.shifted += entry.value;
+    window.shifts.push([entry.value, ...entry.sources.map(({ node }) => node && (node.id || node.className))].join(" "));
+  }
 }).observe({ type: "layout-shift", buffered: true });
 """
 
@@ -211,7 +215,7 @@ def test_nothing_jumps_and_the_download_is_in_the_first_screen(visit, window):
     assert page.evaluate("scrollY") == 0
     box = page.locator(".lsr-download").bounding_box()
     assert box["y"] >= 0 and box["y"] + box["height"] <= window["height"]
-    assert page.evaluate("shifted") <= 0.02
+    assert page.evaluate("shifted") <= 0.02, page.evaluate("shifts")
 
 
 def test_the_picture_has_a_playhead_a_cutoff_and_a_zoom(visit, recordings):
