@@ -40,7 +40,7 @@ window.shifts = [];
 new PerformanceObserver((list) => {
   for (const entry of list.getEntries().filter((each) => !each.hadRecentInput)) {
     window.shifted += entry.value;
-    window.shifts.push([entry.value, ...entry.sources.map(({ node }) => node && (node.id || node.className))].join(" "));
+    window.shifts.push([entry.value, ...entry.sources.map((each) => each.node && each.node.className)].join(" "));
   }
 }).observe({ type: "layout-shift", buffered: true });
 """
