@@ -147,20 +147,19 @@ def draw(folder: Path) -> None:
 
     with sync_playwright() as playwright, server() as (url, _), tempfile.TemporaryDirectory() as temporary:
         chromium = launch(playwright)
-        for name, width, scheme, phone in (("desktop", 1280, "light", False), ("phone", 390, "dark", True)):
+        for name, width, height, scheme in (("desktop", 1280, 900, "light"), ("phone", 390, 844, "dark")):
             page = chromium.new_page(
-                viewport={"width": width, "height": 800}, color_scheme=scheme, is_mobile=phone, has_touch=phone
-            )
+                viewport={"width": width, "height": height}, color_scheme=scheme, is_mobile=name == "phone",
+                has_touch=name == "phone",
+            )  # fmt: skip
             page.set_default_timeout(120_000)
             page.goto(url)
             page.get_by_role("button", name="Music loop").click()
-            page.get_by_text("22.05 kHz").wait_for()
+            page.get_by_text("Ends at").wait_for()
             page.click("#lsr-restore")
-            page.get_by_text("Done:").wait_for()
+            page.locator(".lsr-download").wait_for()
             page.wait_for_timeout(1_500)
-            height = page.evaluate("document.querySelector('.gradio-container').scrollHeight")
-            page.set_viewport_size({"width": width, "height": height})  # full_page leaves out what came later
-            page.wait_for_timeout(500)
+            page.evaluate("latentsrPlayer.seek(1.2)")
             save_picture(page.screenshot(), folder / f"demo_{name}.png")
         page = chromium.new_page(viewport={"width": 1280, "height": 600})
         page.goto(url)

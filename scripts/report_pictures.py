@@ -1,6 +1,6 @@
 """Draw the screenshots of docs/report.md from a report: python scripts/report_pictures.py report.html OUT_DIR.
 
-The table and what can be listened to on a desktop, a blind session on a phone in the dark. Needs Chromium ($CHROMIUM,
+The answer and what can be listened to on a desktop, a blind session on a phone in the dark. Needs Chromium ($CHROMIUM,
 or the one that is installed).
 """
 
@@ -25,6 +25,7 @@ def draw(report: Path, folder: Path) -> None:
         save_picture(desktop.screenshot(), folder / "report_listen.png")
         phone = chromium.new_page(viewport={"width": 390, "height": 760}, color_scheme="dark")
         phone.goto(report.resolve().as_uri())
+        phone.get_by_role("link", name="Blind test").click()
         phone.locator("#blind form button").click()
         phone.mouse.move(0, 0)
         phone.wait_for_timeout(1_000)

@@ -3,7 +3,11 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+import soxr
+import torch
 import web_fakes
 
 import demo_files
@@ -11,6 +15,7 @@ from latentsr.apps.web.desk import Desk, Limits, WrongOrderError
 from latentsr.apps.web.look import WrongFileError
 from latentsr.apps.web.store import Store
 from latentsr.apps.web.supervisor import Engine, QueueFullError
+from latentsr.restoring.control import Control
 
 SOON_S = 120.0  # for what takes a second or two on a quiet machine
 
@@ -73,7 +78,8 @@ def test_two_visitors_at_once_get_their_own(desk, upload):
     assert (ben.name, ben.duration_s, ben.cutoff_hz) == ("ben.48k.wav", 0.8, 5_000)
     desk.leave("anna")
     assert not Path(jobs[0].order.folder).exists()
-    names = {".result", ".source", "ben.48k.wav", "before.flac", "after.flac", "before.png", "after.png"}
+    shown = {"ben.48k.wav", "before.flac", "after.flac", "before.png", "after.png"}
+    names = {".result", ".source", ".band.wav", ".facts.json", *shown}
     assert {path.name for path in Path(jobs[1].order.folder).iterdir()} == names
 
 
@@ -96,6 +102,38 @@ def test_a_page_that_goes_away_stops_its_job(desk, upload):
     next(follower)
     follower.close()  # what becomes of it when its connection is lost
     assert end_of(job).result is None and not Path(job.order.folder).exists()
+
+
+def test_other_gains_act_on_the_kept_band_and_the_head_does_not_run_again(desk, upload):
+    first = end_of(desk.submit("anna", upload(), head="mamba-gan", cutoff_hz=3_000))
+    process, given = desk.engine._process.pid, soundfile.read(upload())[0]
+    given = soxr.resample(given, 16_000, 48_000, quality="VHQ")
+    band = torch.from_numpy(web_fakes.made_band(len(given), 1)[None, None, :, 0])
+    for amount, tilt in ((50, 0), (30, -6), (0, 0), (100, 0)):
+        job = end_of(desk.adjust("anna", amount, tilt))
+        assert job.error is None and job.order.made is not None
+        made = soundfile.read(Path(job.order.folder) / job.result.name)[0] - given
+        gains = Control(amount=amount / 100, tilt=tilt)
+        expected = gains(torch.zeros_like(band), band, torch.tensor([3_000.0]))[0, 0].numpy()
+        assert np.abs(made - expected)[200:-200].max() < 2**-15  # as 16 bits round
+        assert (job.result.cutoff_hz, job.result.samples) == (3_000, len(given))
+    assert desk.engine._process.pid == process and not Path(first.order.folder).exists()
+    assert len([path for path in desk.store.files.iterdir() if (path / ".result").exists()]) == 2
+    assert desk.adjust("ben", 50, 0) is None
+    with pytest.raises(WrongOrderError, match="Tilt must be"):
+        desk.adjust("anna", 50, 99)
+
+
+def test_a_visitor_who_leaves_the_queue_is_in_nobody_s_way(desk, upload):
+    busy = desk.submit("anna", upload(), head="mamba-gan", seed=web_fakes.WORK)
+    desk.submit("ben", upload(), head="mamba-gan")
+    last = desk.submit("cleo", upload(), head="mamba-gan")
+    assert desk.engine.ahead(last) == 2
+    desk.stop("ben")  # what a closed tab does first
+    assert desk.engine.ahead(last) == 1
+    extra = desk.submit("dora", upload(), head="mamba-gan")  # there is room for one more
+    desk.leave("anna")
+    assert end_of(busy).result is None and end_of(last).result is not None and end_of(extra).result is not None
 
 
 def test_the_queue_ends_somewhere(desk, upload):

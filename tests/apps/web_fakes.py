@@ -8,10 +8,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import soxr
 
 DIE, HANG, FAIL, WORK = 101, 102, 103, 104  # seeds
+
+
+def made_band(samples, channels):
+    """Quiet noise, the same for every recording."""
+    return 0.01 * np.random.default_rng(0).standard_normal((samples, channels)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class FakeLoader:
 class FakePipeline:
     """Has what the demo calls of a pipeline."""
 
-    def restore_file(self, source, target, *, options, progress):
+    def restore_file(self, source, target, *, options, progress, write_band=None):
         from latentsr.restoring.files import RestoredFile
 
         seed, cutoff_hz = options.seed, options.cutoff_hz
@@ -38,12 +44,16 @@ class FakePipeline:
         if seed == HANG:
             time.sleep(600)
         if seed == FAIL:
-            raise RuntimeError(f"cannot open {source} in /a/secret/place")
+            raise RuntimeError(f"cannot open {source.path} in /a/secret/place")
         for tenth in range(600 if seed == WORK else 2):
             progress(tenth / 10, 60.0)
             time.sleep(0.1 if seed == WORK else 0.0)
-        wave, rate_hz = soundfile.read(source, always_2d=True)
-        wave = soxr.resample(wave, rate_hz, 48_000)
+        given = np.concatenate(list(source.native()), axis=1).T
+        wave = soxr.resample(given, source.sample_rate, 48_000, quality="VHQ")
+        band = made_band(*wave.shape)
+        if write_band is not None:
+            soundfile.write(write_band, band, 48_000, subtype="FLOAT")
+        wave = np.clip(wave + band, -1, 1)
         soundfile.write(target, wave, 48_000, format=Path(target).suffix[1:])
         return RestoredFile(
             path=Path(target), sample_rate=48_000, channels=wave.shape[1], samples=len(wave), subtype="PCM_16",

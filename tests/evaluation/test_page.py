@@ -101,6 +101,17 @@ def test_an_error_leaves_the_old_page_and_no_half_of_a_new_one(scored, tmp_path,
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_the_page_opens_with_the_answer_and_says_why_there_is_no_interval(text):
+    first = text[text.index("<main>") : text.index("<details")]
+    assert re.findall(r"<tr.*?<i class=\"chip", first, re.S) and first.count("no interval: 4 of 5 clips") == 3
+    assert [line.split(".")[0] for line in re.findall(r"</i>(\d\..*?)</th>", first)] == ["1"]
+    assert "4000 Hz" in text and ">4000</button>" not in text
+    assert text.count('<line class="cutoff"') == 3 * (
+        2 * 2 + 2 * 2
+    )  # truth and ceiling at both cutoffs, two rows at theirs
+    assert text.count('loading="eager"') == 6 and text.count("24 kHz</text>") == 18
+
+
 # --- which clips, and how they sound ---------------------------------------------------------------------------------
 
 
@@ -156,7 +167,7 @@ def test_ticks_are_few_round_and_hold_everything():
     for low, high in [(0.85, 4.4), (1.2, 1.21), (-13.5, 2.7), (3.0, 3.0), (0.0, 0.0), (0.0024, 0.0302)]:
         row = nothing | {"input": "4000", "group": "music", "system": "x", "clips": 5}
         row |= {"lsd": low, "lsd_low": low, "lsd_high": high}
-        drawn = page.render([row], {}, [], baseline="x", wanted=0)
+        drawn = page.render(report.Scores([row], [], {}), [], baseline="x", wanted=0)
         ticks, labels = plots.ticks(low, high), re.findall(r"middle\">([^<]*)<", drawn)
         assert ticks[0] <= low <= high <= ticks[-1]
         assert 2 <= len(ticks) <= 7

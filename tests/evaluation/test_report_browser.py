@@ -20,6 +20,11 @@ def wait_until(tab, expression, seconds=30):
         tab.wait_for_timeout(20)
 
 
+def unfold(tab):
+    """Everything but the answer is behind a click."""
+    tab.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+
+
 @pytest.fixture
 def opened(browser, page_file):  # noqa: F811
     """The page as opened from a disk, at the width of a desktop; at the end nothing was complained of or fetched."""
@@ -30,6 +35,7 @@ def opened(browser, page_file):  # noqa: F811
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("request", lambda request: addresses.append(request.url))
     tab.goto(Path(page_file).as_uri())
+    unfold(tab)
     yield tab
     assert complaints == []
     assert {address.partition(":")[0] for address in addresses} <= {"file", "data", "blob"}
@@ -47,9 +53,36 @@ def test_nothing_sticks_out_and_all_pictures_are_there(opened, width):
     assert opened.locator(".clip").count() == 3
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_first_screen_is_the_answer_and_nothing_of_it_is_beside_the_screen(opened, width):
+    opened.set_viewport_size({"width": width, "height": 844})
+    opened.reload()
+    assert opened.locator("details[open]").count() == 1  # what can be heard
+    table = opened.locator(".answer").first
+    box = table.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= width and 0 < box["y"] < 500
+    assert table.evaluate("""(each) => [each, ...each.querySelectorAll('*')].every(
+        (e) => !e.clientWidth || e.scrollWidth <= e.clientWidth + 1)""")
+    assert opened.evaluate("document.documentElement.scrollWidth") == width
+    assert table.locator("thead th").all_inner_texts() == ["system", "LSD ↓", "level → 0", "Zimtohrli ↓", "speed ↑"]
+    opened.get_by_role("link", name="All figures").click()
+    assert opened.locator("#table").get_attribute("open") is not None
+
+
+def test_each_track_has_one_player_and_the_cutoff_of_the_chosen_input(opened):
+    card = opened.locator(".clip").first
+    assert card.locator("audio:visible").count() == 0 and card.locator(".track:visible .pick").count() == 4
+    truth = card.locator(".track").first
+    for tab, hz in ((0, 4_000), (1, 8_000)):
+        card.locator(".tab").nth(tab).click()
+        lines = truth.locator(".cutoff:not([hidden])")
+        assert lines.count() == 1
+        assert float(lines.get_attribute("y1")[:-1]) == pytest.approx(100 - hz / 240, abs=1.0)
+
+
 def test_the_table_is_sorted_filtered_and_shows_differences(opened):
     column = opened.evaluate(
-        "[...document.querySelectorAll('.results thead th')].findIndex((e) => e.textContent == 'LSD')"
+        "[...document.querySelectorAll('.results thead th')].findIndex((e) => e.textContent == 'LSD ↓')"
     )
     read = f"[...document.querySelectorAll('.results tbody tr')].map((r) => Number(r.cells[{column}].dataset.value))"
     before = opened.evaluate(read)
@@ -140,6 +173,7 @@ def test_a_blind_session_by_keyboard_ends_in_a_csv_and_outlives_a_reload(opened)
     right = sum(row["correct"] == "1" for row in rows)
     assert f"{right} of 6 right" in opened.locator("#blind").inner_text()
     opened.reload()
+    unfold(opened)
     assert downloaded(opened) == rows
 
 

@@ -17,6 +17,7 @@ import soxr
 
 import demo_files
 from demo_server import processes_of, running
+from latentsr import Pipeline
 from latentsr import __file__ as package
 
 gradio_client = pytest.importorskip("gradio_client")
@@ -61,6 +62,19 @@ def test_of_an_amount_of_0_nothing_is_made(demo, client, recordings):
     given, rate_hz = soundfile.read(path, always_2d=True)
     (wave, _), _ = fetch(demo, said["download"])
     assert np.abs(soxr.resample(given, rate_hz, 48_000, quality="VHQ")[4_800:-4_800] - wave[4_800:-4_800]).max() < 1e-4
+
+
+def test_gains_on_the_kept_band_are_those_of_the_command(demo, client, recordings, tmp_path):
+    path = demo_files.make(recordings, "gains.wav", seconds=3.0)
+    said = client.predict(
+        recording=gradio_client.handle_file(str(path)), head="mamba-gan", cutoff_hz=4_000, amount=50, tilt=-3,
+        api_name="/restore",
+    )[-1]  # fmt: skip
+    (wave, _), _ = fetch(demo, said["download"])
+    how = {"head": "mamba-gan", "cutoff_hz": 4_000, "amount": 0.5, "tilt": -3.0}
+    Pipeline.from_pretrained(heads=["mamba-gan"]).restore_file(path, tmp_path / "gains.wav", **how)
+    expected = soundfile.read(tmp_path / "gains.wav", always_2d=True)[0]
+    assert np.abs(wave - expected).max() <= 2.1 * 2**-15  # both are rounded to 16 bits
 
 
 @pytest.mark.parametrize("name", ["old.flac", "old.wav", "old.mp3"])

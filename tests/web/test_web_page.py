@@ -33,6 +33,17 @@ window.heard = () => {
   return Array.from(wave);
 };
 """
+# How far things have jumped, as Chromium counts it, but for what a visitor's own click moved.
+SHIFTS = """
+window.shifted = 0;
+window.shifts = [];
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries().filter((each) => !each.hadRecentInput)) {
+    window.shifted += entry.value;
+    window.shifts.push([entry.value, ...entry.sources.map((each) => each.node && each.node.className)].join(" "));
+  }
+}).observe({ type: "layout-shift", buffered: true });
+"""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +64,7 @@ def visit(chromium, demo):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.add_init_script(TAP)
+        page.add_init_script(TAP + SHIFTS)
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: asked.add(request.url.split("/")[2].split(":")[0]))
@@ -103,18 +114,18 @@ def test_a_recording_is_uploaded_restored_and_comes_back_whole(visit, recordings
     assert demo_files.band_db(wave[:, 0], 48_000, 6_000, 16_000) > low - 60
     details = page.inner_text("#lsr-details-box")
     assert re.search(r"ends at 3\.[2-6] kHz", details) and "by mamba-gan" in details and "real-time factor" in details
-    pictures = page.locator("#lsr-slider img")
+    pictures = page.locator("#lsr-player img")
     assert [pictures.nth(i).get_attribute("alt") for i in (0, 1)] == ["Spectrogram before", "Spectrogram after"]
-    assert pictures.nth(0).evaluate("image => image.naturalWidth") == 850
+    assert [pictures.nth(i).evaluate("image => image.naturalWidth") for i in (0, 1)] == [1560, 1560]
 
 
 def test_both_sides_play_at_one_position_and_switching_leaves_no_gap(visit, recordings, demo):
-    page, path = visit(), demo_files.make(recordings, "switch.flac", seconds=8.0)
+    page, path = visit(), demo_files.make(recordings, "switch.flac", seconds=20.0)
     restored(page, path)
     urls = page.evaluate("window.latentsrPlayer.state.value")
     sides = {}
     for side in ("before", "after"):
-        data = page.request.get(f"{demo.url}/{urls[side]}").body()
+        data = page.request.get(f"{demo.url}/{urls[side + '.flac']}").body()
         sides[side] = soundfile.read(io.BytesIO(data))[0]
     page.click(".lsr-play")
     page.wait_for_function("window.latentsrPlayer.position() > 1.5")
@@ -190,15 +201,83 @@ def test_too_long_too_large_and_nothing_at_all(visit, recordings):
     )
 
 
+PHONE = {"width": 390, "height": 844, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
+
+@pytest.mark.parametrize("window", [{"width": 1280, "height": 900}, PHONE])
+def test_nothing_jumps_and_the_download_is_in_the_first_screen(visit, window):
+    page = visit(**window)
+    page.get_by_role("button", name="Music loop").click()
+    sync_api.expect(page.locator(".lsr-heard")).to_contain_text("Ends at 5.", timeout=PATIENCE_MS)
+    page.click("#lsr-restore")
+    page.wait_for_selector(".lsr-download")
+    page.wait_for_function("[...document.querySelectorAll('#lsr-player img')].every((image) => image.naturalWidth)")
+    assert page.evaluate("scrollY") == 0
+    box = page.locator(".lsr-download").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= window["height"]
+    assert page.evaluate("shifted") <= 0.02, page.evaluate("shifts")
+
+
+def test_the_picture_has_a_playhead_a_cutoff_and_a_zoom(visit, recordings):
+    page = visit()
+    restored(page, demo_files.make(recordings, "zoom.flac", seconds=4.0))
+    place = """(what) => {
+      const [one, all] = [what, ".lsr-wide"].map((each) => document.querySelector(each).getBoundingClientRect());
+      return [(one.left - all.left) / all.width, (one.top - all.top) / all.height];
+    }"""
+    page.evaluate("latentsrPlayer.seek(3)")
+    assert page.evaluate(place, ".lsr-head")[0] == pytest.approx(0.75, abs=0.01)
+    assert page.evaluate(place, ".lsr-cutoff")[1] == pytest.approx(1 - 3_500 / 24_000, abs=0.02)
+    for key, times in (("+", 2), ("+", 4), ("-", 2)):
+        page.keyboard.press(key)
+        assert page.evaluate(
+            "document.querySelector('.lsr-wide').clientWidth / document.querySelector('.lsr-window').clientWidth"
+        ) == pytest.approx(times, abs=0.01)
+        assert page.evaluate(place, ".lsr-head")[0] == pytest.approx(0.75, abs=0.01)
+    page.locator(".lsr-wide").click(position={"x": 20, "y": 20})  # at the left end of a window that has scrolled
+    left = page.evaluate(
+        "document.querySelector('.lsr-window').scrollLeft / document.querySelector('.lsr-wide').clientWidth"
+    )
+    assert page.evaluate("latentsrPlayer.position()") == pytest.approx(4 * left, abs=0.3) or left == 0
+
+
+def test_sliders_act_on_what_was_made_and_go_on_playing(visit, recordings):
+    page = visit()
+    restored(page, demo_files.make(recordings, "slide.flac", seconds=40.0))
+    (whole, _), _ = downloaded(page)
+    page.click(".lsr-play")
+    page.wait_for_function("window.latentsrPlayer.position() > 0.3")
+    before = page.get_attribute(".lsr-download", "href")
+    page.get_by_label("number input for Amount").fill("50")
+    page.wait_for_function(
+        "(old) => !document.querySelector(`.lsr-download[href='${old}']`) && document.querySelector('.lsr-download')",
+        arg=before,
+    )
+    page.wait_for_function("latentsrPlayer.state.loading === null || latentsrPlayer.state.buffers")
+    assert page.evaluate("latentsrPlayer.state.playing || latentsrPlayer.position() > 0.3")
+    (half, _), _ = downloaded(page)
+    levels = [demo_files.band_db(wave[:, 0], 48_000, 6_000, 16_000) for wave in (whole, half)]
+    assert levels[1] - levels[0] == pytest.approx(-6.02, abs=0.1)
+
+
+def test_every_control_is_reached_by_the_keyboard_and_no_list_stays_open(visit):
+    page = visit()
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.id || document.activeElement.closest('[id]')?.id"))
+        assert page.locator("[role=listbox]:visible, [role=option]:visible").count() == 0
+    assert {"lsr-restore", "lsr-head", "lsr-denoise"} <= seen
+
+
 def test_an_example_runs_on_a_phone_and_fits(visit):
-    page = visit(390, 844, device_scale_factor=2, is_mobile=True, has_touch=True)
+    page = visit(**PHONE)
     page.get_by_role("button", name="Telephone").click()
     sync_api.expect(status(page)).to_contain_text("3.3 s, 8 kHz, mono", timeout=PATIENCE_MS)
-    sync_api.expect(page.locator(".lsr-heard")).to_contain_text("Ends at 3.", timeout=PATIENCE_MS)
     page.click("#lsr-restore")
     page.wait_for_selector(".lsr-download")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    boxes = [page.locator(place).bounding_box() for place in (".lsr-player", "#lsr-slider", ".lsr-download")]
+    boxes = [page.locator(place).bounding_box() for place in (".lsr-player", ".lsr-view", ".lsr-download")]
     assert all(box["x"] >= 8 and box["x"] + box["width"] <= 382 for box in boxes)
     small = page.evaluate(
         "[...document.querySelectorAll('.lsr-player button')].map(b => b.getBoundingClientRect().height)"
@@ -245,9 +324,8 @@ def test_a_closed_tab_stops_its_work_and_takes_its_files_along(visit, recordings
     upload(page, path)
     sync_api.expect(status(page)).to_contain_text("minutes.flac: 1 min 40 s", timeout=PATIENCE_MS)
     page.get_by_role("button", name="Advanced").click()
-    page.locator("input[type=number]").first.fill("100")
-    page.get_by_label("Head").click()
-    page.get_by_role("option", name="Vocoder").click()
+    page.get_by_label("number input for Steps").fill("100")
+    page.get_by_role("radio", name="Lively").click()
     page.click("#lsr-restore")
     demo.until(lambda: busy(demo), "nothing is written")
     after = visit()

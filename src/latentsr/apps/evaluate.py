@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,19 @@ def eval_command(
             "below REF_DIR>."
         ),
     ] = None,
+    systems: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--system",
+            metavar='NAME="CMD {in} {out}"',
+            help="Run and time another system, once for each case: it reads the WAV file {in} and writes {out}. May be "
+            "repeated.",
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=2, help="Ask heads that draw for so many seeds more, and say how their draws spread."),
+    ] = None,
     write_inputs: Annotated[
         Path | None, typer.Option(help="Write the degraded inputs here, for another system to restore.")
     ] = None,
@@ -152,7 +166,9 @@ def rerun_command(context: typer.Context) -> str:
             words.append(parameter.opts[0] if value else (parameter.secondary_opts or parameter.opts)[0])
         else:
             for each in value if isinstance(value, list | tuple) else [value]:
-                words += [parameter.opts[0], _without_place(each)]
+                of_command = parameter.name == "systems"
+                shown = re.sub(r"""[^\s='"]*/""", "", each) if of_command else _without_place(each)
+                words += [parameter.opts[0], shown]
     return shlex.join(words)
 
 

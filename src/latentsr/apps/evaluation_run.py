@@ -11,15 +11,18 @@ from typing import Any
 import typer
 
 from latentsr.apps.evaluate import NONE
-from latentsr.apps.terminal import cores, warn
+from latentsr.apps.terminal import bar_manners, cores, warn
 from latentsr.config import AUDIO, build
 from latentsr.errors import UsageError
 from latentsr.evaluation import benchmark, intervals, memory, outputs, perceptual, presets, report, spectrogram
 from latentsr.evaluation import cases as case_table
 from latentsr.evaluation.benchmark import System
+from latentsr.evaluation.calibration import calibration, in_words
 from latentsr.evaluation.clip_cases import load_cases
 from latentsr.evaluation.columns import Record
+from latentsr.evaluation.commands import command as of_command
 from latentsr.evaluation.conditions import Conditions
+from latentsr.evaluation.harm import harm
 from latentsr.evaluation.references import DATASETS, check_references, dataset_of, find_clips
 from latentsr.evaluation.scoring import Clip
 from latentsr.options import Options
@@ -45,8 +48,11 @@ def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
     clips = find_clips(asked.ref_dir, asked.limit, asked.dataset)
     seconds = check_references(clips)
     others, rates = _foreign(asked, clips, conditions, seconds)
+    peers = [of_command(name, text) for name, text in _pairs(asked.systems, "--system", '"CMD {in} {out}"')]
     rows, models = _rows(asked, conditions)
-    systems = [benchmark.unprocessed(), *others, *(row for row, _ in rows)]
+    systems = [benchmark.unprocessed(), *others, *peers, *(row for row, _ in rows)]
+    if asked.draws and not any(system.draw for system in systems):
+        raise UsageError("--draws changes nothing here: no head scored draws; leave --draws out, or add one that does")
     _check_names(systems, asked.baseline)
     _say_what_is_missing(asked)
     asked.jobs = asked.jobs or cores()
@@ -69,16 +75,23 @@ def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
         "command": command,
     }
     described = report.describe(conditions, about)
+    more: dict[str, list[Record]] = {}
+    if asked.html:
+        more["harm"] = harm(compared)
+    if asked.draws:
+        more["calibration"] = calibration(compared, asked.draws, conditions.seed)
     if asked.csv:
         report.write_csv(asked.csv, summary, described)
     if asked.json:
-        report.write_json(asked.json, summary, records, described)
+        report.write_json(asked.json, summary, records, described, more)
     if asked.html:
         from latentsr.evaluation import page
 
-        scores = report.Scores(summary, records, described)
+        scores = report.Scores(summary, records, described, **more)
         warn(page.write(asked.html, compared, scores, count=asked.html_clips, baseline=asked.baseline))
     typer.echo(report.format_table(summary))
+    for each in more.get("calibration", []):
+        typer.echo(in_words(each))
     typer.echo(report.format_conditions(described))
     if asked.preset:
         typer.echo(f"Preset {asked.preset}: {presets.in_words(asked.preset)}")
@@ -273,8 +286,6 @@ def _measure_memory(
 
 
 def _with_bar(clips: Sequence[Clip]) -> Any:
-    from rich.console import Console
-    from rich.progress import track
+    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
-    console = Console(stderr=True)
-    return track(clips, "restoring and scoring", console=console, disable=not console.is_terminal)
+    return tqdm(clips, "restoring and scoring", unit="clip", **bar_manners())

@@ -22,6 +22,7 @@ from latentsr.audio import output_length
 from latentsr.evaluation.cases import error_percent
 from latentsr.evaluation.clip_cases import load_cases, write_input
 from latentsr.evaluation.columns import Record
+from latentsr.evaluation.conditions import CEILING as CEILING
 from latentsr.evaluation.conditions import UNPROCESSED, Conditions
 from latentsr.evaluation.filters import lowpass
 from latentsr.evaluation.noises import Wave
@@ -34,7 +35,6 @@ from latentsr.evaluation.scoring import Case, Clip, Scorers, Task, as_tensor
 from latentsr.head_kinds import HEADS
 from latentsr.signal.degrade import Recipe
 
-CEILING = "ceiling (VAE + vocoder)"
 HELD_BYTES = 384 * 2**20  # of estimates that wait to be scored
 LATENTS = "+latents"  # behind the name of a head that can do without them
 
@@ -53,6 +53,7 @@ class System:
     timed: bool = True
     of_truth: bool = False  # it sees the truth and not the input: the same for every input of a clip
     asked: Mapping[str, Any] | None = None  # of a pipeline: its head, its steps and what else it is called with
+    draw: Callable[[int, Case], Wave] | None = None  # what another seed makes of a case, where that is something else
 
 
 @dataclass(frozen=True)
@@ -146,14 +147,19 @@ def head_row(
     asked = options or {}
     name = f"{head} {LATENTS}" if asked.get("use_latents") else head
 
-    def restore(wave: Wave, rate: int, cutoff_hz: float | None) -> tuple[Wave, float | None]:
-        out = pipe(wave.astype(np.float32), sample_rate=rate, head=head, steps=steps, cutoff_hz=cutoff_hz, **asked)
+    def restore(wave: Wave, rate: int, cutoff_hz: float | None, **seed: int) -> tuple[Wave, float | None]:
+        words = {"head": head, "steps": steps, "cutoff_hz": cutoff_hz, **asked, **seed}
+        out = pipe(wave.astype(np.float32), sample_rate=rate, **words)
         return np.asarray(out.audio, dtype=np.float64)[0], float(out.cutoff_hz)
 
     warm_up = np.random.default_rng(0).normal(0, 0.1, RATE)
     restore(lowpass(warm_up, Recipe("cheby1", 8, RATE / 8)), RATE, None)  # loads what is still missing, untimed
     row = restored(name if steps is None else f"{name} @{steps}", restore, known_cutoff)
-    return replace(row, asked={"head": head, "steps": steps, **asked})
+
+    def draw(seed: int, case: Case) -> Wave:
+        return restored(name, partial(restore, seed=seed), known_cutoff).run(case)[0]
+
+    return replace(row, asked={"head": head, "steps": steps, **asked}, draw=draw if HEADS[head].draws else None)
 
 
 def model_hash(components: Iterable[tuple[str, Any]]) -> str:

@@ -29,12 +29,13 @@ def load_cases(clip: Clip, conditions: Conditions) -> list[Case]:
     return [case for case in found if case is not None]
 
 
-def write_input(folder: Path, case: Case) -> None:
-    """FOLDER/<the input's folder>/<the clip's path>.wav, at the rate and depth of the input."""
+def write_input(folder: Path, case: Case) -> Path:
+    """FOLDER/<the input's folder>/<the clip's path>.wav, at the rate and depth of the input; that path."""
     path = (folder / case.input.folder / case.clip.name).with_suffix(".wav")
     path.parent.mkdir(parents=True, exist_ok=True)
     subtype = CASES[case.input.case].subtype if case.input.case else "PCM_16"
     write(path, case.given[None].astype(np.float32), case.input.sample_rate, subtype=subtype, overwrite=True)
+    return path
 
 
 def _own_band_hz(clip: Clip) -> float:

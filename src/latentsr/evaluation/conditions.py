@@ -32,6 +32,7 @@ from latentsr.signal.effects import apply_effects
 
 T = TypeVar("T")
 UNPROCESSED = "unprocessed"  # the row of the input itself
+CEILING = "ceiling (VAE + vocoder)"
 
 
 def _once(what: str, values: tuple[T, ...]) -> tuple[T, ...]:

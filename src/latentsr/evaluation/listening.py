@@ -43,6 +43,7 @@ class Track:
     wave: Wave  # the excerpt, as it is scored
     lsd: float | None
     gain: float  # that its level was matched by
+    cutoffs_hz: tuple[float, ...] = ()  # where its input ends; of what does not depend on the input, where each does
     flac: bytes = b""
     png: bytes = b""
 
@@ -113,7 +114,8 @@ def material(chosen: Chosen, compared: Comparison, records: Sequence[Record]) ->
     scored = {(r["input"], r["system"]): r["lsd"] for r in records if r["clip"] == chosen.clip.name}
     start, stop = excerpt(cases[0].truth)
     found = Material(chosen, start / RATE, (stop - start) / RATE)
-    found.always.append(Track(TRUTH, cases[0].truth[start:stop], 0.0, 1.0))
+    ends = tuple(case.told_hz for case in cases)
+    found.always.append(Track(TRUTH, cases[0].truth[start:stop], 0.0, 1.0, ends))
     for case in cases:
         tracks = found.by_input.setdefault(case.input.label, [])
         for system in compared.systems:
@@ -123,7 +125,8 @@ def material(chosen: Chosen, compared: Comparison, records: Sequence[Record]) ->
             lsd = scored[case.input.label, system.name]
             found.differing += not _as_scored(case, wave, lsd)
             gain = level_gain(case.truth, wave, KEPT_SHARE * case.input.cutoff_hz)
-            (found.always if system.of_truth else tracks).append(Track(system.name, wave[start:stop], lsd, gain))
+            cut = ends if system.of_truth else (case.told_hz,)
+            (found.always if system.of_truth else tracks).append(Track(system.name, wave[start:stop], lsd, gain, cut))
     _encode(found)
     return found
 

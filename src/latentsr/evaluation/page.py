@@ -18,12 +18,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from latentsr.evaluation import listening, spectrogram
+from latentsr.evaluation import listening, metrics, spectrogram
 from latentsr.evaluation.benchmark import Comparison
 from latentsr.evaluation.columns import COLUMNS, COST, Column, Record
+from latentsr.evaluation.intervals import MIN_CLIPS
 from latentsr.evaluation.listening import Material, Track
 from latentsr.evaluation.plots import plot
-from latentsr.evaluation.report import OVERALL, Scores, flatten
+from latentsr.evaluation.report import OVERALL, Scores, answer, flatten
 from latentsr.wholefiles import replace_file
 
 MAX_BYTES = 30 * 10**6
@@ -72,9 +73,7 @@ def write(
         heard.append(one)
         spent += cost
     while True:
-        text = render(
-            scores.summary, scores.described, heard, baseline=baseline, wanted=len(chosen), max_bytes=max_bytes
-        )
+        text = render(scores, heard, baseline=baseline, wanted=len(chosen), max_bytes=max_bytes)
         content = text.encode()
         if len(content) <= max_bytes or not heard:
             break
@@ -84,15 +83,7 @@ def write(
     return f"{path}: {len(content) / 1e6:.1f} MB, {len(heard)} clips to listen to{fewer}"
 
 
-def render(
-    summary: Sequence[Record],
-    described: Mapping[str, Any],
-    heard: Sequence[Material],
-    *,
-    baseline: str,
-    wanted: int,
-    max_bytes: int = MAX_BYTES,
-) -> str:
+def render(scores: Scores, heard: Sequence[Material], *, baseline: str, wanted: int, max_bytes: int = MAX_BYTES) -> str:
     """The text of the page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -103,14 +94,20 @@ def render(
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    jinja.filters |= {"figure": _figure, "data_uri": data_uri, "decibels": lambda gain: 20 * math.log10(gain)}
+    jinja.filters |= {"figure": _figure, "data_uri": data_uri, "in_hz": in_hz, "changed": _changed}
+    jinja.filters |= {"decibels": lambda gain: 20 * math.log10(gain)}
     style, *scripts = (
         (files("latentsr.evaluation") / "page_files" / name).read_text("utf-8") for name in ("page.css", *SCRIPTS)
     )
+    summary, described = scores.summary, scores.described
     columns = [*COLUMNS, *COST]
     plots = [plot(summary, column) for column in COLUMNS if column.key in PLOTTED]
     cards = [Card(f"m{number}", each) for number, each in enumerate(heard)]
     return jinja.get_template("page.html").render(
+        answer=answer(scores.records, described.get("seed")),
+        harm=scores.harm,
+        calibration=scores.calibration,
+        few=MIN_CLIPS,
         summary=summary,
         names={key: list(dict.fromkeys(str(row[key]) for row in summary)) for key in ("input", "group", "system")},
         clips=sum({row["group"]: row["clips"] for row in summary if row["group"] != OVERALL}.values()),
@@ -170,6 +167,21 @@ def _data(cards: Sequence[Card], described: Mapping[str, Any]) -> dict[str, Any]
 def _figure(value: float, digits: int, sign: str = "") -> str:
     """A number with a minus that a reader sees."""
     return f"{value:{sign}.{digits}f}".replace("-", "−")
+
+
+def in_hz(label: str) -> str:
+    """The label of an input as a reader says it.
+
+    >>> in_hz("4000 white"), in_hz("mp3-64")
+    ('4000 Hz white', 'mp3-64')
+    """
+    first, space, rest = label.partition(" ")
+    return f"{first} Hz{space}{rest}" if first.replace(".", "", 1).isdigit() and not rest.startswith("kHz") else label
+
+
+def _changed(db: float | None) -> str:
+    """A figure of `harm`."""
+    return "n/a" if db is None else "unchanged" if db <= -metrics.LIMIT_DB else f"{_figure(db, 0)} dB"
 
 
 def _verdict(row: Record, column: Column) -> str:

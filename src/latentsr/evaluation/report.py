@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import platform
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +21,11 @@ from numpy.typing import ArrayLike, NDArray
 from latentsr.evaluation import intervals
 from latentsr.evaluation.cases import CASES, HEARD_SHARE
 from latentsr.evaluation.columns import COLUMNS, COST, Column, Record
-from latentsr.evaluation.conditions import UNPROCESSED, Conditions, describe_filter, noises_in_words
+from latentsr.evaluation.conditions import CEILING, UNPROCESSED, Conditions, describe_filter, noises_in_words
 from latentsr.evaluation.resamplers import RESAMPLERS
 from latentsr.wholefiles import replace_file
 
+ANSWERED = ("lsd", "hf_energy_db", "zimtohrli", "seconds_per_second")  # least is best, of the level the nearest to 0
 INPUT = ("cutoff_hz", "input_rate_hz", "noise", "input")  # fields of a record that say what systems were given
 OVERALL = "(all)"  # the group of all clips
 VERSIONS_OF = ("latentsr", "torch", "diffusers", "numpy", "scipy", "soxr", "visqol-python", "numba", "zimtohrli", "av")
@@ -34,11 +37,16 @@ Given = tuple[Any, ...]  # the values of INPUT
 
 @dataclass(frozen=True)
 class Scores:
-    """What came out: the rows of `summarise`, the records of `benchmark.run` and the words of `describe`."""
+    """What came out: the rows of `summarise`, the records of `benchmark.run` and the words of `describe`.
+
+    Where they were asked for, the records of `harm` and `calibration` too.
+    """
 
     summary: Sequence[Record]
     records: Sequence[Record]
     described: Mapping[str, Any]
+    harm: Sequence[Record] = ()
+    calibration: Sequence[Record] = ()
 
 
 def summarise(
@@ -86,6 +94,39 @@ def _intervals(records: list[Record], baseline: list[Record] | None, is_baseline
 def _bounds(key: str, bounds: intervals.Interval | None) -> Record:
     low, high = bounds or (None, None)
     return {f"{key}_low": low, f"{key}_high": high}
+
+
+def answer(records: Iterable[Record], seed: int | None) -> list[Record]:
+    """One row per system, over all clips and inputs, the nearest to the truth first; `best` names its best figures.
+
+    Clips are what an interval is over: each counts with the mean over its inputs. The input itself and the ceiling
+    have their place and no rank.
+    """
+    systems: dict[str, list[Record]] = {}
+    for record in records:
+        systems.setdefault(record["system"], []).append(record)
+    rows = [_answer_row(system, found, seed) for system, found in systems.items()]
+    rows.sort(key=lambda row: math.inf if row["lsd"] is None else row["lsd"])
+    ranked = [row for row in rows if row["system"] != UNPROCESSED and not row["system"].endswith(CEILING)]
+    for rank, row in enumerate(ranked, start=1):
+        row["rank"] = rank
+    for key in ANSWERED:
+        worth = {row["system"]: abs(row[key]) for row in ranked if row[key] is not None}
+        for row in ranked if len(worth) > 1 else ():
+            row["best"] += [key] if worth.get(row["system"]) == min(worth.values()) else []
+    return rows
+
+
+def _answer_row(system: str, records: list[Record], seed: int | None) -> Record:
+    clips: dict[str, list[float]] = {}
+    for record in records:
+        if record["lsd"] is not None:
+            clips.setdefault(record["clip"], []).append(record["lsd"])
+    values = [statistics.fmean(found) for found in clips.values()]
+    row = _summary_row(("",) * len(INPUT), OVERALL, system, records) | {"rank": None, "best": [], "clips": len(clips)}
+    row["lsd"] = statistics.fmean(values) if values else None
+    bounds = None if seed is None else intervals.interval(values, seed=seed, name=f"answer {system}")
+    return row | _bounds("lsd", bounds)
 
 
 def _summary_row(given: Given, group: str, system: str, records: list[Record]) -> Record:
@@ -189,9 +230,15 @@ def write_csv(path: Path, summary: Sequence[Record], conditions: Mapping[str, An
     replace_file(path, text.getvalue().encode())
 
 
-def write_json(path: Path, summary: Sequence[Record], records: Sequence[Record], conditions: Mapping[str, Any]) -> None:
-    """Conditions, the table, and every clip's figures; undefined figures are null."""
-    document = {"conditions": conditions, "summary": summary, "clips": records}
+def write_json(
+    path: Path,
+    summary: Sequence[Record],
+    records: Sequence[Record],
+    conditions: Mapping[str, Any],
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Conditions, the table, every clip's figures, and what else there is; undefined figures are null."""
+    document = {"conditions": conditions, "summary": summary, "clips": records, **(more or {})}
     replace_file(path, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
 
 

@@ -8,14 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from latentsr.apps.web.look import Seen, WrongFileError, hear_from_outside, look_from_outside
 from latentsr.apps.web.store import Store
 from latentsr.apps.web.supervisor import Engine, Job, QueueFullError
-from latentsr.apps.web.work import Order
+from latentsr.apps.web.work import BAND, Order
 from latentsr.errors import UsageError
 from latentsr.options import Options, choice_of
 
@@ -24,6 +24,7 @@ MOST_PERCENT = 200
 MOST_TILT = choice_of("tilt").high or 0
 HIGHEST_CUTOFF_HZ = round(choice_of("cutoff_hz").high or 0)
 MOST_LOOKS = 4  # at uploads, at once
+SOURCE = ".source"  # in a result's folder: what it was made of
 LOOK_S = 0.1  # between two looks at a job
 NAME_LENGTH = 80
 
@@ -48,6 +49,7 @@ class Desk:
     def __init__(self, engine: Engine, store: Store, limits: Limits, heads: list[str]) -> None:
         self.engine, self.store, self.limits, self.heads = engine, store, limits, heads
         self._jobs: dict[str, Job] = {}  # of a session
+        self._done: dict[str, Job] = {}  # the last of a session that has a result
 
     def look(self, session: str, upload: str, mend: bool = False) -> Seen:
         """What an upload is; raises `WrongFileError`."""
@@ -78,7 +80,7 @@ class Desk:
         checked = self._checked(**words)
         folder = self.store.new_folder(session)
         try:
-            source = folder / ".source"
+            source = folder / SOURCE
             shutil.copyfile(path, source)  # the upload may go or be replaced; this stays
             order = Order(str(source), name, str(folder), self.limits.max_seconds, checked)
             self._jobs[session] = job = self.engine.submit(order)
@@ -86,6 +88,31 @@ class Desk:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
                 raise WrongFileError(f"{name} is no longer here; choose it again") from None
+            raise
+        return job
+
+    def adjust(self, session: str, amount: Any, tilt: Any) -> Job | None:
+        """Other gains for what a session had restored last; None where there is nothing, or it is at work.
+
+        The head runs again only where its band was not kept. Raises `WrongOrderError`, `QueueFullError`.
+        """
+        last = self._jobs.get(session)
+        if last is not None and last.result is not None:
+            self._done[session] = last
+        done = self._done.get(session)
+        if done is None or last is None or not last.ended.is_set() or not Path(done.order.folder).exists():
+            return None
+        made = Path(done.order.folder)
+        choices = _valid(done.order.choices | _gains(amount, tilt))
+        folder = self.store.new_folder(session, keep=made)
+        try:
+            source = folder / SOURCE
+            shutil.copyfile(made / SOURCE, source)
+            kept = str(made) if (made / BAND).exists() else None
+            order = replace(done.order, source=str(source), folder=str(folder), choices=choices, made=kept)
+            self._jobs[session] = job = self.engine.submit(order)
+        except (OSError, QueueFullError):
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         return job
 
@@ -112,6 +139,7 @@ class Desk:
     def leave(self, session: str) -> None:
         """A page was closed: nothing of it stays."""
         job = self._jobs.pop(session, None)
+        self._done.pop(session, None)
         if job is not None:
             job.stop.set()
             job.ended.wait(30.0)  # or its folder would be removed under its hands
@@ -142,14 +170,9 @@ class Desk:
             "head": head, "steps": _whole(given) or None, "seed": _whole(_number(seed, "seed")),
             "denoise": bool(denoise), "cutoff_hz": _number(cutoff_hz, "cutoff") or None, "salvage": bool(mend),
             "on_nonfinite": "zero" if mend else "error",
-            "amount": _number(100 if amount is None else amount, "amount") / 100, "tilt": _number(tilt, "tilt"),
+            **_gains(amount, tilt),
         }  # fmt: skip
-        try:
-            Options(**choices)
-        except UsageError as error:
-            text = str(error)
-            raise WrongOrderError(text[0].upper() + text[1:]) from None
-        return choices
+        return _valid(choices)
 
 
 def outcome(job: Job, url: str) -> dict[str, Any]:
@@ -164,6 +187,21 @@ def shown_name(path: Path) -> str:
     """The name of an upload, short enough for a sentence and for a file system."""
     stem = path.stem if len(path.name) <= NAME_LENGTH else f"{path.stem[: NAME_LENGTH - len(path.suffix[:10]) - 1]}…"
     return f"{stem}{path.suffix[:10]}"
+
+
+def _gains(amount: Any, tilt: Any) -> dict[str, Any]:
+    """Of the made band; an empty amount is all of it."""
+    return {"amount": _number(100 if amount is None else amount, "amount") / 100, "tilt": _number(tilt, "tilt")}
+
+
+def _valid(choices: dict[str, Any]) -> dict[str, Any]:
+    """The same, when `Options` takes it."""
+    try:
+        Options(**choices)
+    except UsageError as error:
+        text = str(error)
+        raise WrongOrderError(text[0].upper() + text[1:]) from None
+    return choices
 
 
 def _number(value: Any, what: str) -> float:

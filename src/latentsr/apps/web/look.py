@@ -19,7 +19,7 @@ from typing import Any, Literal
 from latentsr import audio
 from latentsr.audio import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
 
-PATIENCE_S = 30.0  # for a look at one file
+PATIENCE_S, HEARING_S = 30.0, 120.0  # for a look at one file; for what there is to hear, which holds nobody up
 MEMORY_BYTES = 4 * 2**30  # of address space
 MEND = "switch on “Mend damaged files” under Advanced"
 
@@ -57,7 +57,7 @@ def look(path: Path, max_seconds: float, mend: bool = False, tick: Callable[[], 
 def look_from_outside(path: Path, name: str, max_seconds: float, mend: bool = False) -> Seen:
     """`look` in a process of its own; raises `WrongFileError` with the sentence to show, by the name in the page."""
     try:
-        answer = _apart(str(path), name, str(max_seconds), str(int(mend)))
+        answer = _apart(PATIENCE_S, str(path), name, str(max_seconds), str(int(mend)))
     except subprocess.TimeoutExpired:
         raise WrongFileError(
             f"{name} takes too long to read; save the recording as WAV or FLAC and try again"
@@ -74,15 +74,15 @@ def look_from_outside(path: Path, name: str, max_seconds: float, mend: bool = Fa
 def hear_from_outside(path: Path, mend: bool = False) -> dict[str, Any] | None:
     """What `Inspection.to_dict` says of an upload, in a process of its own; None where it says nothing in time."""
     try:
-        return _apart(str(path), str(int(mend)))
+        return _apart(HEARING_S, str(path), str(int(mend)))
     except (subprocess.SubprocessError, OSError, ValueError):
         return None
 
 
-def _apart(*words: str) -> dict[str, Any]:
-    """What `main` says to these words in a process of its own."""
+def _apart(seconds: float, *words: str) -> dict[str, Any]:
+    """What `main` says to these words in a process of its own, in so many seconds."""
     command, environment = [sys.executable, "-m", __name__, *words], {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=True, env=environment)
+    run = subprocess.run(command, capture_output=True, timeout=seconds, check=True, env=environment)
     return dict(json.loads(run.stdout))
 
 

@@ -23,10 +23,11 @@ from latentsr.apps.web.desk import (
     shown_name,
 )
 from latentsr.apps.web.look import WrongFileError
-from latentsr.apps.web.supervisor import QueueFullError
+from latentsr.apps.web.supervisor import Job, QueueFullError
 
 HERE = Path(__file__).parent
 EXAMPLES = {"phone_speech": "Telephone", "loop_5500hz": "Music loop", "drumroll_4000hz": "Drum roll"}
+TITLE = "<h1>latentsr</h1><p>Restore a dull recording to 48 kHz; what was there stays as it was.</p>"
 FILES = "files"  # below the page's address: results by token
 HEAD_HTML = (
     '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">'
@@ -52,43 +53,37 @@ def theme() -> gr.themes.Base:
 def build(desk: Desk, examples: list[Path], head: str) -> gr.Blocks:
     """The page, with recordings to offer, and the head that is chosen at first."""
     with gr.Blocks(title="latentsr", analytics_enabled=False) as blocks:
-        gr.HTML(_title(desk), elem_classes="lsr-title", padding=False)
+        gr.HTML(TITLE, elem_classes="lsr-title", padding=False)
         with gr.Row(elem_classes="lsr-columns"):
-            with gr.Column(scale=4, min_width=300):
-                given = _given(examples)
+            with gr.Column(scale=4, min_width=300, elem_classes="lsr-left"):
+                given = _given(examples, _limits(desk))
                 settings = _settings(desk.heads, head)
                 with gr.Row(elem_classes="lsr-go"):
-                    go = gr.Button("Restore", variant="primary", elem_id="lsr-restore", scale=3)
-                    stop = gr.Button("Stop", elem_id="lsr-stop", scale=1, interactive=False)
-            with gr.Column(scale=7, min_width=320):
+                    go = gr.Button("Restore", variant="primary", elem_id="lsr-restore", scale=3, min_width=80)
+                    stop = gr.Button("Stop", elem_id="lsr-stop", scale=1, min_width=60, interactive=False)
+            with gr.Column(scale=7, min_width=320, elem_classes="lsr-right"):
                 status = gr.HTML(panels.plain("Choose a recording to begin"), elem_id="lsr-status-box")
-                nothing = gr.HTML(panels.PLACEHOLDER)
-                with gr.Column(visible=False) as results:
-                    player = gr.HTML(
-                        {}, html_template=_own("player.html"), js_on_load=_own("player.js"), elem_id="lsr-player",
-                        apply_default_css=False,
-                    )  # fmt: skip
-                    gr.HTML(panels.CAPTION)
-                    slider = gr.ImageSlider(
-                        label="Spectrogram: before and after", show_label=False, interactive=False,
-                        elem_id="lsr-slider", type="filepath", format="png", buttons=["fullscreen"],
-                    )  # fmt: skip
-                    details = gr.HTML(elem_id="lsr-details-box")
+                player = gr.HTML(
+                    {}, html_template=_own("player.html"), js_on_load=_own("player.js"), elem_id="lsr-player",
+                    apply_default_css=False,
+                )  # fmt: skip
+                settings |= _gains()
+                details = gr.HTML(elem_id="lsr-details-box")
         record = gr.JSON(visible=False)
-        _wire(blocks, desk, given, settings, Shown(go, stop, status, nothing, results, player, slider, details, record))
+        _wire(blocks, desk, given, settings, Shown(go, stop, status, player, details, record))
     return blocks.queue(max_size=4 * (desk.limits.queue + 2), default_concurrency_limit=None)
 
 
-def _given(examples: list[Path]) -> dict[str, Any]:
+def _given(examples: list[Path], limits: str) -> dict[str, Any]:
     with gr.Tabs():
         with gr.Tab("Upload"):
-            upload = gr.File(label="Recording", show_label=False, elem_id="lsr-upload", height=150, type="filepath")
+            upload = gr.File(label="Recording", show_label=False, elem_id="lsr-upload", height=96, type="filepath")
         with gr.Tab("Record"):
             microphone = gr.Audio(
                 sources=["microphone"], type="filepath", label="Microphone", show_label=False, buttons=[],
                 elem_id="lsr-microphone",
             )  # fmt: skip
-    heard = gr.HTML(elem_id="lsr-heard-box", padding=False)
+    heard = gr.HTML(limits, elem_id="lsr-heard-box", padding=False)
     ordered = sorted(examples, key=lambda path: list(EXAMPLES).index(path.stem))
     for component in (upload, microphone):
         _take_uploads_only(component)
@@ -119,23 +114,26 @@ def _take_uploads_only(component: gr.components.Component) -> None:
 
 
 def _settings(heads: list[str], head: str) -> dict[str, Any]:
-    choices = [(panels.HEADS.get(name, name), name) for name in heads]
-    chosen = gr.Dropdown(choices, value=head, label="Head", info="What makes the missing band", filterable=False)
-    denoise = gr.Checkbox(label="Denoise", info="Take tones, hum and hiss out of the given band too")
+    ordered = sorted(heads, key=[*panels.HEADS, *heads].index)
+    choices = [(panels.HEADS.get(name, name), name) for name in ordered]
+    chosen = gr.Radio(choices, value=head, label="How it is made", elem_id="lsr-head")
+    denoise = gr.Checkbox(label="Denoise: tones, hum and hiss", elem_id="lsr-denoise")
     with gr.Accordion("Advanced", open=False):
-        amount = gr.Slider(0, MOST_PERCENT, value=100, step=5, label="Amount in %", info="Of the made band; 0: nothing")
-        tilt = gr.Slider(
-            -MOST_TILT, MOST_TILT, value=0, step=0.5, label="Tilt in dB per octave",
-            info="Of the made band, above the cutoff; below 0 is darker",
-        )  # fmt: skip
         steps = gr.Slider(0, MOST_STEPS, value=0, step=1, label="Steps", info="Of the diffusion; 0: the model's own")
         seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="The same seed makes the same band")
         cutoff = gr.Number(
             value=0, minimum=0, maximum=HIGHEST_CUTOFF_HZ, label="Cutoff in Hz", info="Where it ends; 0: measured"
         )
         mend = gr.Checkbox(label="Mend damaged files", info="Take what can be read of them, and note what is missing")
-    return {"head": chosen, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff, "mend": mend,
-            "amount": amount, "tilt": tilt}  # fmt: skip
+    return {"head": chosen, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff, "mend": mend}
+
+
+def _gains() -> dict[str, Any]:
+    """Hands on the made band that act at once."""
+    with gr.Row(elem_classes="lsr-gains"):
+        amount = gr.Slider(0, MOST_PERCENT, value=100, step=5, label="Amount of the made band, %", min_width=140)
+        tilt = gr.Slider(-MOST_TILT, MOST_TILT, value=0, step=0.5, label="Darker or brighter, dB/octave", min_width=140)
+    return {"amount": amount, "tilt": tilt}
 
 
 @dataclass(frozen=True)
@@ -145,10 +143,7 @@ class Shown:
     go: Any
     stop: Any
     status: Any
-    nothing: Any
-    results: Any
     player: Any
-    slider: Any
     details: Any
     record: Any
 
@@ -180,8 +175,16 @@ def _wire(blocks: gr.Blocks, desk: Desk, given: dict[str, Any], settings: dict[s
         except WrongFileError as error:
             yield {status: panels.error(str(error)), heard: ""}
             return
-        yield {status: panels.seen(shown_name(Path(upload)), seen), heard: ""}
+        yield {status: panels.seen(shown_name(Path(upload)), seen), heard: panels.LISTENING}
         yield {heard: panels.heard(desk.hear(upload, mend))}
+
+    def adjust(request: gr.Request, amount: float, tilt: float) -> Iterator[dict[Any, Any]]:
+        try:
+            job = desk.adjust(_session(request), amount, tilt)
+        except (OSError, WrongOrderError, QueueFullError) as error:
+            yield {shown.status: panels.error(str(error))}
+            return
+        yield from [{shown.status: gr.skip()}] if job is None else _followed(desk, job, shown)
 
     def halt(request: gr.Request) -> None:
         desk.stop(_session(request))
@@ -193,6 +196,10 @@ def _wire(blocks: gr.Blocks, desk: Desk, given: dict[str, Any], settings: dict[s
     inputs = [given["upload"], *settings.values()]  # in the order of the arguments of `restore`
     changed = list(vars(shown).values())
     shown.go.click(restore, inputs, changed, api_name="restore", show_progress="hidden", trigger_mode="once")
+    gr.on(
+        [settings["amount"].input, settings["tilt"].input], adjust, [settings["amount"], settings["tilt"]], changed,
+        trigger_mode="always_last", **quiet,
+    )  # fmt: skip
     shown.stop.click(halt, None, None, queue=False, **quiet)
     given["upload"].change(
         look, [given["upload"], settings["mend"]], [shown.status, given["heard"]],
@@ -218,6 +225,12 @@ def _restore(
     except (WrongFileError, WrongOrderError, QueueFullError) as error:
         yield {**idle, status: panels.error(str(error)), record: {"error": str(error)}}
         return
+    yield from _followed(desk, job, shown)
+
+
+def _followed(desk: Desk, job: Job, shown: Shown) -> Iterator[dict[Any, Any]]:
+    """A job to its end, on the page."""
+    status, record = shown.status, shown.record
     busy = {shown.go: gr.update(interactive=False), shown.stop: gr.update(interactive=True)}
     for ahead, what, fraction in desk.follow(job):
         yield {
@@ -226,29 +239,31 @@ def _restore(
         }
     folder = Path(job.order.folder)
     url = f"{FILES}/{folder.name}"
+    idle = {shown.go: gr.update(interactive=True), shown.stop: gr.update(interactive=False)}
     if job.result is None:
         stopped = panels.plain("Stopped") if job.error is None else panels.error(job.error)
         yield {**idle, status: stopped, record: outcome(job, url)}
         return
+    files = {name: f"{url}/{name}" for name in ("before.flac", "after.flac", "before.png", "after.png")}
+    facts = {
+        "seconds": job.result.duration_s,
+        "cutoff_hz": job.result.cutoff_hz,
+        "adjusted": job.order.made is not None,
+    }
     yield {
         **idle,
-        status: panels.plain(f"Done: {job.order.name}"),
-        shown.nothing: gr.update(visible=False),
-        shown.results: gr.update(visible=True),
-        shown.player: {"before": f"{url}/before.flac", "after": f"{url}/after.flac", "seconds": job.result.duration_s},
-        shown.slider: gr.update(value=(str(folder / "before.png"), str(folder / "after.png"))),
-        shown.details: panels.details(job.result, f"{url}/{job.result.name}"),
+        status: panels.done(job.result, f"{url}/{job.result.name}"),
+        shown.player: {**files, **facts},
+        shown.details: panels.details(job.result),
         record: outcome(job, url),
     }
 
 
-def _title(desk: Desk) -> str:
+def _limits(desk: Desk) -> str:
     limits = desk.limits
-    return (
-        "<h1>latentsr</h1><p>Restore a dull recording to 48 kHz; what was there stays as it was. "
-        f"<span>Up to {panels.duration(limits.max_seconds).removesuffix(' 0 s')} and {limits.max_mb:g} MB. "
-        "Files stay on this server while the page is open, an hour at most.</span></p>"
-    )
+    longest = panels.duration(limits.max_seconds).removesuffix(" 0 s")
+    text = f"Up to {longest} and {limits.max_mb:g} MB. Files stay here while the page is open, an hour at most."
+    return f'<p class="lsr-heard">{text}</p>'
 
 
 def _session(request: gr.Request) -> str:
@@ -260,5 +275,12 @@ def _own(name: str) -> str:
 
 
 def css() -> str:
-    """How it looks."""
-    return _own("page.css")
+    """How it looks, with the technical names of the heads below the words for them."""
+    names = (f'#lsr-head label[data-testid="{word}-radio-label"]::after {{ content: "{name}"; }}'
+             for name, word in panels.HEADS.items())  # fmt: skip
+    return "\n".join([_own("page.css"), *names])
+
+
+def head_html() -> str:
+    """What the browser has before anything is laid out: nothing is shown until all is in its place."""
+    return HEAD_HTML + f"<style>{css()}</style>"

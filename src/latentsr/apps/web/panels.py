@@ -9,18 +9,8 @@ from latentsr.apps.web.look import Seen
 from latentsr.apps.web.work import LISTEN_S, MOST_CHANNELS, Result
 from latentsr.config import AUDIO
 
-HEADS = {
-    "mamba-gan": "Mamba-GAN (fastest)",
-    "diffwave-mamba": "DiffWave-Mamba (natural texture)",
-    "vocoder": "Vocoder (latent diffusion)",
-}
-CAPTION = (
-    '<div class="lsr-heading"><span>Before</span><span>Spectrogram in kHz: drag the line</span><span>After</span></div>'
-)
-PLACEHOLDER = (
-    '<div class="lsr-empty"><p>The restored recording appears here, to be compared with what you gave: '
-    "by ear, switching in mid-play, and by eye.</p></div>"
-)
+HEADS = {"mamba-gan": "Fast", "vocoder": "Lively", "diffwave-mamba": "Natural"}  # by what they are known for
+LISTENING = '<p class="lsr-heard">Listening to where it ends …</p>'
 
 
 def waiting(ahead: int) -> str:
@@ -68,8 +58,17 @@ def heard(facts: dict[str, Any] | None) -> str:
     return f'<p class="lsr-heard">{escape(words)}</p>'
 
 
-def details(result: Result, url: str) -> str:
-    """What was found out, what was made, and the way to the file."""
+def done(result: Result, url: str) -> str:
+    """The way to the file."""
+    about = f"{rate(result.sample_rate)}, {channels(result.channels)}, {size(result.bytes)}"
+    return (
+        f'<div class="lsr-status" role="status"><a class="lsr-download" href="{escape(url)}" '
+        f'download="{escape(result.name)}"><span>Download {escape(result.name)}</span><small>{about}</small></a></div>'
+    )
+
+
+def details(result: Result) -> str:
+    """What was found out, and what was made."""
     top_khz = min(result.sample_rate, AUDIO.sample_rate) / 2000
     if result.cutoff_hz >= AUDIO.sample_rate / 2:
         band, made = "reaches 24 kHz: nothing is missing", "nothing: it comes back as it came"
@@ -91,12 +90,7 @@ def details(result: Result, url: str) -> str:
     if notes := [*result.notes, *_listening_notes(result)]:
         rows["Notes"] = "<br>".join(escape(note) for note in notes)
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows.items())
-    about = f"{rate(result.sample_rate)}, {channels(result.channels)}, {size(result.bytes)}"
-    return (
-        f'<dl class="lsr-details">{listed}</dl>'
-        f'<a class="lsr-download" href="{escape(url)}" download="{escape(result.name)}">'
-        f"<span>Download {escape(result.name)}</span><small>{about}</small></a>"
-    )
+    return f'<dl class="lsr-details">{listed}</dl>'
 
 
 def duration(seconds: float) -> str:

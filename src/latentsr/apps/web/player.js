@@ -1,10 +1,10 @@
 // One transport, two sources: both play all the time, sample by sample together, and a gain of 0 or 1 says which is heard.
-const RATE = 48000, FADE_S = 0.012, SOON_S = 0.03, PREFETCH_S = 60;
+const RATE = 48000, FADE_S = 0.012, SOON_S = 0.03, PREFETCH_S = 60, MOST_ZOOM = 32;
 const old = window.latentsrPlayer;
 if (old) old.dispose();
 
 const state = { value: null, buffers: null, loading: null, context: null, gains: null, sources: null,
-                startedAt: 0, offset: 0, playing: false, side: "after", frame: 0 };
+                startedAt: 0, offset: 0, playing: false, side: "after", zoom: 1, frame: 0 };
 const find = (selector) => element.querySelector(selector);
 const duration = () => (state.buffers ? state.buffers.after.duration : (state.value || {}).seconds || 0);
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
@@ -23,7 +23,7 @@ async function load() {
       if (!answer.ok) throw new Error("gone");
       return decoder.decodeAudioData(await answer.arrayBuffer());
     };
-    state.loading = Promise.all([one(value.before), one(value.after)]);
+    state.loading = Promise.all([one(value["before.flac"]), one(value["after.flac"])]);
   }
   try {
     const [before, after] = await state.loading;
@@ -102,17 +102,64 @@ function draw() {
   bar.style.setProperty("--done", `${(100 * position()) / (duration() || 1)}%`);
   bar.setAttribute("aria-valuetext", `${clock(position())} of ${clock(duration())}`);
   find(".lsr-time").textContent = `${clock(position())} / ${clock(duration())}`;
-  document.querySelectorAll("#lsr-slider img").forEach((image, i) => { image.alt = `Spectrogram ${i ? "after" : "before"}`; });
   for (const side of element.querySelectorAll("[data-side]"))
     side.setAttribute("aria-checked", String(side.dataset.side === state.side));
+  look();
 }
 
-function take(value) {
-  pause();
-  const good = value && value.before;
-  Object.assign(state, { value: good ? value : null, buffers: null, loading: null, offset: 0 });
-  if (good && value.seconds <= PREFETCH_S) load();
+// The picture: as wide as the zoom says, in a window that scrolls and follows the playhead.
+function look() {
+  const value = state.value, pane = find(".lsr-window"), wide = find(".lsr-wide"), head = find(".lsr-head"), mark = find(".lsr-cutoff");
+  for (const image of element.querySelectorAll("[data-picture]")) {
+    const url = value ? value[`${image.dataset.picture}.png`] : null;
+    image.hidden = head.hidden = !value;
+    if (url && image.getAttribute("src") !== url) image.src = url;
+  }
+  find(".lsr-nothing").hidden = Boolean(value);
+  for (const each of element.querySelectorAll(".lsr-under input, .lsr-under button")) each.disabled = !value;
+  if (!value) return;
+  wide.style.width = `${100 * state.zoom}%`;
+  const at = position() / duration();
+  head.style.left = `${100 * at}%`;
+  const x = at * pane.clientWidth * state.zoom - pane.scrollLeft;
+  if (state.playing && (x < 0 || x > pane.clientWidth)) pane.scrollLeft += x - 0.1 * pane.clientWidth;
+  const split = (pane.scrollLeft + find(".lsr-split").value * pane.clientWidth) / (pane.clientWidth * state.zoom);
+  find("[data-picture=after]").style.clipPath = `inset(0 0 0 ${100 * split}%)`;
+  mark.hidden = value.cutoff_hz >= RATE / 2;
+  mark.style.top = `${100 - (200 * value.cutoff_hz) / RATE}%`;
+  mark.dataset.label = `ends at ${(value.cutoff_hz / 1000).toFixed(1)} kHz`;
+}
+
+function ticks() {
+  if (!state.value) return;
+  const least = duration() / state.zoom / Math.max(2, find(".lsr-window").clientWidth / 90);
+  const step = [1, 2, 5].flatMap((n) => [-3, -2, -1, 0, 1, 2, 3].map((e) => n * 10 ** e)).sort((a, b) => a - b).find((s) => s >= least);
+  find(".lsr-ticks").replaceChildren(...Array.from({ length: Math.floor(duration() / step) + 1 }, (_, i) => {
+    const tick = document.createElement("span");
+    tick.style.left = `${(100 * i * step) / duration()}%`;
+    tick.textContent = `${Number((i * step).toFixed(3))}${i ? "" : " s"}`;
+    return tick;
+  }));
+}
+
+function zoom(factor) {
+  const pane = find(".lsr-window"), at = position() / duration();
+  state.zoom = Math.min(MOST_ZOOM, Math.max(1, state.zoom * factor));
+  find(".lsr-wide").style.width = `${100 * state.zoom}%`;
+  pane.scrollLeft = at * pane.clientWidth * state.zoom - pane.clientWidth / 2;
+  ticks();
+  look();
+}
+
+async function take(value) {
+  const good = value && value["before.flac"] ? value : null;
+  const same = good && good.adjusted && state.value;  // other gains: it goes on where it is
+  if (!same) { pause(); Object.assign(state, { buffers: null, offset: 0, zoom: 1 }); }
+  Object.assign(state, { value: good, loading: null });
   draw();
+  ticks();
+  if (good && (same || good.seconds <= PREFETCH_S)) await load();
+  if (same && state.playing && state.value === good) seek(position());
 }
 
 function pressed(event) {
@@ -121,16 +168,21 @@ function pressed(event) {
   const key = event.key.toLowerCase();
   if (key === "x") choose(state.side === "after" ? "before" : "after");
   else if (key === "p") { if (state.playing) pause(); else play(); }
+  else if (key === "+" || key === "-") zoom(key === "+" ? 2 : 0.5);
   else return;
   event.preventDefault();
 }
 
 element.addEventListener("click", (event) => {
   const side = event.target.closest("[data-side]");
+  const by = event.target.closest("[data-zoom]"), wide = event.target.closest(".lsr-wide");
   if (side) choose(side.dataset.side);
+  else if (by) zoom(Number(by.dataset.zoom));
+  else if (wide && state.value) seek(((event.clientX - wide.getBoundingClientRect().left) / wide.clientWidth) * duration());
   else if (event.target.closest(".lsr-play")) { if (state.playing) pause(); else play(); }
 });
-element.addEventListener("input", (event) => { if (event.target.matches(".lsr-seek")) seek(Number(event.target.value)); });
+element.addEventListener("input", (event) => { if (event.target.matches(".lsr-seek")) seek(Number(event.target.value)); else look(); });
+element.addEventListener("scroll", look, true);
 document.addEventListener("keydown", pressed);
 
 window.latentsrPlayer = {

@@ -97,7 +97,7 @@ class Server:
         gr.mount_gradio_app(
             app, blocks, path="/", server_name=place.host, server_port=place.port, footer_links=[], run_history=False,
             show_error=False, max_file_size=int(desk.limits.max_mb * 1e6), ssr_mode=False, enable_monitoring=False,
-            pwa=False, mcp_server=False, theme=page.theme(), css=page.css(), head=page.HEAD_HTML,
+            pwa=False, mcp_server=False, theme=page.theme(), css=page.css(), head=page.head_html(),
             favicon_path=str(HERE / "icon.png"),
         )  # fmt: skip
         blocks.has_launched = True  # or gradio would check no path that a request names

@@ -43,12 +43,12 @@ class Store:
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*.md"))
         return sorted(folder.iterdir())
 
-    def new_folder(self, session: str) -> Path:
-        """For a result; that of the session's last one is removed."""
+    def new_folder(self, session: str, keep: Path | None = None) -> Path:
+        """For a result; those that the session had are removed, but for the one to keep."""
         folder = self.files / secrets.token_hex(16)
         folder.mkdir()
         with self._lock:
-            old = {path for path in self._folders[session] if (path / ".result").exists()}
+            old = {path for path in self._folders[session] if path != keep and (path / ".result").exists()}
             self._folders[session] = self._folders[session] - old | {folder}
         (folder / ".result").touch()
         for path in old:

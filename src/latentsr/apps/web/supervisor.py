@@ -93,7 +93,8 @@ class Engine:
     def ahead(self, job: Job) -> int:
         """How many come before this one."""
         with self._lock:
-            return next((i for i, other in enumerate(self._jobs) if other is job), 0)
+            wanted = [other for other in self._jobs if other is job or not other.stop.is_set()]
+        return wanted.index(job) if job in wanted else 0
 
     # --- the thread -----------------------------------------------------------------------------------------------
 

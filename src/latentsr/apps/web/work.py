@@ -1,7 +1,7 @@
 """The process with the model: one job after another, each from an upload to a folder of results.
 
 A folder holds the restored recording, `before.flac` and `after.flac` to listen to (16 bit, 48 kHz, as long, in one
-scale), and `before.png` and `after.png` to look at.
+scale), and `before.png` and `after.png` to look at; hidden from visitors, the made band for other gains (`remix`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,6 +31,7 @@ LISTEN_S = 300.0  # how much of a recording there is to listen to in the page
 MOST_CHANNELS = 2  # of the same; more are averaged
 RESTORING_SHARE = 0.8  # of the work, as progress has it
 PROGRESS_S = 0.15  # between two messages
+BAND = ".band.wav"  # the made band of a result, at an amount of 100 % and without a tilt
 
 Step = Callable[[float, str], None]  # (fraction done, what is being done)
 
@@ -48,6 +49,7 @@ class Order:
     folder: str
     max_seconds: float
     choices: dict[str, Any]  # of `Options`
+    made: str | None = None  # a folder whose made band is taken instead of a new one
 
     @property
     def options(self) -> Options:
@@ -78,22 +80,44 @@ class Result:
 
 def restored(model: Restores, order: Order, step: Step) -> Result:
     """Do the work of an order; raises `AudioError` and whatever else a recording can die of."""
+    from latentsr.apps.web.remix import keep, remix  # it imports torch
+
+    source, folder, options = Path(order.source), Path(order.folder), order.options
+    started = time.perf_counter()
+    before = audio.SourceFile(source, **options.reading)
+    if order.made is None:
+        result, peak = _restored_first(model, order, before, step)
+        if (folder / BAND).exists():
+            keep(folder, result, peak)
+    if order.made is not None or ((folder / BAND).exists() and options != _plain(options)):
+        result, peak = remix(order, before, lambda: step(RESTORING_SHARE, "Mixing"))
+    seconds = time.perf_counter() - started
+    _show(before, audio.SourceFile(folder / result.name), result.gain, folder, step)
+    return replace(result, seconds=seconds)
+
+
+def _plain(options: Options) -> Options:
+    return options.but(amount=1.0, tilt=0.0)
+
+
+def _restored_first(model: Restores, order: Order, before: audio.SourceFile, step: Step) -> tuple[Result, float]:
+    """Its recording restored, and the recording's largest absolute sample; the made band is kept where it can be."""
     source, folder, options = Path(order.source), Path(order.folder), order.options
     step(0.0, "Reading")
     seen = look(source, order.max_seconds, options.salvage, lambda: step(0.0, "Reading"))
     target = folder / output_name(order.name)
-    started = time.perf_counter()
-    written = model.restore_file(source, target, options=options, progress=_restoring(step))
-    seconds = time.perf_counter() - started
+    alone = options.amount == 0 or options.denoise  # nothing is made; or more than a band is changed
+    written = model.restore_file(
+        before, target, options=options if alone else _plain(options), progress=_restoring(step),
+        write_band=None if alone else folder / BAND,
+    )  # fmt: skip
     step(RESTORING_SHARE, "Drawing")
-    before = audio.SourceFile(source, **options.reading)
-    _show(before, audio.SourceFile(target), written.gain, written.cutoff_hz, folder, step)
-    return Result(
+    result = Result(
         name=target.name,
         head=str(written.head),
         cutoff_hz=float(written.cutoff_hz),
         duration_s=written.seconds,
-        seconds=seconds,
+        seconds=0.0,
         sample_rate=written.sample_rate,
         channels=written.channels,
         samples=written.samples,
@@ -105,6 +129,7 @@ def restored(model: Restores, order: Order, step: Step) -> Result:
         notes=(*_format_note(order.name, target.name), *written.notes),
         copied=written.copied,
     )
+    return result, before.peak
 
 
 def output_name(name: str) -> str:
@@ -163,9 +188,7 @@ def _restoring(step: Step) -> Callable[[float, float], None]:
 # --- to be listened to and looked at ----------------------------------------------------------------------------------
 
 
-def _show(
-    before: audio.SourceFile, after: audio.SourceFile, gain: float, cutoff_hz: float, folder: Path, step: Step
-) -> None:
+def _show(before: audio.SourceFile, after: audio.SourceFile, gain: float, folder: Path, step: Step) -> None:
     """Pictures and listening copies of both, at one position, in one scale."""
     from latentsr.apps.web import spectrogram
 
@@ -178,7 +201,7 @@ def _show(
     top_db = max(float(level.max()) for level in levels.values())
     scale = 1.0 / max(1.0, *(column.peak for column in columns.values()))  # FLAC ends at full scale
     for name, level in levels.items():
-        spectrogram.draw(level, top_db, samples / AUDIO.sample_rate, cutoff_hz, folder / f"{name}.png")
+        spectrogram.draw(level, top_db, folder / f"{name}.png")
     _copy(_blocks(before, step, "Making it heard", scale * gain), folder / "before.flac", samples)
     _copy(_blocks(after, step, "Making it heard", scale), folder / "after.flac", samples)
 

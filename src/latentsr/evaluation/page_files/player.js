@@ -1,5 +1,6 @@
 // One clock for all tracks of a clip: they are all played at once, and all but one are silent.
 "use strict";
+document.documentElement.classList.add("programs"); // their players take the place of the browser's own
 window.latentsr = (() => {
   const FADE_S = 0.012;
   let context = null;
@@ -115,6 +116,9 @@ window.latentsr = (() => {
       this.input = input;
       this.tabs.forEach((tab) => tab.setAttribute("aria-pressed", String(tab.dataset.input === input)));
       this.tracks.forEach((track) => (track.hidden = "input" in track.dataset && track.dataset.input !== input));
+      this.element.querySelectorAll(".cutoff[data-input]").forEach((line) => {
+        line.toggleAttribute("hidden", line.dataset.input !== input);
+      });
       this.chosen = this.shown.find((track) => track.querySelector("b").textContent === name) ?? this.shown[0];
       if (running) await this.start(at);
     }

@@ -1,6 +1,9 @@
 // Sorting and filtering the table, and one plot at a time.
 "use strict";
 (() => {
+  const open = () => document.querySelector("details:target")?.setAttribute("open", "");
+  ["hashchange", "load"].forEach((when) => addEventListener(when, open));
+
   const table = document.querySelector(".results");
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];

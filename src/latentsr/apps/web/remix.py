@@ -1,0 +1,65 @@
+"""Other gains on the made band of a restoration that is kept: what `restore --amount --tilt` does, without the head."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from latentsr import audio
+from latentsr.apps.web.work import BAND, Order, Result
+from latentsr.options import Options
+from latentsr.restoring.control import REACH, Control
+from latentsr.restoring.source import resampled
+from latentsr.signal.level import StreamTurnDown
+
+FACTS = ".facts.json"  # of the restoration whose band is kept
+
+
+def keep(folder: Path, result: Result, peak: float) -> None:
+    """Write down what `remix` has to know of a result; `peak` is the recording's largest absolute sample."""
+    (folder / FACTS).write_text(json.dumps({"result": asdict(result), "peak": peak}))
+
+
+def remix(order: Order, source: audio.SourceFile, tick: Callable[[], None]) -> tuple[Result, float]:
+    """Write the recording of an order with its made band at other gains; what was made first, and the source's peak.
+
+    The tilt begins at one cutoff, the median over time and channels.
+    """
+    folder = Path(order.folder)
+    if order.made is not None:
+        for name in (BAND, FACTS):
+            os.link(Path(order.made) / name, folder / name)
+    facts = json.loads((folder / FACTS).read_text())
+    made, peak = Result(**facts["result"]), float(facts["peak"])
+    shape = (made.channels, made.sample_rate, made.samples)
+    about: dict[str, Any] = {"subtype": made.subtype, "metadata": source.info.metadata, "overwrite": True}
+    with audio.Writer(folder / made.name, *shape, **about) as writer, soundfile.SoundFile(folder / BAND) as band:
+        for piece in _pieces(source, band, order.options, made, max(1.0, peak * made.gain)):
+            writer.write(piece)
+            tick()
+    return replace(made, bytes=(folder / made.name).stat().st_size), peak
+
+
+def _pieces(
+    source: audio.SourceFile, band: soundfile.SoundFile, options: Options, made: Result, ceiling: float
+) -> Iterator[np.ndarray]:
+    control, limit, at = Control.of(options) or Control(), StreamTurnDown(ceiling), 0
+    for block in resampled(source.native(), source.sample_rate):
+        given, count = block * made.gain, block.shape[1]
+        first = max(at - REACH, 0)  # the filter looks at both sides
+        band.seek(first)
+        around = band.read(at + count + REACH - first, dtype="float32", always_2d=True)
+        wave = torch.from_numpy(np.ascontiguousarray(around.T))[:, None]
+        cutoffs = torch.full((made.channels,), made.cutoff_hz)
+        changed = control(torch.zeros_like(wave), wave, cutoffs)[:, 0, at - first :][:, :count]
+        at += count
+        yield limit.push(given, given + changed).numpy()
+    yield limit.finish().numpy()
