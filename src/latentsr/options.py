@@ -58,6 +58,7 @@ class Choices(TypedDict, total=False):
     denoise: bool
     cutoff_hz: float | None
     use_latents: bool
+    mid_side: bool
     amount: float | str
     tilt: float
     sibilance: float
@@ -92,6 +93,8 @@ class Options:
         denoise: filter the known band too, instead of keeping it as it is.
         cutoff_hz: where the known band ends; None estimates it.
         use_latents: let a head that can do without them decode the diffusion's latents.
+        mid_side: restore mid and side of stereo, where the side ends lower, in the place of left and right: the side
+            comes back, and left and right are no longer kept above its end (docs/stereo.md).
         amount: of the made band, a gain in amplitude, or "50%" or "-6dB"; 0 gives the recording back.
         tilt: of the made band, dB per octave above the cutoff.
         sibilance: of the made band where the recording has no pitch, dB.
@@ -128,6 +131,7 @@ class Options:
         low=500.0, high=AUDIO.sample_rate / 2, flag="cutoff", metavar="HZ",
     )  # fmt: skip
     use_latents: bool = choice(False, "Let a Mamba head decode the latents of the diffusion.")
+    mid_side: bool = choice(False, "Restore mid and side of stereo whose side ends lower, not left and right.")
     amount: float | str = choice(
         1.0, "Take so much of what is made: 50% or -6dB; 0% gives the recording back.", low=0.0, high=4.0,
         metavar="%|dB", group="Made band",
@@ -180,6 +184,10 @@ class Options:
             raise UsageError(
                 f"ceiling {self.ceiling_hz:g} Hz is not above the cutoff {self.cutoff_hz:g} Hz: nothing would be made; "
                 "raise the ceiling or leave it out"
+            )
+        if self.mid_side and (self.denoise or self.cutoff_hz is not None):
+            raise UsageError(
+                "mid_side needs the measured ends of mid and side; leave out mid_side, or denoise and cutoff_hz"
             )
         if self.head is not None:
             self._check_head(self.head, HEADS[self.head])

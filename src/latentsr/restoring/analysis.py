@@ -93,11 +93,11 @@ def listen(recording: Album, options: Options, on_progress: Callable[[int], None
 
 
 def heard_by(band: BandEstimator, options: Options) -> Tap:
-    """What lets an estimator hear blocks at their own rate, and mid and side of stereo where these may be restored."""
+    """What lets an estimator hear blocks at their own rate, and mid and side of stereo where these are asked for."""
 
     def tap(block: np.ndarray) -> None:
         band.update(block)
-        if len(block) == 2 and not options.denoise:
+        if len(block) == 2 and options.mid_side:
             band.hear_apart(block)
 
     return tap

@@ -71,6 +71,8 @@ class Restorer:
         track, denoise = chain.heard.mid_side or chain.heard.track, chain.options.denoise
         if chain.heard.mid_side is not None:
             self.notes.append(_note_on_side(chain.heard.mid_side))
+        elif chain.options.mid_side:
+            self.notes.append("its side does not end lower than its mid: left and right were restored")
         self.stretches = Stretches(track, self.hop, self.margin, REACH, full_band=denoise)
         self.wave = torch.zeros(0, 0)  # what is still needed of the recording
         self.offset = self.samples = 0  # samples before it that are gone; those that came in all
