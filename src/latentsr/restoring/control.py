@@ -11,13 +11,13 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import scipy.fft
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from latentsr.config import AUDIO
 from latentsr.options import Options
+from latentsr.signal.transforms import fast_length
 
 REACH = 1024  # samples on each side that the FIR looks at
 GRID = 8192  # on which its gain is drawn
@@ -82,7 +82,7 @@ class Control:
 def filter_symmetric(wave: Tensor, taps: Tensor) -> Tensor:
     """Convolve waves (B, 1, T) with symmetric FIRs (B, N + 1), the middle tap first; length and timing stay."""
     samples, reach = wave.shape[-1], taps.shape[-1] - 1
-    length = scipy.fft.next_fast_len(samples + 2 * reach, real=True)
+    length = fast_length(samples + 2 * reach)
     around = torch.zeros(len(taps), length, dtype=taps.dtype)
     around[:, : reach + 1] = taps
     around[:, length - reach :] = taps[:, 1:].flip(-1)

@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.fft
 import torch
 from torch import Tensor
 
 from latentsr.signal.track import SKIRT_BIN_HZ, Skirt
+from latentsr.signal.transforms import fast_length
 
 EDGE_S = 0.1  # odd extension at both ends, as filtfilt does, so that the ends ring like the middle
 SKIRT_HZ = 100.0  # the cut goes from 1 at cutoff - 100 Hz to 0 at cutoff + 100 Hz
@@ -182,7 +182,7 @@ def _check_cutoffs(wave: Tensor, cutoff_hz: Tensor) -> None:
 def _extended(samples: int, sample_rate: int) -> tuple[int, int]:
     """Samples that extend a wave at each end, and the length of the transform that holds it."""
     edge = min(samples - 1, round(EDGE_S * sample_rate))
-    return edge, scipy.fft.next_fast_len(max(samples + 2 * edge, 2), real=True)
+    return edge, fast_length(max(samples + 2 * edge, 2))
 
 
 def extend_odd(wave: Tensor, edge: int) -> Tensor:
