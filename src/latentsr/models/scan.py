@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 logger = logging.getLogger(__name__)
 
-CHUNK_ELEMENTS = 2**19  # states of one chunk, all together: few enough for a CPU's cache, enough for whole operations
+CHUNK_ELEMENTS = 2**17  # states of one chunk, all together: few enough for a CPU's cache, enough for whole operations
 # States of one position; sequences beyond it wait their turn. Half of it is what torch divides between two threads.
 POSITION_ELEMENTS = 2**16
 KERNEL_DEVICE = "cuda"

@@ -39,6 +39,7 @@ class Restores(ABC):
     default_head: str  # of calls that name none
     progress_bar: Callable[..., Any] | None = None  # makes a bar, given its `total`; None: there is none
     execution_device: Any  # where networks run
+    threads = 1  # windows of a recording that are restored at once on a CPU, where no latents are drawn
 
     @abstractmethod
     def load(self, names: Sequence[str]) -> None:
@@ -89,7 +90,7 @@ class Restores(ABC):
             result = RestorationOutput.of(recording, wave.numpy(), heard)
             if heard.why_copied(asked) is None:
                 with Bar(self.progress_bar, result.seconds, progress) as bar:
-                    result.audio, notes = Restorer(chain(heard), bar.update).whole(wave)
+                    result.audio, notes = Restorer(chain(heard), bar.update, self.threads).whole(wave)
                 result.notes, result.lines_hz = (*recording.notes, *notes), heard.lines_hz
                 result.channel_correlation = heard.channel_correlation
             return result
@@ -136,7 +137,7 @@ class Restores(ABC):
         with Bar(self.progress_bar, recording.declared_s, progress, LISTENING_SHARE) as bar:
             heard = listen(recording, asked, bar.heard)
             bar.seconds = heard.samples / AUDIO.sample_rate
-            restorer = None if heard.why_copied(asked) else Restorer(chain(heard), bar.update)
+            restorer = None if heard.why_copied(asked) else Restorer(chain(heard), bar.update, self.threads)
             written = write_restored(recording, target, heard, restorer, asked, Beside(write_band, bands))
         self.rest()
         return written
