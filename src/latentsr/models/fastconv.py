@@ -83,7 +83,8 @@ class FastConv1d(nn.Conv1d):
 
     def _depthwise(self, x: Tensor) -> Tensor:
         """A product and a sum a tap, channels last: half of the library's time, with its copies there and back."""
-        padded = F.pad(x.transpose(1, 2), (0, 0, self.padding[0], self.padding[0]))
+        edge = int(self.padding[0])
+        padded = F.pad(x.transpose(1, 2), (0, 0, edge, edge))
         samples = padded.shape[1] - self.kernel_size[0] + 1
         y = padded[:, :samples] * self.weight[:, 0, 0]
         for tap in range(1, self.kernel_size[0]):

@@ -134,7 +134,7 @@ def dust_db(bits: int, sample_rate: int) -> float:
 def _front(sample_rate: int, length: int) -> tuple[Array, int, Array]:
     """Window, FFT size, and the matrix (F, BINS) that takes bins of the FFT to ours, scaled to density."""
     turn = np.linspace(-np.pi, np.pi, length + 1)[:-1]
-    window = sum(share * np.cos(k * turn) for k, share in enumerate(BLACKMAN_HARRIS))
+    window = np.sum([share * np.cos(k * turn) for k, share in enumerate(BLACKMAN_HARRIS)], axis=0)
     size = fast_length(length)
     bin_hz = sample_rate / size
     centres = np.arange(min(size // 2 + 1, int(WHOLE_BAND_HZ / bin_hz) + 2))[:, None] * bin_hz

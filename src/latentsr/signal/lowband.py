@@ -106,7 +106,7 @@ def merge(
     share = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)  # (B, F)
     if skirts is None or not any(skirts):
         # wide + share * (low - wide): where both agree nothing is touched.
-        kept = _from_spectrum(_spectrum(low - wide) * share[:, None], low)
+        kept = _from_spectrum(_spectrum(low - wide).mul_(share[:, None]), low)
     else:
         share, raised = _skirted(share, skirts, cutoff_hz, freqs_hz)
         spectrum = _spectrum(low - wide) * share[:, None] + _spectrum(low) * (share * raised)[:, None]

@@ -107,7 +107,7 @@ class MelSpectrogram(nn.Module):
         """Magnitude spectrogram. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)."""
         spectrum = self.complex(wave)
         # The root of 0 has no gradient; `abs` has, and takes three times as long.
-        return spectrum.abs() if spectrum.requires_grad else power_of(spectrum).sqrt()
+        return spectrum.abs() if spectrum.requires_grad else power_of(spectrum).sqrt_()
 
     def of_magnitude(self, magnitude: Tensor) -> Tensor:
         """Log-mel of a magnitude spectrogram. (B, n_fft / 2 + 1, L) -> (B, L, M)"""
