@@ -1,6 +1,8 @@
 """`latentsr info` counts from headers alone, and notices a file that is not whole."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -71,3 +73,8 @@ def test_a_file_that_is_not_whole(model, damage):
 def test_what_is_no_model(tmp_path, name, message):
     with pytest.raises(ModelError, match=message):
         describe(tmp_path / name)
+
+
+def test_torch_is_not_imported():
+    code = "import sys; from latentsr.apps.info import describe; describe(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -363,3 +363,13 @@ def test_bilinear_identity(matrices, products):
     torch.manual_seed(0)
     w, x = torch.randn(taps, dtype=torch.float64), torch.randn(length, dtype=torch.float64)
     assert_close(a @ ((g @ w) * (b @ x)), x.unfold(0, taps, 1) @ w, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("taps", "padding"), [(4, 0), (7, 3)])
+def test_depthwise_convolutions_are_the_librarys(taps, padding):
+    torch.manual_seed(0)
+    plain = nn.Conv1d(16, 16, taps, padding=padding, groups=16).requires_grad_(False)
+    fast = speed_up(copy.deepcopy(plain))
+    x = torch.randn(2, 50, 16).transpose(1, 2)  # channels last in memory
+    with torch.inference_mode():
+        assert_close(fast(x), plain(x), rtol=0, atol=1e-6)

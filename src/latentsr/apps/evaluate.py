@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from latentsr.apps.options import Threads
+
 NONE = "none"
 
 
@@ -89,6 +91,7 @@ def eval_command(
         typer.Option(help="NAME=PATH, repeated: rows of each head for each model; PATH may be 'embedded'."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the model runs.")] = "cpu",
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise, of the diffusion and of the bootstrap.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Score at most this many clips of each group.")] = None,
     ceiling: Annotated[bool, typer.Option(help="Score the truth passed through VAE and vocoder.")] = True,

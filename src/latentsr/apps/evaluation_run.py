@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from latentsr.apps.evaluate import NONE
+from latentsr.apps.loading import share_threads
 from latentsr.apps.terminal import bar_manners, cores, warn
 from latentsr.config import AUDIO, build
 from latentsr.errors import UsageError
@@ -25,6 +26,7 @@ from latentsr.evaluation.conditions import Conditions
 from latentsr.evaluation.harm import harm
 from latentsr.evaluation.references import DATASETS, check_references, dataset_of, find_clips
 from latentsr.evaluation.scoring import Clip
+from latentsr.head_kinds import HEADS
 from latentsr.options import Options
 
 EMBEDDED = "embedded"
@@ -215,6 +217,8 @@ def _model_rows(model: str | None, asked: Namespace, conditions: Conditions) -> 
     needed = [head.removesuffix(benchmark.LATENTS) for head in heads]
     pipe = Pipeline.from_pretrained(model, heads=needed).to(asked.device)
     pipe.set_progress_bar_config(disable=True)
+    small = all(not head.endswith(benchmark.LATENTS) and not HEADS[head].needs_latents for head in heads)
+    pipe.threads = share_threads(asked.threads, small and asked.device == "cpu")
     options = {"seed": conditions.seed, **_asked(vars(asked))}
     rows = benchmark.head_rows(pipe, heads, asked.steps, conditions.known_cutoff, options)
     if asked.ceiling:

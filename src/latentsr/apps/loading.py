@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentsr.apps.terminal import cores
 from latentsr.errors import UsageError
 from latentsr.head_kinds import HEADS
 from latentsr.wholefiles import sha256
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from latentsr.restoring.flow import Restores
 
 
-THREADS = "OMP_NUM_THREADS"  # how many torch takes, where somebody says so
+THREADS = "OMP_NUM_THREADS"  # how many there are to be, where somebody says so
+MOST_THREADS = 4  # unless somebody does: each holds a window in memory
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Loader:
     device: str | None = None
     dtype: str | None = None
     vocoder: str | None = None
+    threads: int | None = None  # None: those of the environment, else as many as there are cores, up to `MOST_THREADS`
 
     def __call__(self) -> Restores:
         """The model with what the head needs, on its device; raises `UsageError` for a device that there is not."""
@@ -39,9 +42,8 @@ class Loader:
                 f"torch {torch.__version__} finds no CUDA device here; leave out --device, or say --device cpu"
             )
         device = self.device or ("cuda" if there else "cpu")
-        if device == "cpu" and THREADS not in os.environ and not HEADS[self.head or self.default_head()].needs_latents:
-            # Threads inside operations as small as these wait for each other, on a busy machine most of the time.
-            torch.set_num_threads(1)
+        small = device == "cpu" and not HEADS[self.head or self.default_head()].needs_latents
+        windows = share_threads(self.threads, small)
         if self.is_checkpoint:
             from latentsr.pipeline import Pipeline
 
@@ -51,7 +53,9 @@ class Loader:
         from latentsr.restoring.model import Model
 
         heads = None if self.head is None else [self.head]
-        return Model(self.model, heads, vocoder=self.vocoder, dtype=dtype, device=device)
+        model = Model(self.model, heads, vocoder=self.vocoder, dtype=dtype, device=device)
+        model.threads = windows
+        return model
 
     @property
     def is_checkpoint(self) -> bool:
@@ -71,6 +75,23 @@ class Loader:
         if self.vocoder is not None:
             parts.append(model_hash(None if self.vocoder == "embedded" else self.vocoder))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def share_threads(asked: int | None, small: bool) -> int:
+    """Let torch take as many threads as are asked for, and say how many windows to restore at once.
+
+    Where a head's operations are small, threads inside them would wait for each other, on a busy machine most of the
+    time: each window gets one thread.
+    """
+    import torch
+
+    said = asked or (torch.get_num_threads() if THREADS in os.environ else None)
+    if small:
+        torch.set_num_threads(1)
+        return said or min(cores(), MOST_THREADS)
+    if said:
+        torch.set_num_threads(said)
+    return 1
 
 
 def model_hash(model: str | None) -> str:

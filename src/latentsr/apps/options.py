@@ -39,6 +39,15 @@ Device = Annotated[
 ]  # fmt: skip
 
 
+Threads = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        min=1, max=1024, metavar="N", rich_help_panel="Model",
+        help="Use so many CPU threads; without it, as many as there are cores, up to 4.",
+    ),
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Settings:
     """What was asked for on a command line."""
@@ -89,7 +98,7 @@ def _settings(asked: dict[str, Any], context: typer.Context) -> Settings:
         choices["seed"] = words["seed"] if "seed" in given else COMPAT_SEED
     elif words["compat_filter"] is not None:
         raise UsageError("--compat-filter works with --compat alone; add --compat, or leave --compat-filter out")
-    loader = Loader(words["model"], words["head"], words["device"], words["dtype"], words["vocoder"])
+    loader = Loader(words["model"], words["head"], words["device"], words["dtype"], words["vocoder"], words["threads"])
     return Settings(Options(**choices), loader, words["as_json"])
 
 
@@ -162,6 +171,7 @@ _MODEL = {
     "vocoder": _own("vocoder", Annotated[Optional[str], _VOCODER]),  # noqa: UP045
     "device": _own("device", Device),
     "dtype": _own("dtype", Annotated[Optional[Dtype], _DTYPE]),  # noqa: UP045
+    "threads": _own("threads", Threads),
 }
 _COMPAT_HELP = "Compute what audiosr 0.0.7 does, with its 50 steps, guidance 3.5 and seed 42."
 _COMPAT = {

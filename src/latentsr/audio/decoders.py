@@ -187,7 +187,8 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
     behind = None if claim is None else claim.behind_bytes
     told = claim.data_bytes is not None if claim is not None else part.stream is None or bool(part.stream.declared)
     claim = claim if lies else None
-    frames, samples, declared = 0, None, None
+    frames, samples = 0, None
+    declared: Any = None
     if head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
         frames, samples = struct.unpack(">H", head[8:10])[0], int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF
         declared = View(view, 0, view.seek(0, os.SEEK_END))

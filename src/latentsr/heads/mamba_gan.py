@@ -13,6 +13,8 @@ from latentsr.models.mamba_gan import MelFront
 from latentsr.signal.mel import MelSpectrogram
 from latentsr.signal.noise import absolute_noise, noises
 
+REACH = 16  # frames beside the ignored ones: fades, limiter and filters look at 0.16 s of them at most
+
 
 class MambaGanHead(Head):
     """Restore without diffusion; where latents are given, decode them in the vocoder's place."""
@@ -43,5 +45,8 @@ class MambaGanHead(Head):
         """Waves (B, 1, T) and clean log-mels (B, L, M)."""
         mel = self.mel(low.wave.float())[:, 0].to(self.dtype)
         heard = torch.cat(noise)[:, 0].to(low.wave.device)
-        wave, clean = self.network.restore(low.wave[:, 0], mel, low.cutoff_hz, heard, low.latents)
+        ignored = max(low.ignored[0] - REACH, 0), max(low.ignored[1] - REACH, 0)
+        wave, clean = self.network.restore(
+            low.wave[:, 0].float(), mel, low.cutoff_hz, heard.float(), low.latents, ignored
+        )
         return wave[:, None], clean

@@ -124,8 +124,8 @@ def class_named(name: str) -> Any:
 def prepared(name: str, component: Any) -> Any:
     """A component as inference wants it, in memory of its own.
 
-    A network fresh from a file is views of it. Copied a tensor at a time, they let go of the file's pages, and memory
-    never holds both for long.
+    A library's network fresh from a file is views of it; ours has copies. Copied a tensor at a time, they let go of the
+    file's pages, and memory never holds both for long.
     """
     if isinstance(component, nn.Module):
         # The denoiser's convolutions are too small to gain: 0.98 s as they are, 1.05 s by fewer multiplications.
@@ -133,7 +133,7 @@ def prepared(name: str, component: Any) -> Any:
             speed_up(component)
         for activation in (m for m in component.modules() if name == "vae" and isinstance(m, nn.SiLU)):
             activation.inplace = True  # always of a fresh tensor there, of 134 MB in AudioSR's decoder
-        for tensor in chain(component.parameters(), component.buffers()):
+        for tensor in () if isinstance(component, Network) else chain(component.parameters(), component.buffers()):
             tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
     return component
 

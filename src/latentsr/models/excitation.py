@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentsr.signal.transforms import overlap_add, power_of
+
 SAMPLE_RATE = 48_000
 FRAME, HOP = 480, 240  # samples: 10 ms, 5 ms; bins of 100 Hz
 BINS = FRAME // 2 + 1
@@ -61,6 +63,14 @@ def between_knots(at: Tensor) -> Tensor:
     return weights
 
 
+@cache
+@torch.inference_mode(False)
+def averaging() -> Tensor:
+    """(BINS, BINS) what a row of bins is multiplied with to have each averaged over `WHITENED_BINS` of them."""
+    near = (torch.arange(BINS, device="cpu")[:, None] - torch.arange(BINS, device="cpu")).abs() <= WHITENED_BINS // 2
+    return near / near.sum(dim=0)
+
+
 def spectra(wave: Tensor) -> Tensor:
     """STFT of (B, T), frame l centred on sample (l + 1/2) HOP. -> (B, T / HOP, BINS) complex"""
     edge = (FRAME - HOP) // 2
@@ -71,9 +81,7 @@ def spectra(wave: Tensor) -> Tensor:
 def synthesise(spectrum: Tensor) -> Tensor:
     """The wave of `spectra`, however its bins were weighed. (B, L, BINS) -> (B, L * HOP)"""
     made = torch.fft.irfft(spectrum, n=FRAME) * window().to(spectrum.device)
-    first, second = made[..., :HOP], made[..., HOP:]
-    halves = F.pad(first, (0, 0, 0, 1)) + F.pad(second, (0, 0, 1, 0))  # half h holds samples from (h - 1/2) HOP on
-    return halves.flatten(1)[:, HOP // 2 : -HOP // 2]
+    return overlap_add(made, HOP)[:, HOP // 2 : -HOP // 2]
 
 
 def excitations(low: Tensor, low_spectra: Tensor, cutoff_hz: Tensor, noise: Tensor) -> list[Tensor]:
@@ -94,7 +102,7 @@ def excitations(low: Tensor, low_spectra: Tensor, cutoff_hz: Tensor, noise: Tens
     frames = torch.fft.irfft(low_spectra, n=OVERSAMPLED * FRAME)
     rectified = torch.fft.rfft(frames.abs())[..., :BINS]
     noise = noise.expand_as(low)
-    turned = noise * torch.tensor([1.0, -1.0], device=low.device).repeat(low.shape[-1] // 2)  # its spectrum mirrored
+    turned = (noise.unflatten(1, (-1, 2)) * torch.tensor([1.0, -1.0], device=low.device)).flatten(1)  # mirrored in band
     return [spectra(noise), spectra(turned * _envelope(low)), rectified, _copied(low_spectra, cutoff_hz)]
 
 
@@ -109,13 +117,11 @@ def shaped(excitations: Sequence[Tensor], amplitudes: Tensor) -> Tensor:
     """
     total = None
     for excitation, amplitude in zip(excitations, amplitudes, strict=True):
-        parts = torch.view_as_real(excitation)
-        power = parts.square().sum(-1)
-        smooth = F.avg_pool1d(power, WHITENED_BINS, 1, WHITENED_BINS // 2, count_include_pad=False)
-        term = parts * (amplitude * (smooth + SILENT).rsqrt())[..., None]
+        smooth = power_of(excitation) @ averaging().to(amplitude.device)
+        term = excitation * (amplitude * (smooth + SILENT).rsqrt())
         total = term if total is None else total + term
     assert total is not None, "there is at least one excitation"
-    return torch.view_as_complex(total)
+    return total
 
 
 def _envelope(low: Tensor) -> Tensor:

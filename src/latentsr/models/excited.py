@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from latentsr.models import excitation
 from latentsr.models.mamba_gan import MelFront, make_mixers, started_at_zero
 from latentsr.models.vocos import ConvNeXtBlock
+from latentsr.signal.transforms import power_of
 
 PARTS = 4  # of a 5 ms frame, whose powers are told to the network: where in it an attack lies
+BLOCK = 164  # 5 ms frames that are made at a time, so that they stay in the cache
 FEATURES = excitation.FEATURE_KNOTS + PARTS  # of a frame
 POWER_MEAN, POWER_STD = -5.0, 3.0  # nats, of the amplitude of a band or a part
 MAX_LOG_GAIN = 6.0  # nats; e^6 is far above any band of full-scale audio
@@ -113,9 +115,25 @@ class ExcitationGenerator(MelFront):
             return wave, wide, amplitudes.square().sum(dim=0).clamp(min=excitation.SILENT).log()
 
     def restore(
-        self, low: Tensor, mel: Tensor, cutoff_hz: Tensor, noise: Tensor, latents: Tensor | None = None
+        self,
+        low: Tensor,
+        mel: Tensor,
+        cutoff_hz: Tensor,
+        noise: Tensor,
+        latents: Tensor | None = None,
+        ignored: tuple[int, int] = (0, 0),
     ) -> tuple[Tensor, Tensor]:
-        wave, wide, _ = self(low, mel, cutoff_hz, noise, latents)
+        spectra, noise = excitation.spectra(low), noise.expand_as(low)
+        level, shares, wide = self._said(heard_in(low, spectra), mel, cutoff_hz, latents)
+        wave, frames = torch.zeros_like(low), spectra.shape[1]
+        for first in range(2 * ignored[0], frames - 2 * ignored[1], BLOCK):
+            last = min(first + BLOCK, frames - 2 * ignored[1])
+            near = slice(max(first - 2, 0), min(last + 2, frames))  # the outermost lacks what lies beside it
+            at = slice(near.start * excitation.HOP, near.stop * excitation.HOP)
+            made = excitation.excitations(low[:, at], spectra[:, near], cutoff_hz, noise[:, at])
+            block = excitation.synthesise(excitation.shaped(made, in_bins(level[:, near], shares[:, :, near])))
+            inside = slice((first - near.start) * excitation.HOP, (last - near.start) * excitation.HOP)
+            wave[:, first * excitation.HOP : last * excitation.HOP] = block[:, inside]
         return wave, wide
 
     def amplitudes(
@@ -131,6 +149,18 @@ class ExcitationGenerator(MelFront):
         Returns:
             Amplitude of each excitation, (K, B, 2 L, bins), and the log-mel (B, L, M).
         """
+        level, shares, wide = self._said(heard, mel, cutoff_hz, latents, told)
+        return in_bins(level, shares), wide
+
+    def _said(
+        self,
+        heard: Tensor,
+        mel: Tensor,
+        cutoff_hz: Tensor,
+        latents: Tensor | None,
+        told: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """At the knots, level in nats (B, 2 L, knots) and the excitations' shares (K, B, 2 L, knots); the log-mel."""
         x, normalised = self.front(mel, cutoff_hz, latents, told)
         found = self.back(x, normalised)
         level = _twice(self.loudness(found).float())
@@ -140,11 +170,16 @@ class ExcitationGenerator(MelFront):
             y = block(y)
         said = self.gains(self.norm_shares(y)).float().unflatten(-1, (-1, excitation.FEATURE_KNOTS))
         level = (level + said[:, :, 0]).clamp(max=MAX_LOG_GAIN)
-        shares = said[:, :, 1:].softmax(dim=2).sqrt()
-        bins = excitation.bins_of_knots().to(level.device)
-        # A bin of white noise of unit variance has a power of FRAME / 2 under the square root of a Hann window.
-        amplitude = (level @ bins).exp() * (excitation.FRAME / 2) ** 0.5
-        return amplitude * (shares @ bins).permute(2, 0, 1, 3), self.in_nats(normalised).float()
+        shares = said[:, :, 1:].permute(2, 0, 1, 3).softmax(dim=0).sqrt()
+        return level, shares, self.in_nats(normalised).float()
+
+
+def in_bins(level: Tensor, shares: Tensor) -> Tensor:
+    """The amplitudes (K, B, 2 L, bins) of what is said at knots."""
+    bins = excitation.bins_of_knots().to(level.device)
+    # A bin of white noise of unit variance has a power of FRAME / 2 under the square root of a Hann window.
+    amplitude = (level @ bins).exp() * (excitation.FRAME / 2) ** 0.5
+    return amplitude * (shares @ bins)
 
 
 def _twice(x: Tensor) -> Tensor:
@@ -155,7 +190,6 @@ def _twice(x: Tensor) -> Tensor:
 def heard_in(low: Tensor, spectra: Tensor) -> Tensor:
     """Log amplitudes of the low band every 5 ms, normalised: of each band, and of each part. (B, 2 L, knots + PARTS)"""
     bins = excitation.bins_of_knots().to(low.device)
-    power = torch.view_as_real(spectra).square().sum(-1) / (excitation.FRAME / 2)
-    bands = power @ (bins / bins.sum(dim=1, keepdim=True)).T
+    bands = power_of(spectra) @ (bins / (bins.sum(dim=1, keepdim=True) * (excitation.FRAME / 2))).T
     parts = low.unflatten(1, (-1, PARTS, excitation.HOP // PARTS)).square().mean(-1)
     return (0.5 * torch.cat([bands, parts], dim=2).add(excitation.SILENT).log() - POWER_MEAN) / POWER_STD

@@ -88,7 +88,13 @@ class MelFront(Network):
 
     @abstractmethod
     def restore(
-        self, low: Tensor, mel: Tensor, cutoff_hz: Tensor, noise: Tensor, latents: Tensor | None = None
+        self,
+        low: Tensor,
+        mel: Tensor,
+        cutoff_hz: Tensor,
+        noise: Tensor,
+        latents: Tensor | None = None,
+        ignored: tuple[int, int] = (0, 0),
     ) -> tuple[Tensor, Tensor]:
         """The wide band in use.
 
@@ -98,6 +104,7 @@ class MelFront(Network):
             cutoff_hz: (B,) where it ends.
             noise: (B, T) of unit variance.
             latents: (B, Z, L / latent_frames, m) scaled latents of the wide band; None: do without.
+            ignored: of so many frames at the start and at the end the wave may be anything.
 
         Returns:
             Wave (B, T), and the log-mel (B, L, M) of the wide band as the front has it.
@@ -230,7 +237,13 @@ class MambaGenerator(MelFront):
         return inverse_stft(log_magnitude, phase, self.window, self.config.hop_length), wide
 
     def restore(
-        self, low: Tensor, mel: Tensor, cutoff_hz: Tensor, noise: Tensor, latents: Tensor | None = None
+        self,
+        low: Tensor,
+        mel: Tensor,
+        cutoff_hz: Tensor,
+        noise: Tensor,
+        latents: Tensor | None = None,
+        ignored: tuple[int, int] = (0, 0),
     ) -> tuple[Tensor, Tensor]:
         wave, wide = self(mel, cutoff_hz, latents)
         share = float(self.config.noise_share)

@@ -75,7 +75,9 @@ def scan_chunked(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chun
     sequences = max(min(POSITION_ELEMENTS // A.numel(), len(u)), 1)
     if chunk is None:
         # The states at the borders are kept for the backward: with N positions or more between them that is L x D.
-        chunk = max(CHUNK_ELEMENTS // (sequences * A.numel()), A.shape[1])
+        # Without a backward a quarter of them is faster: decays and states stay in a CPU's second cache together.
+        elements = CHUNK_ELEMENTS if torch.is_grad_enabled() else CHUNK_ELEMENTS // 4
+        chunk = max(elements // (sequences * A.numel()), A.shape[1])
     return _ChunkedScan.apply(u, delta, A.T, B, C, max(min(chunk, u.shape[1]), 1), sequences)
 
 

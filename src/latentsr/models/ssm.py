@@ -79,7 +79,7 @@ class Direction(nn.Module):
             self.dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))
 
     def forward(self, u: Tensor) -> Tensor:
-        padded = F.pad(u.transpose(1, 2), (self.conv.kernel_size[0] - 1, 0))
+        padded = F.pad(u, (0, 0, self.conv.kernel_size[0] - 1, 0)).transpose(1, 2)
         u = F.silu(self.conv(padded).transpose(1, 2).contiguous())  # one copy, where each use would make its own
         low_rank, B, C = self.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
         with torch.autocast(u.device.type, enabled=False):

@@ -11,13 +11,13 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import scipy.fft
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from latentsr.config import AUDIO
 from latentsr.options import Options
+from latentsr.signal.transforms import filter_symmetric
 
 REACH = 1024  # samples on each side that the FIR looks at
 GRID = 8192  # on which its gain is drawn
@@ -77,17 +77,6 @@ class Control:
             gain = gain * (hz < self.ceiling_hz - EDGE_HZ)
         window = torch.kaiser_window(2 * REACH + 1, periodic=False, beta=KAISER_BETA, dtype=torch.float64)
         return torch.fft.irfft(gain)[: REACH + 1] * window[REACH:]
-
-
-def filter_symmetric(wave: Tensor, taps: Tensor) -> Tensor:
-    """Convolve waves (B, 1, T) with symmetric FIRs (B, N + 1), the middle tap first; length and timing stay."""
-    samples, reach = wave.shape[-1], taps.shape[-1] - 1
-    length = scipy.fft.next_fast_len(samples + 2 * reach, real=True)
-    around = torch.zeros(len(taps), length, dtype=taps.dtype)
-    around[:, : reach + 1] = taps
-    around[:, length - reach :] = taps[:, 1:].flip(-1)
-    gain = torch.fft.rfft(around).real.to(wave)[:, None]
-    return torch.fft.irfft(torch.fft.rfft(wave, n=length) * gain, n=length)[..., :samples]
 
 
 def unvoiced(wave: Tensor, cutoff_hz: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain as chained
 from itertools import groupby
@@ -58,11 +59,18 @@ class Restorer:
 
     What comes out is in order, without gaps, and as long as what went in. The result does not depend on how the
     recording was cut into blocks.
+
+    Args:
+        chain: what is done to a window.
+        on_progress: called when a window is done.
+        threads: so many windows are decoded at once, where no latents are drawn, each in a thread of its own. Where
+            torch itself takes one thread (`torch.set_num_threads(1)`), their number changes no bit of the result.
     """
 
-    def __init__(self, chain: Chain, on_progress: OnProgress | None = None) -> None:
+    def __init__(self, chain: Chain, on_progress: OnProgress | None = None, threads: int = 1) -> None:
         self.chain, self.diffusion, self.on_progress = chain, chain.diffusion, on_progress
         self.hop, self.margin = chain.hop, chain.margin
+        self.threads = threads if self.diffusion is None and chain.head.device.type == "cpu" else 1
         self.batch_size = 1 if self.diffusion is None else chain.options.batch_size
         self.cores = {"diffusion": CORE, "decoding": CORE}  # positions that a window answers for
         self.notes: list[str] = []  # what should be known of the result
@@ -113,11 +121,12 @@ class Restorer:
     def _ready(self) -> Iterator[Tensor]:
         """Run every window whose context is there."""
         while True:
-            if (window := self._decoding_window()) is not None:
-                if (made := self._within_memory(partial(self._decode, window))) is None:
-                    self._take_shorter_windows("decoding")
+            if windows := self._decoding_windows():
+                if (decoded := self._within_memory(partial(self._decoded, windows))) is None:
+                    self._decode_less()
                     continue
-                yield made
+                for window, made in zip(windows, decoded, strict=True):
+                    yield self._joined(window, made)
                 self._forget()
             elif self.diffusion is not None and (group := self._diffusion_windows(self.diffusion.multiple)):
                 if self._within_memory(partial(self._diffuse, group)) is None:
@@ -149,6 +158,13 @@ class Restorer:
             return
         self.batch_size //= 2
         self._say_less(f"diffusion goes on with {self.batch_size} windows at once")
+
+    def _decode_less(self) -> None:
+        if self.threads == 1:
+            self._take_shorter_windows("decoding")
+            return
+        self.threads //= 2
+        self._say_less(f"decoding goes on with {self.threads} windows at once")
 
     def _take_shorter_windows(self, what: str) -> None:
         core = self.cores[what] = self.cores[what] // 2
@@ -199,18 +215,30 @@ class Restorer:
 
     # --- latents -> recording ---------------------------------------------------------------------------------------
 
-    def _decoding_window(self) -> Window | None:
-        """The next window, if latents and recording are there for it."""
-        if self.decoded >= self.total:
-            return None
-        window = window_at(self.decoded, self.total, self.cores["decoding"], self.margin)
-        heard = self.total != ENDLESS or window.last * self.hop + EDGE_SAMPLES <= self.samples
-        drawn = self.diffusion is None or self.diffused >= self.total or window.last <= self.diffused - FADE // 2
-        return window if heard and drawn else None
+    def _decoding_windows(self) -> list[Window]:
+        """The next windows, one for each thread, if latents and recording are there for them."""
+        windows: list[Window] = []
+        start = self.decoded
+        while len(windows) < self.threads and start < self.total:
+            window = window_at(start, self.total, self.cores["decoding"], self.margin)
+            heard = self.total != ENDLESS or window.last * self.hop + EDGE_SAMPLES <= self.samples
+            drawn = self.diffusion is None or self.diffused >= self.total or window.last <= self.diffused - FADE // 2
+            if not heard or not drawn:
+                return []
+            windows.append(window)
+            start = window.stop
+        return windows
+
+    def _decoded(self, windows: list[Window]) -> list[Tensor]:
+        """Restored waves of windows, each from its first core sample on."""
+        if len(windows) == 1:
+            return [self._decode(windows[0])]
+        with ThreadPoolExecutor(len(windows)) as pool:
+            return list(pool.map(torch.inference_mode()(self._decode), windows))
 
     def _decode(self, window: Window) -> Tensor:
         """Restored wave (C, n) of a window: each stretch that sounds in it, laid over those before."""
-        first, start, stop = (at * self.hop for at in (window.first, window.start, window.stop))
+        first = window.first * self.hop
         source = self._take(first, window.last * self.hop)
         made = source.clone()
         for place, parts in self.stretches.in_window(window):
@@ -227,7 +255,11 @@ class Restorer:
         made = turn_down(source, made, ceiling=max(1.0, self.chain.heard.peak))
         given = take(self.wave, first - self.offset, window.last * self.hop - self.offset)
         made = keep_silence(given, made, self.chain.heard.peak, fade=not self.chain.options.denoise)
-        made = made[:, start - first :]
+        return made[:, window.start * self.hop - first :]
+
+    def _joined(self, window: Window, made: Tensor) -> Tensor:
+        """What is ready of a window, faded into from the one before."""
+        start, stop = window.start * self.hop, window.stop * self.hop
         if self.tail is not None:
             rise = torch.linspace(0, 1, SEAM_SAMPLES)
             made[:, :SEAM_SAMPLES] = torch.lerp(self.tail, made[:, :SEAM_SAMPLES], rise)

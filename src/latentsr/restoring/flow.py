@@ -40,6 +40,7 @@ class Restores(ABC):
     default_head: str  # of calls that name none
     progress_bar: Callable[..., Any] | None = None  # makes a bar, given its `total`; None: there is none
     execution_device: Any  # where networks run
+    threads = 1  # windows of a recording that are restored at once on a CPU, where no latents are drawn
 
     @abstractmethod
     def load(self, names: Sequence[str]) -> None:
@@ -90,7 +91,7 @@ class Restores(ABC):
             result = RestorationOutput.of(recording, wave.numpy(), heard)
             if heard.why_copied(asked) is None:
                 with Bar(self.progress_bar, result.seconds, progress) as bar:
-                    result.audio, notes = Restorer(chain(heard), bar.update).whole(wave)
+                    result.audio, notes = Restorer(chain(heard), bar.update, self.threads).whole(wave)
                 result.notes, result.lines_hz = (*recording.notes, *notes), heard.lines_hz
                 result.channel_correlation = heard.channel_correlation
             return result
@@ -179,7 +180,7 @@ class Restores(ABC):
 
             def restorer_of(own: Heard, start_s: float) -> Restorer | None:
                 told = partial(bar.update, before_s=start_s)
-                return None if own.why_copied(asked) else Restorer(chain(own), told)
+                return None if own.why_copied(asked) else Restorer(chain(own), told, self.threads)
 
             written = write_restored(album, targets, heard, restorer_of, asked, beside)
         self.rest()

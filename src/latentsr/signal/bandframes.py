@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 import torch
 from numpy.typing import NDArray
-from scipy import signal
+
+from latentsr.signal.transforms import fast_length
 
 Array = NDArray[np.float32]
 
@@ -133,8 +133,9 @@ def dust_db(bits: int, sample_rate: int) -> float:
 @lru_cache(maxsize=32)
 def _front(sample_rate: int, length: int) -> tuple[Array, int, Array]:
     """Window, FFT size, and the matrix (F, BINS) that takes bins of the FFT to ours, scaled to density."""
-    window = signal.windows.general_cosine(length, BLACKMAN_HARRIS, sym=False)
-    size = scipy.fft.next_fast_len(length, real=True)
+    turn = np.linspace(-np.pi, np.pi, length + 1)[:-1]
+    window = np.sum([share * np.cos(k * turn) for k, share in enumerate(BLACKMAN_HARRIS)], axis=0)
+    size = fast_length(length)
     bin_hz = sample_rate / size
     centres = np.arange(min(size // 2 + 1, int(WHOLE_BAND_HZ / bin_hz) + 2))[:, None] * bin_hz
     edges = (np.arange(BINS + 1) - 0.5) * BIN_HZ

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentsr.signal.transforms import filter_symmetric
+
 NETWORK_PEAK = 0.5  # of a recording, as the networks get it
 LARGEST_GAIN = 1000.0  # 60 dB: silence and dust are not blown up further
 LIMITER_SAMPLES = 480  # 10 ms on each side of a peak
@@ -30,17 +32,27 @@ def turn_down(source: Tensor, restored: Tensor, ceiling: float) -> Tensor:
     The output is source + g (restored - source) with 0 <= g <= 1, one g for all channels. `source` itself must keep to
     the ceiling. A peak acts on LIMITER_SAMPLES to each side of it.
     """
-    if float(restored.abs().max()) <= ceiling:
-        return restored
+    over = (restored.abs() > ceiling).any(dim=0).nonzero()[:, 0]
+    apart = (over.diff() > 2 * StreamTurnDown.CONTEXT).nonzero()[:, 0] + 1
+    made = restored.clone() if len(over) else restored
+    for peaks in over.tensor_split(apart) if len(over) else ():
+        near = slice(max(int(peaks[0]) - StreamTurnDown.CONTEXT, 0), int(peaks[-1]) + StreamTurnDown.CONTEXT + 1)
+        made[:, near] = _turned_down(source[:, near], restored[:, near], ceiling)
+    return made
+
+
+def _turned_down(source: Tensor, restored: Tensor, ceiling: float) -> Tensor:
     added = restored - source
     # The largest g that keeps every sample within the ceiling, on the side that `added` points to.
     room = torch.where(added > 0, ceiling - source, ceiling + source).clamp(min=0)
     gain = torch.where(restored.abs() > ceiling, room / added.abs().clamp(min=1e-9), 1.0).amin(dim=0).clamp(max=1)
     reach = LIMITER_SAMPLES
-    lowest = -F.max_pool1d(-F.pad(gain[None, None], (reach, reach), value=1.0), 2 * reach + 1, stride=1)
-    window = torch.hann_window(2 * reach + 1, periodic=False, dtype=gain.dtype, device=gain.device)
-    padded = F.pad(lowest, (reach, reach), mode="replicate")
-    smooth = F.conv1d(padded, (window / window.sum())[None, None])[0, 0]
+    lowest, width = F.pad(gain, (2 * reach, 2 * reach), value=1.0), 1
+    while width < 2 * reach + 1:  # by doubling: a minimum over each width in turn
+        step = min(width, 2 * reach + 1 - width)
+        lowest, width = torch.minimum(lowest[step:], lowest[:-step]), width + step
+    window = torch.hann_window(2 * reach + 1, periodic=False)
+    smooth = 1 - filter_symmetric(1 - lowest[None, None], (window / window.sum())[None, reach:])[0, 0, reach:-reach]
     return (source + torch.minimum(smooth, gain) * added).clamp(-ceiling, ceiling)
 
 
@@ -86,6 +98,9 @@ def keep_silence(source: Tensor, restored: Tensor, peak: float, fade: bool = Tru
         peak: largest absolute sample of the whole recording.
         fade: False only cuts, where the source's sound is not to come back.
     """
+    blocks = source[:, : source.shape[-1] // (SHORTEST // 2) * (SHORTEST // 2)].unflatten(-1, (-1, SHORTEST // 2))
+    if bool((blocks.abs().amax(dim=-1) > SILENT * peak).all()):  # a run of `SHORTEST` holds one of these blocks whole
+        return restored
     loud = source.abs() > SILENT * peak
     begins = ~_near(loud, 0, SHORTEST - 1)  # a run of `SHORTEST` samples of which none is loud
     begins[:, max(loud.shape[-1] - SHORTEST + 1, 0) :] = False

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
-from scipy.ndimage import median_filter
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -72,6 +71,8 @@ def steady_hz(power: Tensor, sample_rate: int) -> list[float]:
         power: (blocks, F) of `FEWEST_BLOCKS` or more Hann windows over 2 (F - 1) samples, squared magnitudes.
         sample_rate: Hz.
     """
+    from scipy.ndimage import median_filter  # half a second, for `denoise` alone
+
     power, length = power.double(), 2 * (power.shape[1] - 1)
     typical = power.clamp(min=SMALL).log10().median(dim=0).values * 10  # dB
     around = torch.from_numpy(median_filter(typical.numpy(), 2 * AROUND_BINS + 1, mode="nearest"))

@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.fft
 import torch
 from torch import Tensor
 
 from latentsr.signal.track import SKIRT_BIN_HZ, Skirt
+from latentsr.signal.transforms import fast_length, overlap_add
 
 EDGE_S = 0.1  # odd extension at both ends, as filtfilt does, so that the ends ring like the middle
 SKIRT_HZ = 100.0  # the cut goes from 1 at cutoff - 100 Hz to 0 at cutoff + 100 Hz
@@ -44,8 +44,8 @@ def filter_zero_phase(wave: Tensor, gain: Tensor, sample_rate: int) -> Tensor:
     """
     samples = wave.shape[-1]
     edge, length = _extended(samples, sample_rate)
-    spectrum = torch.fft.rfft(extend_odd(wave, edge), n=length)
-    filtered = torch.fft.irfft(spectrum * gain.to(wave)[:, None, :], n=length)
+    spectrum = torch.fft.rfft(extend_odd(wave, edge), n=length).mul_(gain.to(wave)[:, None, :])
+    filtered = torch.fft.irfft(spectrum, n=length)
     return filtered[..., edge : edge + samples]
 
 
@@ -65,10 +65,12 @@ def cut_sharply(wave: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Tensor:
     """
     _check_cutoffs(wave, cutoff_hz)
     freqs_hz = filter_frequencies(wave.shape[-1], sample_rate)
-    place = (freqs_hz - cutoff_hz.detach().cpu().double()[:, None]) / SKIRT_HZ  # -1 .. 1 across the skirt
-    gain = 0.5 - 0.5 * torch.sin(place.clamp(-1, 1) * (math.pi / 2))
-    full_band = (cutoff_hz >= sample_rate / 2).to(wave.device)[:, None, None]
-    return torch.where(full_band, wave, filter_zero_phase(wave, gain, sample_rate))
+    gain = torch.zeros(len(wave), len(freqs_hz), dtype=torch.float64)
+    for row, hz in zip(gain, cutoff_hz.tolist(), strict=True):
+        first, last = torch.searchsorted(freqs_hz, torch.tensor([hz - SKIRT_HZ, hz + SKIRT_HZ]).double()).tolist()
+        row[:first] = 1.0
+        row[first:last] = 0.5 - 0.5 * torch.sin((freqs_hz[first:last] - hz) * (math.pi / 2 / SKIRT_HZ))
+    return _where_cut(wave, filter_zero_phase(wave, gain, sample_rate), cutoff_hz, sample_rate)
 
 
 def merge(
@@ -104,25 +106,30 @@ def merge(
     share = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)  # (B, F)
     if skirts is None or not any(skirts):
         # wide + share * (low - wide): where both agree nothing is touched.
-        kept = _from_spectrum(_spectrum(low - wide) * share[:, :, None], low)
+        kept = _from_spectrum(_spectrum(low - wide).mul_(share[:, None]), low)
     else:
         share, raised = _skirted(share, skirts, cutoff_hz, freqs_hz)
-        spectrum = _spectrum(low - wide) * share[:, :, None] + _spectrum(low) * (share * raised)[:, :, None]
+        spectrum = _spectrum(low - wide) * share[:, None] + _spectrum(low) * (share * raised)[:, None]
         kept = _from_spectrum(spectrum, low)
-    full_band = (cutoff_hz >= sample_rate / 2)[:, None, None]
-    return torch.where(full_band, low, _ended_as(low, wide + kept))
+    return _where_cut(low, _ended_as(low, wide + kept), cutoff_hz, sample_rate)
+
+
+def _where_cut(wave: Tensor, made: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Tensor:
+    """What was made (B, 1, T) of waves, but for those with nothing above their cutoff, which stay."""
+    full_band = cutoff_hz >= sample_rate / 2
+    return torch.where(full_band.to(wave.device)[:, None, None], wave, made) if bool(full_band.any()) else made
 
 
 def _ended_as(low: Tensor, merged: Tensor) -> Tensor:
-    """Into a recording's first and last 2 ms the merge is faded in: its filter does not know what lies beyond.
+    """Fade the merge in, in place, in a recording's first and last 2 ms: its filter does not know what lies beyond.
 
     So tracks that play through still join.
     """
     ramp = min(END_FADE, low.shape[-1] // 2)
-    share = torch.ones(low.shape[-1], device=low.device, dtype=low.dtype)
-    share[:ramp] = 0.5 - 0.5 * torch.cos((torch.arange(ramp, device=low.device) + 0.5) * (math.pi / END_FADE))
-    share[len(share) - ramp :] = share[:ramp].flip(0)
-    return torch.lerp(low, merged, share)
+    share = 0.5 - 0.5 * torch.cos((torch.arange(ramp, device=low.device) + 0.5) * (math.pi / END_FADE))
+    for at, rise in ((slice(None, ramp), share), (slice(low.shape[-1] - ramp, None), share.flip(0))):
+        merged[..., at] = torch.lerp(low[..., at], merged[..., at], rise.to(low))
+    return merged
 
 
 def _skirted(
@@ -148,23 +155,21 @@ def _skirted(
 def _spectrum(wave: Tensor) -> Tensor:
     """Of a wave extended oddly by `_merge_edge` at both ends, so that its ends are kept as its middle is.
 
-    (B, 1, T) -> (B, F, frames)
+    (B, 1, T) -> (B, frames, F)
     """
     extended = extend_odd(wave, _merge_edge(wave))[:, 0]
-    padded = torch.nn.functional.pad(extended, (0, MERGE_FRAME))  # the last frames need no special case
+    padded = torch.nn.functional.pad(extended, (MERGE_FRAME, 2 * MERGE_FRAME))  # no end needs a special case
     window = torch.hann_window(MERGE_FRAME, device=wave.device, dtype=wave.dtype)
-    return torch.stft(
-        padded, MERGE_FRAME, MERGE_HOP, window=window, center=True, pad_mode="constant", return_complex=True
-    )
+    return torch.fft.rfft(padded.unfold(-1, MERGE_FRAME, MERGE_HOP) * window)
 
 
 def _from_spectrum(spectrum: Tensor, like: Tensor) -> Tensor:
-    """(B, F, frames) -> (B, 1, T) as long as `like`."""
-    samples, edge = like.shape[-1], _merge_edge(like)
+    """(B, frames, F) -> (B, 1, T) as long as `like`."""
+    start = MERGE_FRAME + _merge_edge(like)
     window = torch.hann_window(MERGE_FRAME, device=like.device, dtype=like.dtype)
-    length = samples + 2 * edge + MERGE_FRAME
-    wave = torch.istft(spectrum, MERGE_FRAME, MERGE_HOP, window=window, center=True, length=length)
-    return wave[:, None, edge : edge + samples]
+    window = window * (MERGE_HOP / window.square().sum())  # squares of windows a hop apart sum to a constant
+    wave = overlap_add(torch.fft.irfft(spectrum).mul_(window), MERGE_HOP)
+    return wave[:, None, start : start + like.shape[-1]]
 
 
 def _merge_edge(wave: Tensor) -> int:
@@ -182,7 +187,7 @@ def _check_cutoffs(wave: Tensor, cutoff_hz: Tensor) -> None:
 def _extended(samples: int, sample_rate: int) -> tuple[int, int]:
     """Samples that extend a wave at each end, and the length of the transform that holds it."""
     edge = min(samples - 1, round(EDGE_S * sample_rate))
-    return edge, scipy.fft.next_fast_len(max(samples + 2 * edge, 2), real=True)
+    return edge, fast_length(max(samples + 2 * edge, 2))
 
 
 def extend_odd(wave: Tensor, edge: int) -> Tensor:

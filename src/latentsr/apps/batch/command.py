@@ -112,6 +112,7 @@ def run_batch(request: Request, options: Options, loader: Any) -> Summary:
     dest = request.dest.resolve()
     gpus = _gpus(request, loader)
     workers, threads = _share(request, gpus)
+    threads = getattr(loader, "threads", None) or threads
     setup = Setup(dest, secrets.token_hex(8), options, loader, request.tries, request.timeout_s, threads, gpus)
     with supervisor_lock(dest, warn):
         journal = Journal(dest, setup.run)

@@ -16,6 +16,7 @@ from latentsr.apps.batch.plan import Item
 from latentsr.apps.batch.protocol import Event, Replaced, Working
 from latentsr.apps.batch.worker import ALONE, LONGER, Outcome, Progress, Setup, Worker, outcome_of
 from latentsr.apps.children import STILLBORN, BrokenError, Child, GoneError, kill_all, say, wait_for
+from latentsr.apps.loading import THREADS
 
 PROGRESS_S = 0.5
 
@@ -114,7 +115,7 @@ class _Pool:
 
 
 def _start(setup: Setup, number: int) -> Child:
-    surroundings = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(setup.threads)}
+    surroundings = {} if THREADS in os.environ else {THREADS: str(setup.threads)}
     if setup.gpus:
         surroundings["CUDA_VISIBLE_DEVICES"] = setup.gpus[number % len(setup.gpus)]
     return Child(partial(Worker, setup), _answer, surroundings)

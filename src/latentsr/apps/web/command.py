@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from latentsr.apps.options import Threads
 from latentsr.apps.terminal import FAILED, INTERRUPTED, fail, warn
 from latentsr.errors import reason_of
 
@@ -29,6 +30,7 @@ def demo_command(
         str | None, typer.Option(help="The head chosen at first; the model's default if not given.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; CUDA where there is one.")] = None,
+    threads: Threads = None,
     max_mb: Annotated[float, typer.Option(min=0.01, help="Largest upload, MB.")] = 50.0,
     max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest recording, s, counted while decoding.")] = 300.0,
     queue: Annotated[int, typer.Option(min=0, help="How many may wait while one is worked on.")] = 8,
@@ -53,7 +55,7 @@ def demo_command(
         fail(f"cannot listen on {host} port {port}: {reason_of(error)}; choose another --port or --host", FAILED)
     store = Store()
     offline = model is None or Path(model).exists()
-    engine = Engine(Loader(model, chosen, device), queue, time_limit, offline=offline)
+    engine = Engine(Loader(model, chosen, device, threads=threads), queue, time_limit, offline=offline)
     try:
         try:
             engine.start()  # the model is loaded while gradio is imported
