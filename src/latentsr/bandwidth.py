@@ -36,7 +36,8 @@ NAME = "cutoff"  # folder of the embedded network
 LOWEST_HZ, HIGHEST_HZ = 1_000.0, 20_000.0  # of a cutoff: above, nothing is missing
 LEAST_NYQUIST_HZ = 1.05 * LOWEST_HZ  # of a file in which an end is looked for
 NEAR = 4  # cells on either side of an end that are as good as it: 12 %
-DESTROYED = 0.1  # cost of an end that lies too low, which destroys what was there; too high only dulls
+DESTROYED = 0.4  # cost of an end that lies too low, which destroys what was there; too high only dulls
+WHOLE = 0.4  # least probability that nothing was cut, or is to be heard, at which nothing is made
 
 WINDOW = 16  # frames of a local estimate: a second
 STRIDE = 4  # of recordings of STRIDE^2 windows or more, every so many are heard first
@@ -270,6 +271,7 @@ def log_posterior(network: CutoffNet, power_db: Tensor, nyquist_hz: Tensor, dust
     hz = cells_hz()
     top_hz = (nyquist_hz + BIN_HZ).clamp(max=HIGHEST_HZ)
     outside = F.pad((hz < LOWEST_HZ) | (hz > top_hz[:, None]), (0, CLASSES - CELLS))
+    outside[:, UNCUT] = nyquist_hz < HIGHEST_HZ  # its rate cut such a file, if nothing else did
     return logits.masked_fill(outside, -1e9).log_softmax(1), loss_db
 
 
@@ -292,7 +294,7 @@ def best_end_hz(log_p: Tensor) -> Tensor:
     weight = ends * near[best[:, 0]]
     cell = (weight * cells).sum(1) / weight.sum(1).clamp(min=1e-30)
     end_hz = LOWEST_CELL_HZ * 2 ** (cell / CELLS_PER_OCTAVE)
-    return torch.where(full > mass.gather(1, best)[:, 0], FULL_BAND_HZ, end_hz)
+    return torch.where(full > mass.gather(1, best)[:, 0].clamp(min=WHOLE), FULL_BAND_HZ, end_hz)
 
 
 def _alike(a_hz: float, b_hz: float) -> bool:

@@ -22,6 +22,7 @@ from latentsr.models.cutoff import CELLS, CLASSES, NOTHING, UNCUT, CutoffNet, ce
 from latentsr.signal.bandframes import BINS, SILENT_DB
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.training.cutoff_examples import CutConfig, Example, draw
+from latentsr.training.cutoff_frames import Heard, recut
 from latentsr.training.draws import Draws
 from latentsr.training.stage import Stage, StageConfig, Validation
 
@@ -30,6 +31,7 @@ FULL_FROM_HZ = 20_000.0  # a recording that ends above has nothing missing
 NARROW = 0.95  # of its own end: a cut above it does not show
 SPREAD = 0.017  # of the end: standard deviation of the target
 RAISED_DB = 25.0  # losses beyond are all alike
+WHOLE = 0.5  # of the recuts are heard as wholes, the others in part
 WINDOWS = (8, 48)  # frames of the stretches that are heard beside the whole example
 
 
@@ -37,6 +39,8 @@ class CutoffStageConfig(StageConfig):
     model: dict[str, Any] = {}  # arguments of CutoffNet
     cuts: CutConfig = CutConfig()
     windows: int = 2  # stretches of each example, beside the whole
+    drawn: float = 1.0  # share of the recordings that are cut as samples, once each; the others in their frames,
+    recuts: int = 6  # so many times
 
 
 @dataclass
@@ -76,22 +80,27 @@ class CutoffStage(Stage):
         copy.deepcopy(self.network).half().save_pretrained(folder / "cutoff")
 
     def prepare(self, batch: Batch, draws: Draws) -> CutoffInputs:
-        examples, rngs = self._examples(batch, draws)
-        parts = [
-            _part(example, rng) for _ in range(self.config.windows) for example, rng in zip(examples, rngs, strict=True)
-        ]
-        return _collate([(example, example.frames.power_db[0]) for example in examples] + parts).to(batch.wide.device)
+        as_samples = draws.chosen(self.config.drawn)
+        rngs = _rngs(draws)
+        chosen = [rng for rng, here in zip(rngs, as_samples.tolist(), strict=True) if here]
+        stretches = []
+        for example, rng in zip(self._examples(batch.part(as_samples), chosen), chosen, strict=True):
+            stretches += [_whole(example), *(_part(example, rng) for _ in range(self.config.windows))]
+        for n in torch.nonzero(~as_samples)[:, 0].tolist():
+            heard = Heard.of(batch.wide[n, 0].cpu().numpy().astype(np.float64), float(batch.bandwidth_hz[n]))
+            for _ in range(self.config.recuts):
+                example = recut(heard, self.config.cuts, rngs[n])
+                stretches.append(_whole(example) if rngs[n].random() < WHOLE else _part(example, rngs[n]))
+        return _collate(stretches).to(batch.wide.device)
 
-    def _examples(self, batch: Batch, draws: Draws) -> tuple[list[Example], list[np.random.Generator]]:
-        seeds = [int(torch.randint(2**62, (), generator=generator)) for generator in draws.generators]
-        rngs = [np.random.default_rng(seed) for seed in seeds]
+    def _examples(self, batch: Batch, rngs: Sequence[np.random.Generator]) -> list[Example]:
         cuts, examples = self.config.cuts, []
         for wave, own_hz, rng in zip(batch.wide[:, 0].cpu(), batch.bandwidth_hz.tolist(), rngs, strict=True):
             restored = rng.random() < cuts.restored
             if restored:
                 wave, own_hz = self._restored(wave, float(np.exp(rng.uniform(math.log(2e3), math.log(16e3))))), 24_000.0
             examples.append(draw(wave.numpy().astype(np.float64), own_hz, cuts, rng, uncut=restored))
-        return examples, rngs
+        return examples
 
     @torch.no_grad()
     def _restored(self, wave: Tensor, cutoff_hz: float) -> Tensor:
@@ -110,8 +119,8 @@ class CutoffStage(Stage):
 
     @torch.no_grad()
     def validate(self, batch: Batch, draws: Draws) -> Validation:
-        examples, _ = self._examples(batch, draws)
-        inputs = _collate([(example, example.frames.power_db[0]) for example in examples]).to(batch.wide.device)
+        examples = self._examples(batch, _rngs(draws))
+        inputs = _collate([_whole(example) for example in examples]).to(batch.wide.device)
         logits, loss_db = self.network(inputs.power_db, inputs.nyquist_hz, inputs.dust_db)
         ends_hz = best_end_hz(logits.log_softmax(1).cpu()).tolist()
         cut = [(end, e.end_hz) for end, e in zip(ends_hz, examples, strict=True) if _is_cut(e) and not e.hidden]
@@ -179,6 +188,14 @@ def _accepted(example: Example, silent: bool) -> tuple[np.ndarray, bool]:
     right[:CELLS] = (hz > OWN[0] * min(example.own_hz, top)) & (hz < top)
     right[UNCUT] = not low_rate
     return right, False
+
+
+def _rngs(draws: Draws) -> list[np.random.Generator]:
+    return [np.random.default_rng(int(torch.randint(2**62, (), generator=each))) for each in draws.generators]
+
+
+def _whole(example: Example) -> tuple[Example, np.ndarray]:
+    return example, example.frames.power_db[0]
 
 
 def _part(example: Example, rng: np.random.Generator) -> tuple[Example, np.ndarray]:

@@ -17,7 +17,6 @@ from latentsr.signal.bandframes import BIN_HZ, BINS
 from latentsr.signal.cuts import Wave
 
 RATE = AUDIO.sample_rate
-REFERENCE_HZ = (250.0, 1_000.0)  # what is not cut
 GENTLEST = 4  # order, there and back: 24 dB an octave
 GAP_HZ = 2_000.0  # a codec leaves gaps up to so wide, which are no end
 THROUGH_RATES = (5_512, 6_000, 8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000)
@@ -49,35 +48,34 @@ class Cut:
 
     def measured(self, own_hz: float) -> tuple[float, Wave]:
         """Where it ends (inf: nowhere below 20 kHz), and the loss in dB (BINS,)."""
-        if self.known is not None:
-            gain_db = smooth_db(self.known**2)
-            coherent_db = gain_db
-        else:
-            power, given, cross = spectra(self.wave, self.wide)
-            gain_db = smooth_db(power) - smooth_db(given)
-            coherent_db = gain_db
-            if not self.lossy:  # images are in the power, but are not what the filter let pass
-                coherent_db = np.minimum(2 * (smooth_db(np.abs(cross)) - smooth_db(given)), gain_db)
-        loss = np.interp(np.arange(BINS) * BIN_HZ, freqs_hz(WELCH), usual_db(coherent_db, REFERENCE_HZ) - coherent_db)
+        gain_db = self._gain_db()
+        loss = np.interp(np.arange(BINS) * BIN_HZ, freqs_hz(WELCH), usual_db(gain_db) - gain_db)
         return self._end_hz(gain_db, own_hz), np.clip(loss, 0, 60)
 
-    def end_hz(self, hiss: Wave, dust: Wave, own_hz: float) -> float:
-        """Where it is seen to end, with hiss (T,) and a power (F,) of rounding over it."""
-        power, given, _ = spectra(self.wave + hiss, self.wide)
-        return self._end_hz(smooth_db(power + dust) - smooth_db(given), own_hz)
+    def end_hz(self, noise: Wave, own_hz: float) -> float:
+        """Where it is seen to end, with a power (F,) of noise over it, in parts of that of the wide recording."""
+        return self._end_hz(10 * np.log10(10 ** (self._gain_db() / 10) + noise), own_hz)
+
+    def _gain_db(self) -> Wave:
+        """What is left of each frequency: images are in the power, but are not what the filter let pass. (F,)"""
+        if self.known is not None:
+            return smooth_db(self.known**2)
+        power, given, cross = spectra(self.wave, self.wide)
+        gain_db = smooth_db(power) - smooth_db(given)
+        return gain_db if self.lossy else np.minimum(2 * (smooth_db(np.abs(cross)) - smooth_db(given)), gain_db)
 
     def _end_hz(self, gain_db: Wave, own_hz: float) -> float:
-        return end_hz(gain_db, min(20_000, 0.95 * own_hz), REFERENCE_HZ, GAP_HZ if self.lossy else LASTING_HZ)
+        return end_hz(gain_db, min(20_000, 0.95 * own_hz), lasting_hz=GAP_HZ if self.lossy else LASTING_HZ)
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _filter(cut: Cut, rng: np.random.Generator) -> None:
+def cut_by_filter(cut: Cut, rng: np.random.Generator) -> None:
     """A low-pass of any family and order, one way or both, or a FIR filter."""
     hz = log_uniform(rng, 1_200, min(max(0.98 * cut.top_hz, 1_500), 20_000))
-    family = pick({"cheby1": 2, "ellip": 2, "butter": 4, "bessel": 3, "cheby2": 1, "fir": 2, "wall": 0.7}, rng)
+    family = pick({"cheby1": 2, "ellip": 2, "butter": 4, "bessel": 4, "cheby2": 1, "fir": 2, "wall": 0.7}, rng)
     times = int(rng.integers(1, 3))
     if family == "wall":
         cut.filter(lambda f: (f < hz).astype(float))
@@ -87,7 +85,7 @@ def _filter(cut: Cut, rng: np.random.Generator) -> None:
         response = np.abs(scipy.fft.rfft(signal.firwin(taps, hz, fs=RATE, window=window), 16_384))
         cut.filter(lambda f: np.interp(f, freqs_hz(16_384), response) ** times)
     else:
-        order = int(np.clip(round(log_uniform(rng, 1.5, 14)), 1 if family == "butter" else 2, 14))
+        order = round(log_uniform(rng, 3, 14))
         ripple, stop = log_uniform(rng, 0.02, 1.0), rng.uniform(30, 100)
         bilinear = rng.random() < 0.7
 
@@ -102,12 +100,15 @@ def _filter(cut: Cut, rng: np.random.Generator) -> None:
         cut.filter(lambda f: 1 / np.sqrt(1 + (low / np.maximum(f, 1e-3)) ** (2 * steep)), counts=False)
 
 
+def drawn_sinc(rng: np.random.Generator) -> tuple[str | tuple[str, float], int, float]:
+    """Window, zero crossings on either side, and cut in parts of the lower Nyquist frequency, of a windowed sinc."""
+    windows: list[Any] = ["hann", "blackman", "hamming", ("kaiser", rng.uniform(4, 12))]
+    return windows[int(rng.integers(0, 4))], int(rng.integers(4, 40)), rng.uniform(0.85, 1.0)
+
+
 def _resamplers(rng: np.random.Generator) -> tuple[cuts.Resample, cuts.Resample]:
     """How it goes down, and how it comes up again."""
-    crossings, share = int(rng.integers(4, 40)), rng.uniform(0.85, 1.0)
-    windows: list[Any] = ["hann", "blackman", "hamming", ("kaiser", rng.uniform(4, 12))]
-    window = windows[int(rng.integers(0, 4))]
-    sinc = cuts.polyphase(window, crossings, share)
+    sinc = cuts.polyphase(*drawn_sinc(rng))
     good: dict[str, cuts.Resample] = {name: cuts.soxr_at(name) for name in ("VHQ", "HQ", "MQ", "LQ", "QQ")}
     good |= {"scipy": cuts.polyphase(), "sinc": sinc}
     poor: dict[str, cuts.Resample] = {
@@ -150,7 +151,7 @@ def _codec(cut: Cut, rng: np.random.Generator) -> None:
             cut.by(partial(codecs.ffmpeg_round_trip, name=name, rate=rate, kbps=kbps), lossy=True)
 
 
-WAYS = {"filter": _filter, "through": _through, "codec": _codec}
+WAYS = {"filter": cut_by_filter, "through": _through, "codec": _codec}
 
 
 def _own_round_trip(wave: Wave, name: str, kbps: float) -> Wave:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -18,7 +19,7 @@ from scipy import signal
 
 from latentsr.config import AUDIO, Config, ConfigError
 from latentsr.signal import cuts
-from latentsr.signal.bandend import WELCH, freqs_hz
+from latentsr.signal.bandend import WELCH, freqs_hz, smooth_db, spectra
 from latentsr.signal.bandframes import BIN_HZ, BINS, FLOAT_DB, FrameMaker, Frames, dust_db
 from latentsr.signal.cuts import SHAPERS, Wave
 from latentsr.signal.floor import OVER_TO_SEE, find_floors, subtract_floors
@@ -67,7 +68,7 @@ class Example:
     end_hz: float  # where the band was cut; inf: it was not
     own_hz: float  # where the recording itself ends
     heard: bool  # false: there is nothing to hear
-    loss_db: NDArray[np.float32]  # (BINS,) that the cut took; NaN where it cannot be told
+    loss_db: NDArray[Any]  # (BINS,) that the cut took; NaN where it cannot be told
     hidden: bool = False  # hiss or rounding lie over the end and all that is missing: nothing is to be made
 
 
@@ -79,7 +80,7 @@ def draw(wide: Wave, own_hz: float, config: CutConfig, rng: np.random.Generator,
         wide, own_hz = _synthetic(len(wide), rng), RATE / 2
     wide = tilted(wide, rng) if rng.random() < config.tilts else wide
     kind = "none" if uncut else pick(config.kinds, rng)
-    rate = _file_rate(config, rng, 40_000 if uncut else 0)
+    rate = file_rate(config, rng, 40_000 if uncut else 0)
     cut = Cut(wide, rate / 2 if rng.random() < 0.8 else RATE / 2)
     if kind == "none" and rng.random() < config.shelf:
         cut.filter(shelf(rng), counts=False)
@@ -88,23 +89,32 @@ def draw(wide: Wave, own_hz: float, config: CutConfig, rng: np.random.Generator,
         kind = pick({name: share for name, share in config.kinds.items() if name != "none"}, rng)
     end_hz, loss_db = cut.measured(own_hz)
     hiss = _hiss(cut.wave, config, rng)
-    filing = _Filing.draw(cut.wave, rate, config, rng)
+    filing = Filing.draw(float(np.abs(cut.wave).max(initial=0)), rate, config, rng)
     cleaned = hiss.any() and rng.random() < config.cleaned
     hidden, seen_hz = _under_noise(cut, end_hz, own_hz, hiss, filing)
     hidden, end_hz = (False, end_hz) if cleaned else (hidden, seen_hz)
     narrow = _dirtied(_cleaned(cut.wave + hiss) if cleaned else cut.wave + hiss, config, rng)
-    if rate < 40_000:
-        end_hz = min(end_hz, SHARP * rate / 2)
-    bins = np.arange(BINS) * BIN_HZ
-    loss_db = np.where(bins < min(rate / 2, own_hz) * 0.93, loss_db, np.nan)
-    return Example(filing.frames(narrow, rng), end_hz, own_hz, True, loss_db.astype(np.float32), hidden)
+    return as_file_shows(Example(filing.frames(narrow, rng), end_hz, own_hz, True, loss_db, hidden))
 
 
-def _under_noise(cut: Cut, end_hz: float, own_hz: float, hiss: Wave, filing: _Filing) -> tuple[bool, float]:
+def as_file_shows(example: Example) -> Example:
+    """The file's own rate ends a band too, whatever noise hides; the loss is not known where nothing can be there."""
+    nyquist_hz = example.frames.nyquist_hz
+    known = np.arange(BINS) * BIN_HZ < min(nyquist_hz, example.own_hz) * 0.93
+    loss_db = np.where(known, example.loss_db, np.nan).astype(np.float32)
+    if nyquist_hz >= 20_000:
+        return replace(example, loss_db=loss_db)
+    end_hz = SHARP * nyquist_hz if example.hidden else min(example.end_hz, SHARP * nyquist_hz)
+    return replace(example, end_hz=end_hz, loss_db=loss_db, hidden=False)
+
+
+def _under_noise(cut: Cut, end_hz: float, own_hz: float, hiss: Wave, filing: Filing) -> tuple[bool, float]:
     """Whether hiss or rounding hide the end, and where it is seen among them."""
     if math.isinf(end_hz) or (filing.dust_db == FLOAT_DB and not hiss.any()):
         return False, end_hz
-    seen_hz = cut.end_hz(hiss, filing.noise_power(), own_hz)
+    noise, given, _ = spectra(hiss, cut.wide)
+    noise += filing.noise_power(freqs_hz(WELCH)) * (signal.get_window("blackmanharris", WELCH) ** 2).sum()
+    seen_hz = cut.end_hz(10 ** ((smooth_db(noise) - smooth_db(given)) / 10), own_hz)
     return math.isinf(seen_hz), end_hz if math.isinf(seen_hz) else seen_hz
 
 
@@ -165,7 +175,7 @@ def _cleaned(wave: Wave) -> Wave:
     return made[0, 0].double().numpy()
 
 
-def _file_rate(config: CutConfig, rng: np.random.Generator, lowest: int) -> int:
+def file_rate(config: CutConfig, rng: np.random.Generator, lowest: int = 0) -> int:
     if rng.random() < config.same_rate:
         return int(rng.choice([44_100, 48_000]))
     rate = int(rng.choice(FILE_RATES)) if rng.random() < 0.8 else round(log_uniform(rng, 6_000, 48_000))
@@ -173,7 +183,7 @@ def _file_rate(config: CutConfig, rng: np.random.Generator, lowest: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Filing:
+class Filing:
     """The rate, level and depth of a file."""
 
     rate: int
@@ -183,10 +193,10 @@ class _Filing:
     shaper: str
 
     @classmethod
-    def draw(cls, wave: Wave, rate: int, config: CutConfig, rng: np.random.Generator) -> _Filing:
+    def draw(cls, peak: float, rate: int, config: CutConfig, rng: np.random.Generator) -> Filing:
         low, high = config.level_db
         peak_db = high + (low - high) * rng.random() ** 2.5  # most are loud
-        scale = 10 ** (peak_db / 20) / max(float(np.abs(wave).max(initial=0)), 1e-9)
+        scale = 10 ** (peak_db / 20) / max(peak, 1e-9)
         depth = pick(config.depths, rng)
         shaper = str(rng.choice(list(SHAPERS))) if rng.random() < 0.3 else "none"
         return cls(rate, scale, None if depth == "float" else int(depth), float(rng.choice([0, 1, 1, 0.5])), shaper)
@@ -195,12 +205,11 @@ class _Filing:
     def dust_db(self) -> float:
         return FLOAT_DB if self.bits is None else dust_db(self.bits - 1, self.rate)
 
-    def noise_power(self) -> Wave:
-        """Of rounding, as `spectra` has powers of the wave before it is scaled. (F,)"""
-        window = signal.get_window("blackmanharris", WELCH)
-        white = 10 ** (self.dust_db / 10) * (window**2).sum() / self.scale**2
-        at = np.minimum(freqs_hz(WELCH), self.rate / 2)
-        return white * np.abs(signal.freqz(SHAPERS[self.shaper], 1, at, fs=self.rate)[1]) ** 2
+    def noise_power(self, at_hz: Wave) -> Wave:
+        """Of rounding, at some frequencies: as frames have it, of the wave before it is scaled."""
+        at_hz = np.minimum(at_hz, self.rate / 2)
+        shape = np.abs(signal.freqz(SHAPERS[self.shaper], 1, at_hz, fs=self.rate)[1]) ** 2
+        return np.asarray(10 ** (self.dust_db / 10) / self.scale**2 * shape)
 
     def frames(self, wave: Wave, rng: np.random.Generator) -> Frames:
         """What a file of this wave (T,) at 48 kHz has."""
@@ -254,6 +263,6 @@ def _nothing(samples: int, config: CutConfig, rng: np.random.Generator) -> Examp
         wave += rng.random() * np.sin(2 * np.pi * (log_uniform(rng, 30, 3_000) * seconds + rng.random()))
     if rng.random() < 0.3:
         wave *= np.exp(-seconds * rng.uniform(0, 4))
-    rate = _file_rate(config, rng, 0)
-    frames = _Filing.draw(wave, rate, config, rng).frames(wave, rng)
+    rate = file_rate(config, rng)
+    frames = Filing.draw(float(np.abs(wave).max(initial=0)), rate, config, rng).frames(wave, rng)
     return Example(frames, math.inf, 24_000.0, False, np.full(BINS, np.nan, np.float32))
