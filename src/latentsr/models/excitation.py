@@ -95,7 +95,8 @@ def excitations(low: Tensor, low_spectra: Tensor, cutoff_hz: Tensor, noise: Tens
     rectified = torch.fft.rfft(frames.abs())[..., :BINS]
     noise = noise.expand_as(low)
     turned = noise * torch.tensor([1.0, -1.0], device=low.device).repeat(low.shape[-1] // 2)  # its spectrum mirrored
-    return [spectra(noise), spectra(turned * _envelope(low)), rectified, _copied(low_spectra, cutoff_hz)]
+    copied = low_spectra.gather(2, copied_bins(cutoff_hz)[:, None].expand(-1, low_spectra.shape[1], -1))
+    return [spectra(noise), spectra(turned * envelope(low)), rectified, copied]
 
 
 def shaped(excitations: Sequence[Tensor], amplitudes: Tensor) -> Tensor:
@@ -118,21 +119,20 @@ def shaped(excitations: Sequence[Tensor], amplitudes: Tensor) -> Tensor:
     return torch.view_as_complex(total)
 
 
-def _envelope(low: Tensor) -> Tensor:
+def envelope(low: Tensor) -> Tensor:
     """Root mean square over 1 ms, (B, T)."""
     power = F.avg_pool1d(low.square()[:, None], ENVELOPE_REACH, ENVELOPE_HOP, ENVELOPE_HOP)
     return F.interpolate(power, size=low.shape[-1], mode="linear")[:, 0].add(SILENT).sqrt()
 
 
-def _copied(low_spectra: Tensor, cutoff_hz: Tensor) -> Tensor:
-    """Every bin above a share of the cutoff takes that of the low band below it, a whole number of shifts lower.
+def copied_bins(cutoff_hz: Tensor) -> Tensor:
+    """The bin of the low band that each bin takes, a whole number of shifts lower. (...) -> (..., BINS) int64
 
     A shift by an even number of bins keeps phases in step from frame to frame: 2 pi HOP / FRAME = pi a bin.
     """
     edge = cutoff_hz / (SAMPLE_RATE / 2) * (BINS - 1)
-    shift = 2 * (COPIED_SHARE / 2 * edge).round().clamp(min=1)[:, None]
+    shift = 2 * (COPIED_SHARE / 2 * edge).round().clamp(min=1)[..., None]
     bins = torch.arange(BINS, device=cutoff_hz.device)
-    end = (COPIED_TO * edge).floor()[:, None]
+    end = (COPIED_TO * edge).floor()[..., None]
     above = ((bins - end) / shift).ceil().clamp(min=0)
-    source = (bins - above * shift).long().clamp(min=0)
-    return low_spectra.gather(2, source[:, None].expand(-1, low_spectra.shape[1], -1))
+    return (bins - above * shift).long().clamp(min=0)
