@@ -1,5 +1,6 @@
 """`latentsr live`: raw samples through pipes, and audio devices that a stand-in plays."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -37,7 +38,7 @@ def piped(monkeypatch, folder):
         heard = bytearray()
 
         def feed():
-            with os.fdopen(to_in, "wb") as pipe:
+            with contextlib.suppress(BrokenPipeError), os.fdopen(to_in, "wb") as pipe:
                 pipe.write(given)
 
         def read():

@@ -16,6 +16,7 @@ TINY = {  # what a script trains where a page names no config: the same stage in
     "train_cutoff.py": "tiny/cutoff.yaml",
     "train_hifigan.py": "tiny/vocoder.yaml",
     "train_mamba_gan.py": "tiny/mamba_gan.yaml",
+    "train_live.py": "tiny/live.yaml",
     "train_diffwave_mamba.py": "tiny/diffwave_mamba.yaml",
 }
 

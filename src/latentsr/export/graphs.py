@@ -227,9 +227,9 @@ PARTS: dict[str, Callable[[Any], Graph]] = {
 }
 # What a runner of each head needs.
 HEAD_PARTS: dict[str, tuple[str, ...]] = {
-    "live": ("live",),
     "mamba-gan": ("mamba-gan", "cutoff"),
     "vocoder": ("vae-encoder", "unet", "vae-decoder", "vocoder", "cutoff"),
+    "live": ("live",),
 }
 
 

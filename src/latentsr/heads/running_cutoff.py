@@ -1,7 +1,8 @@
 """Where a recording's band ends while it is still coming: the learned estimator on the last second.
 
-It is asked every 260 ms, a layer every 5 ms, so that no block waits for it. What it says moves the cutoff once two
-answers agree, and then at a limited pace, so that nothing clicks.
+It is asked every 260 ms, a layer every 5 ms, so that no block waits for it; at the beginning twice before, at once, of
+what little has come. What it says moves the cutoff once two answers agree, or when it is the first, and then at a
+limited pace, so that nothing clicks.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from latentsr.signal.bandframes import FrameMaker
 from latentsr.signal.track import FULL_BAND_HZ
 
 HEARD = 13_312  # samples: four of the estimator's frames
-FIRST, EVERY = -(-HEARD // HOP), 52  # hops before the first question, and between two
+FIRST, EVERY = -(-HEARD // HOP), 52  # hops before the first regular question, and between two
+EARLY = {18: 4_096, 30: 7_168}  # hops before the early ones, and samples of whole frames that they hear
 REMEMBERED = 4  # questions of which the frames are heard again: 1 s
 QUIET_DB, FORGOTTEN_DB = 35.0, 0.5  # below the loudest moment, which sinks so much between two questions: not heard
 ALIKE = 1.12  # ratio of cutoffs that are one
-OCTAVES_PER_HOP = 0.1  # the pace of a change: an octave in 50 ms
+OCTAVES_PER_HOP = 0.3  # the pace of a change: an octave in 17 ms
 PASSED = 0.95  # of a low rate's Nyquist frequency, by which the cutoff begins
 
 Frames = np.ndarray
@@ -58,6 +60,10 @@ class RunningCutoff:
                 self._wait = EVERY
                 self._thought = self._think(np.concatenate(self._hops, axis=1)[:, -HEARD:])
             answer_hz = next(self._thought, None)
+            if not self._frames and len(self._hops) in EARLY:
+                for early_hz in self._think(np.concatenate(self._hops, axis=1)[:, -EARLY[len(self._hops)] :]):
+                    answer_hz = early_hz
+                self._frames.clear()
             if answer_hz is not None:
                 self._decide(answer_hz)
         step = math.log2(self.target_hz / self.cutoff_hz)

@@ -39,7 +39,7 @@ def window() -> Tensor:
 def knots_hz() -> Tensor:
     """(FEATURE_KNOTS,) frequencies at which gains are said: 250 Hz apart at the bottom, 1 kHz apart at the top."""
     steps = torch.linspace(1.0, 4.0, FEATURE_KNOTS - 1, device="cpu")
-    return torch.cat([torch.zeros(1), steps.cumsum(0)]) * (SAMPLE_RATE / 2 / float(steps.sum()))
+    return torch.cat([torch.zeros(1, device="cpu"), steps.cumsum(0)]) * (SAMPLE_RATE / 2 / float(steps.sum()))
 
 
 @cache
@@ -55,7 +55,7 @@ def between_knots(at: Tensor) -> Tensor:
     place = torch.bucketize(at, knots[1:-1], right=True)
     share = ((at - knots[place]) / (knots[place + 1] - knots[place])).clamp(0, 1)
     weights = torch.zeros(len(knots), len(at), device="cpu")
-    columns = torch.arange(len(at))
+    columns = torch.arange(len(at), device="cpu")
     weights[place, columns] = 1 - share
     weights[place + 1, columns] = share
     return weights
