@@ -12,6 +12,7 @@ from latentsr.config import AUDIO
 HEADS = {
     "mamba-gan": "Mamba-GAN (fastest)",
     "diffwave-mamba": "DiffWave-Mamba (natural texture)",
+    "live": "Live (causal, for sound as it is played)",
     "vocoder": "Vocoder (latent diffusion)",
 }
 CAPTION = (
