@@ -2,8 +2,8 @@
 
 It is asked every 260 ms, a layer every 5 ms, so that no block waits for it; at the beginning twice before, at once, of
 what little has come. What it says moves the cutoff once two answers agree, or when it is the first, and then at a
-limited pace, so that nothing clicks. Down it takes eight: a sound that dies away ends lower, and a cutoff that is too
-low doubles what is there.
+limited pace, so that nothing clicks. Down it takes eight, once it is sure: a sound that dies away ends lower, and a
+cutoff that is too low doubles what is there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ HEARD = 13_312  # samples: four of the estimator's frames
 FIRST, EVERY = -(-HEARD // HOP), 52  # hops before the first regular question, and between two
 EARLY = {18: 4_096, 30: 7_168}  # hops before the early ones, and samples of whole frames that they hear
 REMEMBERED = 4  # questions of which the frames are heard again: 1 s
-UP, DOWN = 2, 8  # answers in a row that agree, for a higher cutoff and for a lower one
+UP, DOWN = 2, 8  # answers in a row that agree, for a higher cutoff and for one lower than a cutoff that
+SURE = 4  # answers have borne out
 QUIET_DB, FORGOTTEN_DB = 25.0, 0.5  # below the loudest moment, which sinks so much between two questions: not heard
 ALIKE = 1.12  # ratio of cutoffs that are one
 OCTAVES_PER_HOP = 0.3  # the pace of a change: an octave in 17 ms
@@ -51,6 +52,7 @@ class RunningCutoff:
         self._hops: deque[np.ndarray] = deque(maxlen=FIRST)
         self._frames: deque[Frames] = deque(maxlen=REMEMBERED)
         self._wait, self._loudest_db = FIRST, -math.inf
+        self._borne_out = 0
         self._last_hz, self._alike = self.cutoff_hz, 0  # the last answer, and how many in a row were like it
         self._thought: Iterator[float | None] = iter(())
 
@@ -106,8 +108,9 @@ class RunningCutoff:
         near = _ratio(answer_hz, self.target_hz) < ALIKE and max(answer_hz, self.target_hz) < FULL_BAND_HZ
         if near:
             self.target_hz = math.sqrt(answer_hz * self.target_hz)
-        elif first or self._alike >= (UP if answer_hz > self.target_hz else DOWN):
-            self.target_hz = answer_hz
+            self._borne_out += 1
+        elif first or self._alike >= (DOWN if answer_hz < self.target_hz and self._borne_out >= SURE else UP):
+            self.target_hz, self._borne_out = answer_hz, 0
 
 
 def _ratio(a: float, b: float) -> float:
