@@ -24,6 +24,7 @@ SCRIPTS = {
     "vocoder": "vocoder/train_hifigan.py",
     "mamba_gan": "vocoder/train_mamba_gan.py",
     "excitation": "vocoder/train_mamba_gan.py",
+    "live": "vocoder/train_live.py",
     "diffwave_mamba": "vocoder/train_diffwave_mamba.py",
     "aeromamba": "vocoder/train_mamba_gan.py",
     "mambawave": "vocoder/train_diffwave_mamba.py",
@@ -82,7 +83,9 @@ def vae_run(run, recordings, tmp_path_factory):
 
 
 def extra(name, vae_run):
-    return [] if name in ("vae", "cutoff", "distill", "aeromamba", "mambawave") else [f"vae={vae_run}/weights/vae"]
+    return (
+        [] if name in ("vae", "cutoff", "distill", "aeromamba", "mambawave", "live") else [f"vae={vae_run}/weights/vae"]
+    )
 
 
 def test_vae_run_leaves_all_that_the_docs_promise(vae_run):

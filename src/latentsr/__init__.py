@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from latentsr.audio import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
     from latentsr.bandwidth import estimate_cutoff
     from latentsr.pipeline import Pipeline, RestorationOutput
+    from latentsr.restoring.live import Live
 
 __version__ = "0.1.0"
 _ERRORS = ("AudioError", "EmptyAudio", "InvalidAudio", "TruncatedAudio", "UnsupportedAudio")
@@ -23,6 +24,7 @@ __all__ = [
     "AudioError",
     "EmptyAudio",
     "InvalidAudio",
+    "Live",
     "Pipeline",
     "RestorationOutput",
     "TruncatedAudio",
@@ -37,6 +39,8 @@ repair()  # here, since every module of ours that imports diffusers imports this
 def __getattr__(name: str) -> Any:
     if name in ("Pipeline", "RestorationOutput"):
         return getattr(import_module("latentsr.pipeline"), name)
+    if name == "Live":
+        return import_module("latentsr.restoring.live").Live
     if name == "estimate_cutoff":
         return import_module("latentsr.bandwidth").estimate_cutoff
     if name in _ERRORS:

@@ -257,22 +257,32 @@ class _Listener:
 def hear(network: CutoffNet, power_db: Tensor, nyquist_hz: Tensor, dust_db: Tensor) -> tuple[Tensor, Tensor]:
     """Where stretches (N, L, BINS) end, Hz (N,) in float64, and what the filters took, dB (N, BINS)."""
     log_p, loss_db = log_posterior(network, power_db, nyquist_hz, dust_db)
+    return ends_hz(log_p, power_db, nyquist_hz), loss_db
+
+
+def ends_hz(log_p: Tensor, power_db: Tensor, nyquist_hz: Tensor) -> Tensor:
+    """Where stretches (N, L, BINS) end, of log posteriors (N, CLASSES): Hz (N,) in float64."""
     end_hz = best_end_hz(log_p)
     # Behind a cliff there is nothing to lose: it ends a band that the network takes for whole.
     whole = (end_hz >= FULL_BAND_HZ) & (log_p[:, UNCUT] > log_p[:, NOTHING])
     cliff_hz = cliffs_hz(power_db, nyquist_hz, FULL_BAND_HZ).double()
     end_hz = torch.where(whole & (cliff_hz < HIGHEST_HZ), cliff_hz, end_hz)
-    return torch.where(nyquist_hz < LEAST_NYQUIST_HZ, FULL_BAND_HZ, end_hz), loss_db
+    return torch.where(nyquist_hz < LEAST_NYQUIST_HZ, FULL_BAND_HZ, end_hz)
 
 
 def log_posterior(network: CutoffNet, power_db: Tensor, nyquist_hz: Tensor, dust_db: Tensor) -> tuple[Tensor, Tensor]:
     """Log posteriors (N, CLASSES) over the ends that a file can have, and losses (N, BINS)."""
     logits, loss_db = network(without_lines(power_db), nyquist_hz, dust_db)
+    return possible(logits, nyquist_hz), loss_db
+
+
+def possible(logits: Tensor, nyquist_hz: Tensor) -> Tensor:
+    """Log posteriors of logits (N, CLASSES), of which the ends that such files cannot have are left out."""
     hz = cells_hz()
     top_hz = (nyquist_hz + BIN_HZ).clamp(max=HIGHEST_HZ)
     outside = F.pad((hz < LOWEST_HZ) | (hz > top_hz[:, None]), (0, CLASSES - CELLS))
     outside[:, UNCUT] = nyquist_hz < HIGHEST_HZ  # its rate cut such a file, if nothing else did
-    return logits.masked_fill(outside, -1e9).log_softmax(1), loss_db
+    return logits.masked_fill(outside, -1e9).log_softmax(1)
 
 
 def best_end_hz(log_p: Tensor) -> Tensor:

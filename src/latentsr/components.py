@@ -32,10 +32,11 @@ class Components(DiffusionPipeline):
         "vocoder",
         "mamba_gan",
         "diffwave_mamba",
+        "live",
         "aeromamba",
         "mambawave",
     ]
-    model_cpu_offload_seq = "vae->unet->vocoder->mamba_gan->diffwave_mamba->aeromamba->mambawave"
+    model_cpu_offload_seq = "vae->unet->vocoder->mamba_gan->diffwave_mamba->live->aeromamba->mambawave"
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Components(DiffusionPipeline):
         vocoder: nn.Module | None = None,
         mamba_gan: nn.Module | None = None,
         diffwave_mamba: nn.Module | None = None,
+        live: nn.Module | None = None,
         aeromamba: nn.Module | None = None,
         mambawave: nn.Module | None = None,
         default_steps: int = 4,
@@ -56,7 +58,7 @@ class Components(DiffusionPipeline):
         super().__init__()
         self.register_modules(
             vae=vae, unet=unet, scheduler=scheduler, vocoder=vocoder, mamba_gan=mamba_gan,
-            diffwave_mamba=diffwave_mamba, aeromamba=aeromamba, mambawave=mambawave,
+            diffwave_mamba=diffwave_mamba, live=live, aeromamba=aeromamba, mambawave=mambawave,
         )  # fmt: skip
         self.register_to_config(
             default_steps=default_steps,

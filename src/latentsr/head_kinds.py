@@ -28,6 +28,7 @@ class HeadKind:
         steps: the fewest and the most that it takes.
         draws: whether another seed makes another band.
         can_denoise: whether it knows the clean band below the cutoff too, by which `denoise` filters.
+        live: whether it restores a recording as it comes, without windows: see `latentsr.Live`.
     """
 
     place: str
@@ -38,6 +39,7 @@ class HeadKind:
     steps: tuple[int, int] = (1, 1000)
     draws: bool = True
     can_denoise: bool = True
+    live: bool = False
 
     def load(self) -> Callable[..., Head]:
         """The class itself: it takes its components by name, and `device`."""
@@ -57,6 +59,7 @@ HEADS = {
         "latentsr.heads.diffwave_mamba:DiffWaveMambaHead", ("diffwave_mamba",),
         takes_steps=True, steps=(2, 1000), can_denoise=False,
     ),
+    "live": HeadKind("latentsr.heads.live:LiveHead", ("live",), takes_latents=False, can_denoise=False, live=True),
     # Two papers' own systems, for folders that were converted or trained: the embedded model has neither.
     "aeromamba": HeadKind(
         "latentsr.heads.aeromamba:AeroMambaHead", ("aeromamba",), takes_latents=False, draws=False, can_denoise=False

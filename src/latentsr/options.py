@@ -258,6 +258,9 @@ class Options:
                 raise UsageError(
                     f"steps of the {name} head must be {kind.steps[0]} to {kind.steps[1]}, got {self.steps}"
                 )
+        for word in ("mid_side", "amount", "tilt", "sibilance", "ceiling_hz") if kind.live else ():
+            if getattr(self, word) != getattr(Options, word):
+                raise UsageError(f"the {name} head makes its band as it comes and takes no {word}; leave {word} out")
         for word in ("guidance_scale", "temperature"):
             if getattr(self, word) is not None and not latents:
                 raise UsageError(

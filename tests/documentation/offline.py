@@ -16,6 +16,7 @@ TINY = {  # what a script trains where a page names no config: the same stage in
     "train_cutoff.py": "tiny/cutoff.yaml",
     "train_hifigan.py": "tiny/vocoder.yaml",
     "train_mamba_gan.py": "tiny/mamba_gan.yaml",
+    "train_live.py": "tiny/live.yaml",
     "train_diffwave_mamba.py": "tiny/diffwave_mamba.yaml",
 }
 STAGES = {  # of `latentsr train`: the script that trains the same
@@ -25,6 +26,7 @@ STAGES = {  # of `latentsr train`: the script that trains the same
     "cutoff": "train_cutoff.py",
     "vocoder": "train_hifigan.py",
     "mamba_gan": "train_mamba_gan.py",
+    "live": "train_live.py",
     "diffwave_mamba": "train_diffwave_mamba.py",
 }
 

@@ -15,6 +15,7 @@ from latentsr.export.scan import mamba_forward, softplus
 from latentsr.models.cutoff import CutoffNet
 from latentsr.models.excited import ExcitationGenerator
 from latentsr.models.hifigan import build_vocoder
+from latentsr.models.live import LiveGenerator
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.ssm import Mamba
 from latentsr.models.unet import audioldm2_unet
@@ -63,7 +64,15 @@ def audiosr_parts():
     return small_pipe(unet=unet.eval(), vocoder=build_vocoder("hifigan", channels=32).eval())
 
 
+def small_live():
+    torch.manual_seed(1)
+    network = LiveGenerator(hidden=16, layers=1)
+    torch.nn.init.normal_(network.gains.weight, std=0.3)  # zero when training begins
+    return SimpleNamespace(live=network.eval())
+
+
 CASES = {
+    "live": ("live", small_live),
     "mamba-gan": ("mamba-gan", small_gan),
     "mamba-gan, one direction": ("mamba-gan", lambda: small_gan("mamba")),
     "mamba-gan of excitations": ("mamba-gan", small_shaper),

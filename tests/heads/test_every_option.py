@@ -10,6 +10,7 @@ from latentsr.errors import UsageError
 from latentsr.head_kinds import HEADS
 from latentsr.models.aeromamba import AeroMamba
 from latentsr.models.diffwave_mamba import DiffWaveMamba
+from latentsr.models.live import LiveGenerator
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.mambawave import MambaWave
 from tiny import RATE, programme, tiny_pipeline
@@ -31,6 +32,17 @@ REFUSED = {
     "vocoder": {"use_latents"},  # it decodes them in any case
     "mamba-gan": {"steps", "guidance_scale", "temperature"},
     "diffwave-mamba": {"guidance_scale", "temperature", "denoise"},
+    "live": {
+        "steps",
+        "guidance_scale",
+        "temperature",
+        "denoise",
+        "use_latents",
+        "amount",
+        "tilt",
+        "sibilance",
+        "ceiling_hz",
+    },
     "aeromamba": {"steps", "guidance_scale", "temperature", "seed", "denoise", "use_latents"},
     "mambawave": {"guidance_scale", "temperature", "denoise", "use_latents"},
 }
@@ -45,13 +57,14 @@ def pipe():
     wave = DiffWaveMamba(bands=96, channels=8, hidden=8, condition_layers=1, layers=1, state=2, latent_size=64)
     aero = AeroMamba(channels=8, n_fft=128, hop_length=64, strides=(4, 4), norm_from_level=9)
     diffused = MambaWave(channels=8, layers=2, state=2, step_features=16)
-    for network in (gan, wave, diffused):  # layers that are zero before training
+    live = LiveGenerator(hidden=16, layers=1)
+    for network in (gan, wave, diffused, live):  # layers that are zero before training
         for parameter in network.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
     made = Pipeline(
         vae=base.vae, unet=base.unet, scheduler=training_scheduler(), vocoder=base.vocoder, mamba_gan=gan.eval(),
-        diffwave_mamba=wave.eval(), aeromamba=aero.eval(), mambawave=diffused.eval(),
+        diffwave_mamba=wave.eval(), aeromamba=aero.eval(), mambawave=diffused.eval(), live=live.eval(),
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)
     return made

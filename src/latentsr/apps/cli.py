@@ -48,6 +48,7 @@ app = plain_app(
 # Commands that live elsewhere and are imported when they are called: name -> (module, function, help).
 LAZY = {
     "batch": ("latentsr.apps.batch.command", "batch_command", "Restore an archive, over kills and bad files."),
+    "live": ("latentsr.apps.live", "live_command", "Restore while it is played: pipes or audio devices."),
     "inspect": ("latentsr.apps.inspect", "inspect_command", "Say what recordings are, and what cut them."),
     "shard": ("latentsr.apps.shard", "shard_command", "Pack recordings into WebDataset shards to train from."),
     "convert": ("latentsr.apps.convert", "convert_command", "Make a model folder of an official AudioSR checkpoint."),

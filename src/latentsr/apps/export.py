@@ -18,9 +18,10 @@ def export_command(
     model: Annotated[
         str | None, typer.Option(help="Model folder or Hub id; the embedded default if not given.")
     ] = None,
-    head: Annotated[str, typer.Option(help="Whose networks: mamba-gan or vocoder.")] = "mamba-gan",
+    head: Annotated[str, typer.Option(help="Whose networks: mamba-gan, live or vocoder.")] = "mamba-gan",
     part: Annotated[
-        str | None, typer.Option(help="One of mamba-gan, cutoff; vae-encoder, unet, vae-decoder, vocoder, cutoff.")
+        str | None,
+        typer.Option(help="One of mamba-gan, live, cutoff; vae-encoder, unet, vae-decoder, vocoder, cutoff."),
     ] = None,
     dtype: Annotated[GraphDtype, typer.Option(help="Type that large weights are stored in.")] = "float32",
     opset: Annotated[int | None, typer.Option(help="Version of ONNX' operators; 20 if not given.")] = None,

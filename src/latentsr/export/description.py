@@ -15,6 +15,7 @@ from latentsr.export.graphs import HEAD_PARTS, ExportError, latent_shape
 from latentsr.head_kinds import HEADS
 from latentsr.models import excitation, excited
 from latentsr.models.excited import ExcitationGenerator
+from latentsr.models.live import DELAY
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.unet import LatentUNet, frame_multiple
 from latentsr.models.vae import strides
@@ -24,7 +25,7 @@ from latentsr.signal import bandframes as frames
 from latentsr.signal import correlation, level, lowband, texture
 from latentsr.signal.mel import mel_edges_hz, mel_filterbank
 from latentsr.signal.noise import NOISE_BLOCK, SOURCE_STRIDE
-from latentsr.signal.track import SKIRT_BIN_HZ
+from latentsr.signal.track import FULL_BAND_HZ, SKIRT_BIN_HZ
 
 FORMAT = 3  # of the description; the runner is for one
 
@@ -38,6 +39,12 @@ def describe(pipe: Any, head: str, model_hash: str, sampled: bool = True) -> dic
         ExportError: the runner cannot draw latents as this model wants them drawn.
     """
     kind = HEADS[head]
+    if kind.live:
+        return {
+            "format": FORMAT, "latentsr": __version__, "model": model_hash, "head": head,
+            "parts": list(HEAD_PARTS[head]), "sample_rate": AUDIO.sample_rate, "hop": excitation.HOP,
+            "late": DELAY, "nothing_is_made_from_hz": FULL_BAND_HZ,
+        }  # fmt: skip
     decoder = kind.load()(**{name: pipe.component(name) for name in kind.components})
     about: dict[str, Any] = {
         "format": FORMAT,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL
@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from latentsr.bandwidth import embedded_network, hear
 from latentsr.config import AUDIO
+from latentsr.models import excitation
 from latentsr.models.cutoff import CutoffNet
+from latentsr.models.excitation import HOP
 from latentsr.models.excited import FEATURES, ExcitationGenerator
+from latentsr.models.live import KINDS, LiveGenerator, State, band_of
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.ssm import Mamba
 from latentsr.models.unet import Bands, DenoisingUNet, LatentUNet, frame_multiple, predict_v
@@ -183,7 +186,38 @@ def cutoff_by(network: CutoffNet) -> Graph:
     return Graph(Traced(network, listen), inputs, ("cutoff_hz", "loss_db", "raise_db", "kept"), example)
 
 
+def live_hops(
+    network: LiveGenerator, wave: Tensor, noise: Tensor, cutoff_hz: Tensor, *state: Tensor
+) -> tuple[Tensor, ...]:
+    """Hops of waves and noise (B, samples), cutoffs (B, hops), the state -> the made band (B, samples), the state."""
+    made, after = network(wave, noise, band_of(cutoff_hz), cast(State, state))
+    return (made, *after)
+
+
+def live(pipe: Any) -> Graph:
+    """The live head: its states are inputs and outputs, zeros before the first sample. Everything is inside."""
+    network, names = pipe.live, ("last", "memory", "held", "overlap")
+    layers, hidden = network.memory.num_layers, network.memory.hidden_size
+    shapes: tuple[Shape, ...] = (
+        (2, "batch", HOP), (layers, "batch", hidden), (KINDS, "batch", 1, excitation.BINS, 2), ("batch", HOP)
+    )  # fmt: skip
+    inputs: dict[str, Shape] = {
+        "wave": ("batch", "samples"),
+        "noise": ("batch", "samples"),
+        "cutoff_hz": ("batch", "hops"),
+    }
+    inputs |= dict(zip(names, shapes, strict=True))
+
+    def example(batch: int, hops: int) -> tuple[Tensor, ...]:
+        wave, noise = 0.1 * _noise(batch, hops * HOP), _noise(batch, hops * HOP, seed=1)
+        state = (0.1 * _noise(*each.shape, seed=2) for each in network.start(batch))
+        return (wave, noise, _cutoffs(batch)[:, None].expand(-1, hops).contiguous(), *state)
+
+    return Graph(Traced(network, live_hops), inputs, ("made", *(f"{name}_out" for name in names)), example, HOP)
+
+
 PARTS: dict[str, Callable[[Any], Graph]] = {
+    "live": live,
     "mamba-gan": mamba_gan,
     "vae-encoder": vae_encoder,
     "unet": unet,
@@ -195,6 +229,7 @@ PARTS: dict[str, Callable[[Any], Graph]] = {
 HEAD_PARTS: dict[str, tuple[str, ...]] = {
     "mamba-gan": ("mamba-gan", "cutoff"),
     "vocoder": ("vae-encoder", "unet", "vae-decoder", "vocoder", "cutoff"),
+    "live": ("live",),
 }
 
 

@@ -42,6 +42,7 @@ REFUSED_FILE = "adapter_config.json"
 CLASSES = {
     "MambaGenerator": "latentsr.models.mamba_gan",
     "ExcitationGenerator": "latentsr.models.excited",
+    "LiveGenerator": "latentsr.models.live",
     "DiffWaveMamba": "latentsr.models.diffwave_mamba",
     "AeroMamba": "latentsr.models.aeromamba",
     "MambaWave": "latentsr.models.mambawave",

@@ -9,6 +9,7 @@ whole. They are sums over frames and products of them, so that a stretch of any 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -223,13 +224,23 @@ class CutoffNet(Network):
             Logits (B, CLASSES) of the cell in which the pass band ends, then UNCUT and NOTHING; and the loss (B, BINS)
             in dB of the filter that ended it.
         """
-        x = self.stem(self.features(power_db, nyquist_hz, dust_db))
-        for block in self.blocks:
-            x = block(x)
-        x = self.place(self.to_cells(x))
-        for block in self.log_blocks:
-            x = block(x)
+        x = self.features(power_db, nyquist_hz, dust_db)
+        for part in self.parts():
+            x = part(x)
+        logits, loss = x.unbind(1)
+        return logits, self.to_bins(loss[..., :CELLS]) * LOSS_DB
+
+    def parts(self) -> list[Callable[[Tensor], Tensor]]:
+        """What is done to the features, one part after the other: who must not stop for long takes one at a time.
+
+        The last one gives (B, 2, CLASSES): logits, and losses of which the first `CELLS` mean something.
+        """
+        return [self.stem, *self.blocks, self._on_cells, *self.log_blocks, self._said]
+
+    def _on_cells(self, x: Tensor) -> Tensor:
+        return self.place(self.to_cells(x))
+
+    def _said(self, x: Tensor) -> Tensor:
         x = self.norm(x)
         whole = self.rest(torch.cat([x.mean(2), x.amax(2)], dim=1))
-        logits, loss = self.cells(x).unbind(1)
-        return torch.cat([logits, whole], dim=1), self.to_bins(loss) * LOSS_DB
+        return torch.cat([self.cells(x), whole[:, None].expand(-1, 2, -1)], dim=2)

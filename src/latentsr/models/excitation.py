@@ -41,7 +41,7 @@ def window() -> Tensor:
 def knots_hz() -> Tensor:
     """(FEATURE_KNOTS,) frequencies at which gains are said: 250 Hz apart at the bottom, 1 kHz apart at the top."""
     steps = torch.linspace(1.0, 4.0, FEATURE_KNOTS - 1, device="cpu")
-    return torch.cat([torch.zeros(1), steps.cumsum(0)]) * (SAMPLE_RATE / 2 / float(steps.sum()))
+    return torch.cat([torch.zeros(1, device="cpu"), steps.cumsum(0)]) * (SAMPLE_RATE / 2 / float(steps.sum()))
 
 
 @cache
@@ -57,7 +57,7 @@ def between_knots(at: Tensor) -> Tensor:
     place = torch.bucketize(at, knots[1:-1], right=True)
     share = ((at - knots[place]) / (knots[place + 1] - knots[place])).clamp(0, 1)
     weights = torch.zeros(len(knots), len(at), device="cpu")
-    columns = torch.arange(len(at))
+    columns = torch.arange(len(at), device="cpu")
     weights[place, columns] = 1 - share
     weights[place + 1, columns] = share
     return weights
@@ -103,7 +103,8 @@ def excitations(low: Tensor, low_spectra: Tensor, cutoff_hz: Tensor, noise: Tens
     rectified = torch.fft.rfft(frames.abs())[..., :BINS]
     noise = noise.expand_as(low)
     turned = (noise.unflatten(1, (-1, 2)) * torch.tensor([1.0, -1.0], device=low.device)).flatten(1)  # mirrored in band
-    return [spectra(noise), spectra(turned * _envelope(low)), rectified, _copied(low_spectra, cutoff_hz)]
+    copied = low_spectra.gather(2, copied_bins(cutoff_hz)[:, None].expand(-1, low_spectra.shape[1], -1))
+    return [spectra(noise), spectra(turned * envelope(low)), rectified, copied]
 
 
 def shaped(excitations: Sequence[Tensor], amplitudes: Tensor) -> Tensor:
@@ -124,21 +125,20 @@ def shaped(excitations: Sequence[Tensor], amplitudes: Tensor) -> Tensor:
     return total
 
 
-def _envelope(low: Tensor) -> Tensor:
+def envelope(low: Tensor) -> Tensor:
     """Root mean square over 1 ms, (B, T)."""
     power = F.avg_pool1d(low.square()[:, None], ENVELOPE_REACH, ENVELOPE_HOP, ENVELOPE_HOP)
     return F.interpolate(power, size=low.shape[-1], mode="linear")[:, 0].add(SILENT).sqrt()
 
 
-def _copied(low_spectra: Tensor, cutoff_hz: Tensor) -> Tensor:
-    """Every bin above a share of the cutoff takes that of the low band below it, a whole number of shifts lower.
+def copied_bins(cutoff_hz: Tensor) -> Tensor:
+    """The bin of the low band that each bin takes, a whole number of shifts lower. (...) -> (..., BINS) int64
 
     A shift by an even number of bins keeps phases in step from frame to frame: 2 pi HOP / FRAME = pi a bin.
     """
     edge = cutoff_hz / (SAMPLE_RATE / 2) * (BINS - 1)
-    shift = 2 * (COPIED_SHARE / 2 * edge).round().clamp(min=1)[:, None]
+    shift = 2 * (COPIED_SHARE / 2 * edge).round().clamp(min=1)[..., None]
     bins = torch.arange(BINS, device=cutoff_hz.device)
-    end = (COPIED_TO * edge).floor()[:, None]
+    end = (COPIED_TO * edge).floor()[..., None]
     above = ((bins - end) / shift).ceil().clamp(min=0)
-    source = (bins - above * shift).long().clamp(min=0)
-    return low_spectra.gather(2, source[:, None].expand(-1, low_spectra.shape[1], -1))
+    return (bins - above * shift).long().clamp(min=0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from latentsr.plugins.upscaler import Progress, Upscaler
 
-HEADS = ("mamba-gan", "diffwave-mamba", "vocoder")  # the fastest first: ComfyUI takes it for the default
+HEADS = ("mamba-gan", "live", "diffwave-mamba", "vocoder")  # the fastest first: ComfyUI takes it for the default
 TICKS = 1000  # of the progress bar
 
 

@@ -24,6 +24,7 @@ from latentsr.options import Options
 from latentsr.restoring.analysis import Heard, peak_of
 from latentsr.restoring.bands import Bands, BandTable
 from latentsr.restoring.engine import Restorer
+from latentsr.restoring.live import LiveRestorer
 from latentsr.restoring.output import CutoffTrack, note_on_cutoff
 from latentsr.restoring.source import resampled
 from latentsr.signal.level import StreamTurnDown
@@ -63,7 +64,7 @@ def write_restored(
     album: Album,
     targets: Sequence[str | os.PathLike[str]],
     heard: Heard,
-    restorer_of: Callable[[Heard, float], Restorer | None],
+    restorer_of: Callable[[Heard, float], Restorer | LiveRestorer | None],
     options: Options,
     beside: Beside | None = None,
 ) -> list[RestoredFile]:
@@ -192,7 +193,7 @@ class _Cut:
 
 
 def mixed(
-    blocks: Iterable[np.ndarray], from_hz: int, restorer: Restorer | None, to_hz: int, ceiling: float
+    blocks: Iterable[np.ndarray], from_hz: int, restorer: Restorer | LiveRestorer | None, to_hz: int, ceiling: float
 ) -> Iterator[np.ndarray]:
     """Restore blocks (C, n) at `from_hz`, and give pieces (C, m) at `to_hz`.
 
@@ -216,7 +217,7 @@ def mixed(
 class _AtRate:
     """base(t) + resampled(restored(t) - low(t)): each runs ahead of the others, and waits for them in a queue."""
 
-    def __init__(self, restorer: Restorer, from_hz: int, to_hz: int, ceiling: float) -> None:
+    def __init__(self, restorer: Restorer | LiveRestorer, from_hz: int, to_hz: int, ceiling: float) -> None:
         self.restorer = restorer
         self.to_low, self.to_base = Resampler(from_hz, AUDIO.sample_rate), Resampler(from_hz, to_hz)
         self.to_added = Resampler(AUDIO.sample_rate, to_hz)

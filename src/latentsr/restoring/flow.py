@@ -21,12 +21,14 @@ import torch
 from latentsr.audio import Album, SourceFile
 from latentsr.config import AUDIO
 from latentsr.errors import UsageError
+from latentsr.heads.live import LiveHead
 from latentsr.options import Choices, FileChoices, Options
 from latentsr.restoring import source as sources
 from latentsr.restoring.analysis import Heard, listen, of_array
 from latentsr.restoring.chain import Chain
-from latentsr.restoring.engine import Restorer
+from latentsr.restoring.engine import OnProgress, Restorer
 from latentsr.restoring.files import Beside, RestoredFile, write_restored
+from latentsr.restoring.live import LiveRestorer, live_stream
 from latentsr.restoring.output import RestorationOutput
 from latentsr.restoring.progress import LISTENING_SHARE, Bar, Progress
 from latentsr.restoring.source import Samples, Source
@@ -83,15 +85,16 @@ class Restores(ABC):
             ValueError: a choice is out of its range, or of no use to the head.
         """
         asked = self.asked(options, choices)
-        chain = self.chains(asked)
+        restorer = self.restorers(asked)
 
         def restore(one: Source) -> RestorationOutput:
             recording = sources.read(one, sample_rate, asked)
+            nyquist_hz = recording.sample_rate / 2
             wave, heard = of_array(recording, asked)
             result = RestorationOutput.of(recording, wave.numpy(), heard)
             if heard.why_copied(asked) is None:
                 with Bar(self.progress_bar, result.seconds, progress) as bar:
-                    result.audio, notes = Restorer(chain(heard), bar.update, self.threads).whole(wave)
+                    result.audio, notes = restorer(heard, nyquist_hz, bar.update).whole(wave)
                 result.notes, result.lines_hz = (*recording.notes, *notes), heard.lines_hz
                 result.channel_correlation = heard.channel_correlation
             return result
@@ -173,14 +176,14 @@ class Restores(ABC):
         beside: Beside,
         progress: Progress | None,
     ) -> list[RestoredFile]:
-        chain, album = self.chains(asked), Album.of(sources, **asked.reading)
+        restorers, album = self.restorers(asked), Album.of(sources, **asked.reading)
         with Bar(self.progress_bar, album.declared_s, progress, LISTENING_SHARE) as bar:
             heard = listen(album, asked, bar.heard)
             bar.seconds = heard.samples / AUDIO.sample_rate
 
-            def restorer_of(own: Heard, start_s: float) -> Restorer | None:
+            def restorer_of(own: Heard, start_s: float) -> Restorer | LiveRestorer | None:
                 told = partial(bar.update, before_s=start_s)
-                return None if own.why_copied(asked) else Restorer(chain(own), told, self.threads)
+                return None if own.why_copied(asked) else restorers(own, album.sample_rate / 2, told)
 
             written = write_restored(album, targets, heard, restorer_of, asked, beside)
         self.rest()
@@ -214,7 +217,10 @@ class Restores(ABC):
             Blocks (C, n) float32 at 48 kHz, in order and without gaps, as long in all as what came in.
         """
         asked = self.asked(options, choices)
-        made = stream(blocks, sample_rate, self.chains(asked), asked, peak, channel_correlation)
+        if asked.kind.live:
+            made = live_stream(blocks, LiveRestorer(self.live_head(), asked, sample_rate / 2), sample_rate)
+        else:
+            made = stream(blocks, sample_rate, self.chains(asked), asked, peak, channel_correlation)
         return chained(made, self._at_rest())
 
     def _at_rest(self) -> Iterator[np.ndarray]:
@@ -224,11 +230,26 @@ class Restores(ABC):
     def stream_latency_s(self, head: str | None = None, use_latents: bool = False) -> float:
         """A sample that goes into `stream` comes out when so many more seconds have gone in, at the latest."""
         asked = self.asked(None, {"head": head, "use_latents": use_latents})
-        return latency_samples(self.chains(asked)) / AUDIO.sample_rate
+        samples = LiveRestorer.latency_samples if asked.kind.live else latency_samples(self.chains(asked))
+        return samples / AUDIO.sample_rate
 
     def asked(self, options: Options | None, choices: Choices | FileChoices) -> Options:
         """What is wanted, checked before anything is loaded or read."""
         return (options or Options()).but(**choices).with_head(self.default_head)
+
+    def live_head(self) -> LiveHead:
+        """The live head, loaded: `latentsr.Live` asks for it."""
+        self.load(("live",))
+        return LiveHead(self.component("live"), self.execution_device)
+
+    def restorers(self, options: Options) -> Callable[[Heard, float, OnProgress], Restorer | LiveRestorer]:
+        """Load what is needed, and say who restores a recording of which something was heard and that has nothing above
+        a frequency."""
+        if options.kind.live:
+            head = self.live_head()
+            return lambda _, nyquist_hz, on_progress: LiveRestorer(head, options, nyquist_hz, on_progress)
+        chain = self.chains(options)
+        return lambda heard, _, on_progress: Restorer(chain(heard), on_progress, self.threads)
 
     def chains(self, options: Options) -> Callable[[Heard], Chain]:
         """Load the networks that are needed, and say how a chain is made of what was heard of a recording."""

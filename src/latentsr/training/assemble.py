@@ -24,6 +24,7 @@ LOADERS: dict[str, Any] = {
     "vocoder": load_network,
     "mamba_gan": load_network,
     "diffwave_mamba": load_network,
+    "live": load_network,
     "aeromamba": load_network,
     "mambawave": load_network,
 }

@@ -9,6 +9,7 @@ CONFIGS = {
     "distill": "ldm/distill.yaml",
     "excitation": "vocoder/excitation.yaml",
     "mamba_gan": "vocoder/mamba_gan.yaml",
+    "live": "vocoder/live.yaml",
     "aeromamba": "vocoder/aeromamba.yaml",
     "diffwave_mamba": "vocoder/diffwave_mamba.yaml",
     "mambawave": "vocoder/mambawave.yaml",

@@ -11,6 +11,7 @@ from latentsr.training.distill import DistillStage, DistillStageConfig
 from latentsr.training.excitation import ExcitationStage, ExcitationStageConfig
 from latentsr.training.hifigan import VocoderStage, VocoderStageConfig
 from latentsr.training.ldm import LdmStage, LdmStageConfig
+from latentsr.training.live import LiveStage, LiveStageConfig
 from latentsr.training.mamba_gan import MambaGanStage, MambaGanStageConfig
 from latentsr.training.mambawave import MambaWaveStage, MambaWaveStageConfig
 from latentsr.training.stage import Stage, StageConfig
@@ -23,6 +24,7 @@ STAGES: dict[str, tuple[type[Stage], type[StageConfig]]] = {
     "ldm": (LdmStage, LdmStageConfig),
     "distill": (DistillStage, DistillStageConfig),
     "excitation": (ExcitationStage, ExcitationStageConfig),
+    "live": (LiveStage, LiveStageConfig),
     "mamba_gan": (MambaGanStage, MambaGanStageConfig),
     "aeromamba": (AeroMambaStage, AeroMambaStageConfig),
     "diffwave_mamba": (DiffWaveMambaStage, DiffWaveMambaStageConfig),
