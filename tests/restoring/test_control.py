@@ -138,7 +138,7 @@ def test_noise_taken_out_stays_out(pipe, wave, plain):
 @pytest.mark.parametrize(
     ("gains", "says"),
     [
-        ({"amount": -0.1}, "amount must be 0% to 400%, or up to 12dB, got -0.1"),
+        ({"amount": -0.1}, "amount must be 0% to 400%, or up to 12dB, got -10%"),
         ({"amount": "13dB"}, "amount must be 0% to 400%"),
         ({"amount": "half"}, "like 50% or -6dB, got 'half'"),
         ({"amount": "0.5"}, "like 50% or -6dB"),
