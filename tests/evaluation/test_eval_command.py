@@ -85,7 +85,8 @@ def test_inputs_can_be_restored_by_another_system_and_scored(folder):
     assert latentsr(*words, "--write-inputs", folder / "in").exit_code == 0
     done = latentsr(*words, "--outputs", f"copy={folder / 'in'}")
     assert done.exit_code == 0, done.output
-    figures = [line.split("|")[5] for line in done.output.splitlines()[2:4]]
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("|")]
+    figures = [row[5] for row in rows[2:4]]
     assert figures[0] == figures[1]
 
 
