@@ -186,9 +186,9 @@ def test_a_failure_names_its_file(latentsr, tmp_path):
 WRONG = {
     "too much": (["--amount", "500%"], "amount must be 0% to 400%"),
     "no share": (["--amount", "loud"], "like 50% or -6dB"),
-    "too steep": (["--tilt", "13"], "--tilt"),
-    "too sharp": (["--sibilance", "-12.5"], "--sibilance"),
-    "no ceiling": (["--ceiling", "100"], "--ceiling"),
+    "too steep": (["--tilt", "13"], "tilt must be -12 to 12, got 13"),
+    "too sharp": (["--sibilance", "-12.5"], "sibilance must be -12 to 12, got -12.5"),
+    "no ceiling": (["--ceiling", "100"], "ceiling_hz must be 1000 to 24000, got 100"),
     "nothing between": (["--ceiling", "4000", "--cutoff", "5000"], "not above the cutoff"),
     "one draw": (["--draws", "1"], "--draws"),
     "best of none": (["--best"], "add --draws N"),
