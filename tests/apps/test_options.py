@@ -45,6 +45,7 @@ EACH = {
     "--denoise": {"denoise": True},
     "--cutoff 5500": {"cutoff_hz": 5500.0},
     "--use-latents": {"use_latents": True},
+    "--mid-side": {"mid_side": True},
     "--amount -6dB": {"amount": "-6dB"},
     "--amount 50%": {"amount": 0.5},
     "--tilt -3": {"tilt": -3.0},

@@ -21,7 +21,7 @@ def noise(*shape):
 
 def one_line(error):
     text = str(error.value)
-    assert "\n" not in text and len(text) < 260
+    assert "\n" not in text and len(text) < 300
     return text
 
 
