@@ -6,7 +6,7 @@ from importlib.metadata import distribution, metadata
 
 assert sys.argv[1] == "install", sys.argv
 extras = set(metadata("latentsr").get_all("Provides-Extra") or [])
-for word in sys.argv[2:]:
+for word in (word for word in sys.argv[2:] if word != "."):  # the clone itself
     match = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[([a-z,]+)\])?", word)
     if match is None:
         sys.exit(f"pip install {word}: not a package")

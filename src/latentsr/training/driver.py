@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
@@ -23,7 +22,7 @@ from latentsr.training.assemble import LOADERS, assemble
 from latentsr.training.card import write_card
 from latentsr.training.curves import draw_curves
 from latentsr.training.dry_run import FOLDER, dry_run
-from latentsr.training.launch import DONE, ERRORS, INTERRUPTED, NO_DATA, TIME_UP, failed, parse
+from latentsr.training.launch import DONE, ERRORS, INTERRUPTED, NO_DATA, TIME_UP, denormals_flushed, failed, parse
 from latentsr.training.loop import fit
 from latentsr.training.measure import TABLE, measure
 from latentsr.training.pace import duration
@@ -35,6 +34,7 @@ from latentsr.wholefiles import publish_folder
 ASSEMBLED, MEASURED = "model.json", "eval.json"  # in OUT: what the model, and its table, were made from
 
 
+@denormals_flushed()
 def launch_recipe(default: Path, argv: Sequence[str] | None = None) -> int:
     """Parse, train, assemble, measure.
 
@@ -42,7 +42,6 @@ def launch_recipe(default: Path, argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 failed, 2 wrong usage, 4 stopped by --max-minutes, 130 interrupted.
     """
     parser, args = parse("Train all stages of a recipe. docs/recipe.md has the keys.", default, argv)
-    torch.set_flush_denormal(True)  # states that have decayed to denormal numbers cost a CPU ten times a product
     try:
         recipe = load_recipe(args.config, args.overrides)
         if not recipe.data:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -42,12 +43,22 @@ def launch_stage(name: str, argv: Sequence[str] | None = None) -> int:
     return launch(*STAGES[name], default, argv)
 
 
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """States that have decayed to denormal numbers cost a CPU ten times a product; what comes later has them again."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@denormals_flushed()
 def launch(
     stage: type[Stage], config_type: type[StageConfig], default_config: Path, argv: Sequence[str] | None = None
 ) -> int:
     """Parse, build the stage, train. Returns the exit code of `launch_stage`."""
     parser, args = parse(f"Train {stage.__name__}. Any config key can be given as key=value.", default_config, argv)
-    torch.set_flush_denormal(True)  # states that have decayed to denormal numbers cost a CPU ten times a product
     try:
         config = load(config_type, args.config, args.overrides)
         if not config.data:

@@ -80,12 +80,15 @@ class Journal:
         if not validation.waves:
             return
         folder = self.run / "samples" / f"step-{step:08d}"
-        folder.mkdir(parents=True, exist_ok=True)
         rate = validation.sample_rate
         waves = {name: wave.detach().float().cpu().clamp(-1, 1).numpy() for name, wave in validation.waves.items()}
-        spectrogram_png(waves, folder / "spectrograms.png", rate)
-        for name, wave in waves.items():
-            audio.write(folder / f"{name}.flac", wave[None], rate, subtype="PCM_16", overwrite=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            spectrogram_png(waves, folder / "spectrograms.png", rate)
+            for name, wave in waves.items():
+                audio.write(folder / f"{name}.flac", wave[None], rate, subtype="PCM_16", overwrite=True)
+        except (OSError, audio.AudioError) as error:
+            raise OSError(f"cannot write samples {folder} ({error}); make room; checkpoints are kept") from error
         for tracker in self.trackers:
             _show_samples(tracker, step, waves, folder / "spectrograms.png", rate)
 
