@@ -88,7 +88,7 @@ def merge(
         wide: (B, 1, T) what a head made of it.
         cutoff_hz: (B,) Hz, one per wave.
         sample_rate: Hz.
-        skirts: one per wave, None for a steep end; None: all ends are steep.
+        skirts: one per wave, None where it is not known; None: none is.
 
     Returns:
         (B, 1, T).

@@ -18,7 +18,8 @@ class Skirt:
     """How a recording fades out around its cutoff, at multiples of `SKIRT_BIN_HZ`.
 
     What a gentle filter left of the recording is raised back by what that filter took, and the made band fades in where
-    the recording sinks into its floor. Below 0.88 of the cutoff the raise is 0 and the share is 1.
+    the recording sinks into its floor; of a steep end nothing is raised, and the made band fades in at the edge. Below
+    0.88 of the cutoff the raise is 0 and the share is 1.
     """
 
     raise_db: tuple[float, ...]  # gain of the recording, dB, 0 or more
@@ -35,7 +36,7 @@ class Stretch:
 
     start_s: float
     cutoff_hz: float  # FULL_BAND_HZ: nothing is made here
-    skirt: Skirt | None = None  # None: a steep end, the cross-fade lies below the cutoff
+    skirt: Skirt | None = None  # None: nobody looked at the end; the cross-fade lies below the cutoff
 
     @property
     def full_band(self) -> bool:
