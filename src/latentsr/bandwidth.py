@@ -95,26 +95,27 @@ class BandEstimator:
         sample_rate: Hz.
         nyquist_hz: where evidence ends, of a recording that is not at its own rate any more.
         network: in the place of the embedded one.
+        apart: hear mid and side of stereo too, for `mid_side`.
     """
 
-    def __init__(self, sample_rate: int, nyquist_hz: float | None = None, network: CutoffNet | None = None) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        nyquist_hz: float | None = None,
+        network: CutoffNet | None = None,
+        *,
+        apart: bool = False,
+    ) -> None:
         self.sample_rate = sample_rate
         self.nyquist_hz = sample_rate / 2 if nyquist_hz is None else min(nyquist_hz, sample_rate / 2)
         self._network = network
         self._maker: FrameMaker | None = None
-        self._apart: BandEstimator | None = None  # hears mid and side of two channels
+        self._apart = BandEstimator(sample_rate, nyquist_hz, network) if apart else None  # hears mid and side
         self._power = np.zeros(2)  # of these, summed
-
-    def hear_apart(self, samples: np.ndarray) -> None:
-        """Hear mid and side of left and right (2, n) too."""
-        self._apart = self._apart or BandEstimator(self.sample_rate, self.nyquist_hz, self._network)
-        both = np.stack([samples[0] + samples[1], samples[0] - samples[1]]) / 2
-        self._power += np.square(both, dtype=np.float64).sum(axis=1)
-        self._apart.update(both)
 
     def mid_side(self) -> Track | None:
         """The tracks of mid and side, where these were heard and the side is the duller one; else None."""
-        if self._apart is None or self._power[1] < LEAST_SIDE * self._power[0]:
+        if self._apart is None or self._apart._maker is None or self._power[1] < LEAST_SIDE * self._power[0]:
             return None
         apart = self._apart.result()
         mid, side = (Track((channel,), apart.seconds).cutoff_hz for channel in apart.channels)
@@ -126,6 +127,10 @@ class BandEstimator:
         if self._maker is None:
             self._maker = FrameMaker(self.sample_rate, max(MOST_FRAMES // max(len(samples), 1), HEARD_AT_ONCE))
         self._maker.update(samples)
+        if self._apart is not None and len(samples) == 2:
+            both = np.stack([samples[0] + samples[1], samples[0] - samples[1]]) / 2
+            self._power += np.square(both, dtype=np.float64).sum(axis=1)
+            self._apart.update(both)
 
     @torch.inference_mode()
     def result(self) -> Track:

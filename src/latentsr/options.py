@@ -213,11 +213,6 @@ class Options:
         return HEADS[self.head]
 
     @property
-    def changes_nothing(self) -> bool:
-        """Whether recordings come back as they came, whatever they are."""
-        return self.amount == 0 and not self.denoise
-
-    @property
     def head_steps(self) -> int | None:
         """The steps asked for, if they are the head's own and not those of the latents that it gets."""
         return self.steps if self.kind.takes_steps and not self.kind.needs_latents else None

@@ -31,6 +31,7 @@ class SourceFile:
         self.path, self._asks = Path(path), asks
         self._opened: Reader | None = self._open(None)
         self.info = self._opened.info
+        self.sample_rate = self.info.sample_rate  # Hz, its own
         self.account: Account | None = None  # what was read, by whom; known behind the first pass
         self.notes: tuple[str, ...] = ()  # what was salvaged or repaired; known behind the first pass
         self.frames = 0  # that were decoded, per channel; known behind the first pass, as is
@@ -45,16 +46,6 @@ class SourceFile:
 
     def _open(self, known: Info | None) -> Reader:
         return Reader(self.path, known=known, **self._asks)
-
-    @property
-    def sample_rate(self) -> int:
-        """Its own, Hz."""
-        return self.info.sample_rate
-
-    @property
-    def declared_s(self) -> float | None:
-        """Its duration by its own account."""
-        return None if self.info.frames is None else self.info.frames / self.info.sample_rate
 
     def native(self) -> Iterator[np.ndarray]:
         """Blocks (C, n) float32 at its own rate."""

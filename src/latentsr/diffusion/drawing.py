@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +53,9 @@ class Diffusion:
         self.shape = (vae.config.latent_channels, AUDIO.n_mels // mel_stride)
 
     @classmethod
-    def of(cls, model: Any, options: Options) -> Diffusion:
-        """The diffusion of a model (a `restoring.flow.Restores`): what was asked for, and the model's own values for
-        the rest."""
+    def of(cls, model: Any, parts: Mapping[str, Any], options: Options) -> Diffusion:
+        """The diffusion of a model (a `restoring.flow.Restores`) and its components: what was asked for, and the
+        model's own values for the rest."""
         config = model.config
         steps = None if options.head_steps is not None else options.steps
         sampling = Sampling(
@@ -63,7 +64,7 @@ class Diffusion:
             config.default_temperature if options.temperature is None else options.temperature,
             config.unconditional_latent,
         )
-        vae, unet, scheduler = (model.component(name) for name in DIFFUSION)
+        vae, unet, scheduler = (parts[name] for name in DIFFUSION)
         return cls(vae, unet, scheduler, sampling, model.execution_device)
 
     def __call__(self, low: Tensor, windows: list[Window], seed: int, cutoff_hz: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class LowBand:
         seed: of what the head draws. Neighbouring windows draw the same, by their place in the recording:
         first_frame: the mel frame at which the window begins.
         noise_mix: (B, K) how alike the noises of the waves are (see `signal.correlation`); None: all get the same.
-        steps: of a head that samples the wave itself; None: its own number.
+        steps: as asked for, of a head that samples the wave itself; None: its own number.
         keep_known: put what is known of the band below the cutoff in the place of what was made there.
         ignored: of so many frames at the start and at the end the wave is not looked at, and may be anything.
     """

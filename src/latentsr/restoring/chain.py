@@ -56,10 +56,8 @@ class Chain:
         self.seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(options.seed)))
 
     def cleaned(self, wave: Tensor) -> Tensor:
-        """Samples (C, n) less steady lines and hiss, where these are to be taken out."""
+        """Samples (C, n) less the steady lines and hiss that are to be taken out."""
         lines_hz, floor = self.heard.lines_hz, self.heard.floor
-        if not lines_hz and not floor:
-            return wave
         wave = remove_lines(wave, lines_hz, AUDIO.sample_rate) if lines_hz else wave
         return subtract_floors(wave[:, None], torch.full((len(wave),), floor), self.mel)[:, 0]
 
@@ -88,18 +86,18 @@ class Chain:
             latents: (B, Z, l, m) of them, for a head that decodes latents.
             beyond: samples at the end of the window that lie behind the recording's end.
         """
-        head, denoise = self.head, self.options.denoise
+        head, denoise, ends = self.head, self.options.denoise, _ends(parts)
         channels = [part.channel for part in parts]
         signs = self.signs.expand(self.heard.channels)[channels, None, None]
         given = LowBand(
             # In fp32: the rounding of bf16 would drown the quiet bands of its mel.
             wave=(signs * low).to(head.device),
-            cutoff_hz=_ends(parts).to(head.device),
+            cutoff_hz=ends.to(head.device),
             latents=None if latents is None else latents.to(head.device, head.dtype),
             seed=self.seed,
             first_frame=window.first * self.stride,
             noise_mix=None if self.mix is None else self.mix[channels],
-            steps=self.options.head_steps,
+            steps=self.options.steps,
             keep_known=not denoise,
             ignored=((window.start - window.first) * self.stride, (window.last - window.stop) * self.stride),
         )
@@ -108,7 +106,7 @@ class Chain:
         if denoise:
             assert clean is not None, "heads that cannot denoise are refused before"
             kept = filter_by_mel(kept * self.gain, clean.float().cpu(), self.mel) / self.gain
-        inside, ends, skirts, merged = kept.shape[-1] - beyond, _ends(parts), [part.skirt for part in parts], []
+        inside, skirts, merged = kept.shape[-1] - beyond, [part.skirt for part in parts], []
         for at in range(0, len(parts), GROUPED_CHANNELS):
             some = slice(at, at + GROUPED_CHANNELS)
             own, made = kept[some, ..., :inside], wide[some, ..., :inside]
