@@ -144,7 +144,7 @@ class BandEstimator:
         for i, power_db in enumerate(frames.power_db):
             twin = next((j for j in range(i) if np.array_equal(frames.power_db[j], power_db)), None)
             tracks.append(listener.track(power_db) if twin is None else tracks[twin])
-        return Track(_agreed(tracks), frames.seconds)
+        return Track(_agreed(tracks) if len(tracks) > 1 else tuple(tracks), frames.seconds)
 
 
 @dataclass

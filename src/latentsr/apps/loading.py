@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsr.apps.terminal import cores
 from latentsr.errors import UsageError
 from latentsr.head_kinds import HEADS
 from latentsr.wholefiles import sha256
@@ -75,6 +74,11 @@ class Loader:
         if self.vocoder is not None:
             parts.append(model_hash(None if self.vocoder == "embedded" else self.vocoder))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def share_threads(asked: int | None, small: bool) -> int:

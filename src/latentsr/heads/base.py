@@ -37,12 +37,12 @@ class LowBand:
     keep_known: bool = True
     ignored: tuple[int, int] = (0, 0)
 
-    def check_latents(self, hop_length: int, frames_each: int) -> None:
+    def check_latents(self, latents: Tensor, hop_length: int, frames_each: int) -> None:
         """Raise `ValueError` unless there is a latent for every so many mel frames."""
         frames = self.wave.shape[-1] // hop_length
-        if self.latents is not None and self.latents.shape[2] * frames_each != frames:
+        if latents.shape[2] * frames_each != frames:
             raise ValueError(
-                f"{self.latents.shape[2]} latent frames are not {frames} mel frames / {frames_each}; "
+                f"{latents.shape[2]} latent frames are not {frames} mel frames / {frames_each}; "
                 "these latents are of another VAE"
             )
 

@@ -43,7 +43,8 @@ class DiffWaveMambaHead(Head):
         steps = STEPS if low.steps is None else low.steps
         if not MIN_STEPS <= steps <= MAX_STEPS:
             raise ValueError(f"steps of the diffwave-mamba head must be {MIN_STEPS} to {MAX_STEPS}, got {steps}")
-        low.check_latents(self.audio.hop_length, LATENT_FRAMES)
+        if low.latents is not None:
+            low.check_latents(low.latents, self.audio.hop_length, LATENT_FRAMES)
         bands = self.mdct.bands
         first, frames = low.first_frame * self.audio.hop_length // bands, low.wave.shape[-1] // bands + 1
 

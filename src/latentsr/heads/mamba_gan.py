@@ -28,7 +28,8 @@ class MambaGanHead(Head):
         self.context_frames = int(mamba_gan.config.context_frames)
 
     def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
-        low.check_latents(self.audio.hop_length, self.network.config.latent_frames)
+        if low.latents is not None:
+            low.check_latents(low.latents, self.audio.hop_length, self.network.config.latent_frames)
         rows, frames = len(low.wave), low.wave.shape[-1] // self.audio.hop_length
 
         def draw(source: int) -> Tensor:
@@ -37,7 +38,8 @@ class MambaGanHead(Head):
         noise = noises(low.noise_mix, rows, draw)
         # On a CPU a batch saves no time, but holds all its channels in memory: only two run together.
         count = 1 if self.device.type == "cpu" and rows > 2 else max(rows, 1)
-        made = [self._made(part, list(islice(noise, count))) for part in low.split(count)]
+        parts = [low] if count >= rows else low.split(count)
+        made = [self._made(part, list(islice(noise, count))) for part in parts]
         waves, mels = zip(*made, strict=True)
         return torch.cat(waves), torch.cat(mels)
 

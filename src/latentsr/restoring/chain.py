@@ -44,7 +44,7 @@ class Chain:
     def __init__(self, head: Head, diffusion: Diffusion | None, heard: Heard, options: Options) -> None:
         self.head, self.diffusion, self.heard, self.options = head, diffusion, heard, options
         self.gain = network_gain(heard.peak)
-        self.mel = MelSpectrogram(AUDIO)
+        self.mel = MelSpectrogram(AUDIO) if options.denoise else None
         self.control = Control.of(options)
         alike = heard.channel_correlation
         self.signs = torch.ones(1) if alike is None else polarities(alike)
@@ -59,6 +59,7 @@ class Chain:
         """Samples (C, n) less the steady lines and hiss that are to be taken out."""
         lines_hz, floor = self.heard.lines_hz, self.heard.floor
         wave = remove_lines(wave, lines_hz, AUDIO.sample_rate) if lines_hz else wave
+        assert self.mel is not None, "noise is looked for where it is to be taken out"
         return subtract_floors(wave[:, None], torch.full((len(wave),), floor), self.mel)[:, 0]
 
     def low_band(self, wave: Tensor, parts: Sequence[Part]) -> Tensor:
@@ -103,7 +104,7 @@ class Chain:
         )
         wide, clean = head.decode(given)
         wide = signs * wide.float().cpu() / self.gain
-        if denoise:
+        if self.mel is not None:
             assert clean is not None, "heads that cannot denoise are refused before"
             kept = filter_by_mel(kept * self.gain, clean.float().cpu(), self.mel) / self.gain
         inside, skirts, merged = kept.shape[-1] - beyond, [part.skirt for part in parts], []

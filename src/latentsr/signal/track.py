@@ -24,10 +24,6 @@ class Skirt:
     raise_db: tuple[float, ...]  # gain of the recording, dB, 0 or more
     kept: tuple[float, ...]  # its share in amplitude, 1 to 0; the made band has the rest
 
-    def __post_init__(self) -> None:
-        if len(self.raise_db) != len(self.kept) or not self.kept:
-            raise ValueError(f"{len(self.raise_db)} raises need as many shares, got {len(self.kept)}")
-
 
 @dataclass(frozen=True)
 class Stretch:
