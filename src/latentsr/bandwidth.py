@@ -7,7 +7,7 @@ cuts the recording into stretches, and each of these is heard again as a whole. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -29,7 +29,7 @@ from latentsr.models.cutoff import (
     without_lines,
 )
 from latentsr.signal.bandedges import cliffs_hz, events, likeliest_path, placed, skirt_of
-from latentsr.signal.bandframes import BIN_HZ, FRAME_S, FrameMaker, Frames
+from latentsr.signal.bandframes import BIN_HZ, FRAME_S, FrameMaker
 from latentsr.signal.track import FULL_BAND_HZ, Stretch, Track
 
 NAME = "cutoff"  # folder of the embedded network
@@ -83,7 +83,7 @@ def cutoffs_hz(waves: Tensor, sample_rate: int) -> Tensor:
         maker = FrameMaker(sample_rate)
         maker.update(wave[None])
         frames = maker.result()
-        listener = _Listener(embedded_network(), frames, FRAME_S)
+        listener = _Listener(embedded_network(), frames.nyquist_hz, frames.dust_db, FRAME_S)
         found.append(listener.heard(frames.power_db[0], _Part(0, frames.power_db.shape[1])).end_hz)
     return torch.tensor(found, dtype=waves.dtype, device=waves.device)
 
@@ -138,8 +138,7 @@ class BandEstimator:
         if self._maker is None:
             raise ValueError("no samples yet; call update first")
         frames, frame_s = self._maker.result(), FRAME_S * self._maker.merged
-        frames = replace(frames, nyquist_hz=self.nyquist_hz)
-        listener = _Listener(self._network or embedded_network(), frames, frame_s)
+        listener = _Listener(self._network or embedded_network(), self.nyquist_hz, frames.dust_db, frame_s)
         tracks: list[tuple[Stretch, ...]] = []
         for i, power_db in enumerate(frames.power_db):
             twin = next((j for j in range(i) if np.array_equal(frames.power_db[j], power_db)), None)
@@ -157,19 +156,22 @@ class _Part:
     loss_db: Array | None = None
 
 
+@dataclass(frozen=True)
 class _Listener:
     """The network, and what all channels of a recording have in common."""
 
-    def __init__(self, network: CutoffNet, frames: Frames, frame_s: float) -> None:
-        self.network, self.frame_s = network, frame_s
-        self.nyquist_hz, self.dust_db = frames.nyquist_hz, frames.dust_db
+    network: CutoffNet
+    nyquist_hz: float
+    dust_db: float
+    frame_s: float
 
     def track(self, power_db: Array) -> tuple[Stretch, ...]:
         """The stretches of one channel (L, BINS)."""
         if self.nyquist_hz < LEAST_NYQUIST_HZ:
             return (Stretch(0.0, FULL_BAND_HZ),)
         parts = [self.heard(power_db, part) for part in self._course(power_db)]
-        parts = self._joined(power_db, parts)
+        if len(parts) > 1:
+            parts = self._joined(power_db, parts)
         for before, after in zip(parts, parts[1:], strict=False):
             low, high = sorted((before.end_hz, after.end_hz))
             before.last = after.first = placed(power_db, after.first, low, min(high, self.nyquist_hz))
@@ -199,25 +201,21 @@ class _Listener:
             return [_Part(0, len(power_db))]
         if len(power_db) % WINDOW >= SHORT:
             starts.append(len(power_db) - WINDOW)
-        path = likeliest_path(self._evidence(power_db, np.array(starts)), CHANGE_COST)
+        hear_each = self._local if len(starts) < STRIDE**2 else self._sparse
+        path = likeliest_path(hear_each(power_db, np.array(starts)), CHANGE_COST)
         changes = np.flatnonzero(np.diff(path)) + 1
         edges = [0, *(starts[n] for n in changes), len(power_db)]
         return [_Part(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 
-    def _evidence(self, power_db: Array, starts: NDArray[np.int64]) -> Array:
-        """Log evidence in each window (N, CELLS + 1).
-
-        Of a long recording every `STRIDE`-th window is heard, and those between where the course changes; the others
-        count as the one before them that was.
-        """
-        every = 1 if len(starts) < STRIDE**2 else STRIDE
-        coarse = self._local(power_db, starts[::every])
-        evidence = np.repeat(coarse, every, axis=0)[: len(starts)]
-        if every > 1:
-            path = likeliest_path(every * coarse, CHANGE_COST)
-            changes = np.flatnonzero(np.diff(path))[:, None] * every
-            near = np.unique(np.clip(changes + np.arange(1 - every, 2 * every), 0, len(starts) - 1))
-            evidence[near] = self._local(power_db, starts[near]) if len(near) else coarse[:0]
+    def _sparse(self, power_db: Array, starts: NDArray[np.int64]) -> Array:
+        """`_local` of a long recording: every `STRIDE`-th window is heard, and those between where the course changes;
+        the others count as the one before them that was."""
+        coarse = self._local(power_db, starts[::STRIDE])
+        evidence = np.repeat(coarse, STRIDE, axis=0)[: len(starts)]
+        path = likeliest_path(STRIDE * coarse, CHANGE_COST)
+        changes = np.flatnonzero(np.diff(path))[:, None] * STRIDE
+        near = np.unique(np.clip(changes + np.arange(1 - STRIDE, 2 * STRIDE), 0, len(starts) - 1))
+        evidence[near] = self._local(power_db, starts[near]) if len(near) else coarse[:0]
         return evidence
 
     def _local(self, power_db: Array, starts: NDArray[np.int64]) -> Array:

@@ -61,7 +61,7 @@ def mamba_forward(block: Mamba, x: Tensor) -> Tensor:
     y = recurrence(u, delta, A, B, C) + torch.stack([direction.D for direction in directions]) * u
     y = y.transpose(0, 1)
     made = y[:, :, 0] if len(directions) == 1 else y[:, :, 0] + y[:, :, 1].flip(1)
-    return block.out_proj((made * F.silu(gate)).to(block.out_proj.weight.dtype))
+    return block._out(made, gate)
 
 
 def recurrence(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def selective_scan(
         (B, L, D).
     """
     if backend is None:
-        backend = "cuda" if u.device.type == KERNEL_DEVICE and why_not_cuda(u, A) is None else "chunked"
+        backend = "cuda" if why_not_cuda(u, A) is None else "chunked"
     if backend not in BACKENDS:
         raise ValueError(f"no scan backend is called {backend!r}; there are {', '.join(BACKENDS)}")
     return BACKENDS[backend](u, delta, A, B, C)
@@ -93,6 +93,9 @@ class _Chunk:
         self.decay_steps, self.state_steps = self.decay.unbind(1), self.states.unbind(1)
         self.state_steps[0].zero_()
 
+    def begin(self, h: Tensor) -> None:
+        self.state_steps[0].copy_(h)
+
     def run(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decays, states before and after each of n <= S positions (b, n, N, D), and Δ u (b, n, D)."""
         n, by_step = u.shape[1], delta * u
@@ -124,7 +127,7 @@ class _ChunkedScan(torch.autograd.Function):
                     borders[i, rows] = work.state_steps[0]
                 _, _, states, _ = work.run(u[at], delta[at], A, B[at])
                 y[at] = torch.matmul(C[at].unsqueeze(2), states).squeeze(2)
-                work.state_steps[0].copy_(states[:, -1])
+                work.begin(states[:, -1])
         if keep:
             ctx.save_for_backward(u, delta, A, B, C, borders)
             ctx.chunk, ctx.sequences = chunk, sequences
@@ -149,7 +152,7 @@ class _ChunkedScan(torch.autograd.Function):
             for i in reversed(range(len(borders))):
                 at = rows, slice(i * ctx.chunk, (i + 1) * ctx.chunk)
                 n = u[at].shape[1]
-                work.state_steps[0].copy_(borders[i, rows])
+                work.begin(borders[i, rows])
                 decay, before, states, by_step = work.run(u[at], delta[at], A, B[at])
                 dC[at] = torch.matmul(dy[at].unsqueeze(2), states.mT).squeeze(2)
                 grads = torch.mul(C[at].unsqueeze(3), dy[at].unsqueeze(2), out=room[:, :n])

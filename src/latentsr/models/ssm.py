@@ -53,7 +53,10 @@ class Mamba(nn.Module):
         y = self.directions[0](u)
         if len(self.directions) == 2:
             y = y + self.directions[1](u.flip(1)).flip(1)
-        # The scan's fp32 goes back to the type of the weights.
+        return self._out(y, gate)
+
+    def _out(self, y: Tensor, gate: Tensor) -> Tensor:
+        """Gate and project; the scan's fp32 goes back to the type of the weights."""
         return self.out_proj((y * F.silu(gate)).to(self.out_proj.weight.dtype))
 
 
