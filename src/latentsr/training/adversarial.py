@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from latentsr.config import Config, ConfigError
-from latentsr.models.discriminators import Discriminators, Features
 
 FILE = "discriminators.safetensors"  # beside the components that the pipeline loads
 
@@ -26,13 +26,16 @@ class DiscriminatorSize(Config):
     emphasis: float = 0.0
 
 
-def features_for_generator(discriminators: Discriminators, real: Tensor, fake: Tensor) -> tuple[Features, Features]:
-    """Features of two waves (B, 1, T) for the generator's losses: gradients reach `fake` and no parameter."""
+def features_for_generator(discriminators: nn.Module, real: Tensor, fake: Tensor, *told: Tensor) -> tuple[Any, Any]:
+    """Features of two waves (B, 1, T) for the generator's losses: gradients reach `fake` and no parameter.
+
+    `told`: what the discriminators get besides a wave.
+    """
     discriminators.requires_grad_(False)
     try:
         with torch.no_grad():
-            real_features = discriminators(real)
-        return real_features, discriminators(fake)
+            real_features = discriminators(real, *told)
+        return real_features, discriminators(fake, *told)
     finally:
         discriminators.requires_grad_(True)
 
