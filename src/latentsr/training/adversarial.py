@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from latentsr.config import Config, ConfigError
+from latentsr.training.stage import Stage
 
 FILE = "discriminators.safetensors"  # beside the components that the pipeline loads
 
@@ -24,6 +27,29 @@ class DiscriminatorSize(Config):
     scale_max_channels: int = 1024
     scale_layers: int = 4
     emphasis: float = 0.0
+
+
+class AdversarialStage(Stage):
+    """A generator, which `averaged` names, against discriminators, which are kept beside it."""
+
+    discriminators: Any
+
+    @abstractmethod
+    def averaged(self) -> Mapping[str, nn.Module]: ...
+
+    def trained(self) -> Mapping[str, nn.Module]:
+        return {**self.averaged(), "discriminators": self.discriminators}
+
+    def networks(self, phase: str) -> list[nn.Module]:
+        return [self.discriminators] if phase == "discriminator" else list(self.averaged().values())
+
+    def active_phases(self, step: int) -> tuple[str, ...]:
+        alone = step < getattr(self.config, "adversarial_from_step", 0)
+        return ("generator",) if alone else self.phases
+
+    def export(self, folder: Path) -> None:
+        super().export(folder)
+        save_discriminators(self.discriminators, folder)
 
 
 def features_for_generator(discriminators: nn.Module, real: Tensor, fake: Tensor, *told: Tensor) -> tuple[Any, Any]:

@@ -17,11 +17,11 @@ from latentsr.models.mamba_gan import MelFront
 from latentsr.models.vae import mode
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.signal.mel import MelSpectrogram, bands_below
-from latentsr.training.adversarial import load_discriminators, save_discriminators
+from latentsr.training.adversarial import AdversarialStage, load_discriminators
 from latentsr.training.draws import Draws
 from latentsr.training.hifigan import high_band_ratio_db
 from latentsr.training.losses import filtered_error
-from latentsr.training.stage import Degraded, Stage, StageConfig, Validation
+from latentsr.training.stage import Degraded, StageConfig, Validation
 from latentsr.training.vae import load_vae
 
 
@@ -47,7 +47,7 @@ class GanInputs:
     told: Tensor  # (B,) true where the generator gets them
 
 
-class GanStage(Stage):
+class GanStage(AdversarialStage):
     """A generator that is exported as `mamba_gan`, and its discriminators.
 
     Both are the finished run's where the config names one; `fresh` makes a generator otherwise.
@@ -71,17 +71,8 @@ class GanStage(Stage):
     def fresh(self) -> MelFront:
         """A new generator."""
 
-    def trained(self) -> Mapping[str, nn.Module]:
-        return {"mamba_gan": self.generator, "discriminators": self.discriminators}
-
-    def networks(self, phase: str) -> list[nn.Module]:
-        return [self.discriminators if phase == "discriminator" else self.generator]
-
     def averaged(self) -> Mapping[str, nn.Module]:
         return {"mamba_gan": self.generator}
-
-    def active_phases(self, step: int) -> tuple[str, ...]:
-        return self.phases if step >= self.config.adversarial_from_step else ("generator",)
 
     def shared_inputs(self, example: Degraded, told: Tensor) -> dict[str, Any]:
         """The fields of `GanInputs`, of an example."""
@@ -132,7 +123,3 @@ class GanStage(Stage):
             )
             result.waves[f"restored{name}"] = wave[0, 0]
         return result
-
-    def export(self, folder: Path) -> None:
-        super().export(folder)
-        save_discriminators(self.discriminators, folder)
