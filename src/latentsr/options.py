@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -199,11 +198,11 @@ class Options:
             raise TypeError(f"unknown option {', '.join(unknown)}; there are {', '.join(known)}")
         return replace(self, **changes)
 
-    def with_head(self, default: str, there: Collection[str] = HEADS) -> Options:
-        """The same with its head decided: `default` where none was asked for; it must be one of `there`."""
+    def with_head(self, default: str) -> Options:
+        """The same with its head decided: `default` where none was asked for."""
         head = self.head or default
-        if head not in there:
-            raise UsageError(f"this model has no head {head}; choose one of {', '.join(there)}")
+        if head not in HEADS:
+            raise UsageError(f"this model has no head {head}; choose one of {', '.join(HEADS)}")
         return replace(self, head=head)
 
     @property

@@ -6,7 +6,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from latentsr.config import AUDIO, AudioConfig
+from latentsr.config import AUDIO
 from latentsr.diffusion.sampling import sample, training_scheduler
 from latentsr.head_kinds import HEADS
 from latentsr.heads.base import Head, LowBand
@@ -27,26 +27,23 @@ class DiffWaveMambaHead(Head):
 
     context_frames = 64
 
-    def __init__(
-        self, diffwave_mamba: DiffWaveMamba, audio: AudioConfig = AUDIO, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, diffwave_mamba: DiffWaveMamba, device: torch.device | None = None) -> None:
         self.network = diffwave_mamba
-        self.audio = audio
         self.device = diffwave_mamba.device if device is None else device
         self.dtype = diffwave_mamba.dtype
         self.mdct = MDCT(diffwave_mamba.config.bands).to(self.device)
         self.scheduler = training_scheduler()
-        if audio.hop_length % self.mdct.bands:  # windows would begin between frames, and draw other noise
-            raise ValueError(f"{self.mdct.bands} bands do not divide the hop of {audio.hop_length} samples")
+        if AUDIO.hop_length % self.mdct.bands:  # windows would begin between frames, and draw other noise
+            raise ValueError(f"{self.mdct.bands} bands do not divide the hop of {AUDIO.hop_length} samples")
 
     def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
         steps = STEPS if low.steps is None else low.steps
         if not MIN_STEPS <= steps <= MAX_STEPS:
             raise ValueError(f"steps of the diffwave-mamba head must be {MIN_STEPS} to {MAX_STEPS}, got {steps}")
         if low.latents is not None:
-            low.check_latents(low.latents, self.audio.hop_length, LATENT_FRAMES)
+            low.check_latents(low.latents, AUDIO.hop_length, LATENT_FRAMES)
         bands = self.mdct.bands
-        first, frames = low.first_frame * self.audio.hop_length // bands, low.wave.shape[-1] // bands + 1
+        first, frames = low.first_frame * AUDIO.hop_length // bands, low.wave.shape[-1] // bands + 1
 
         def draw(source: int) -> Tensor:
             return absolute_noise(low.seed, first, frames, 1, bands, source)

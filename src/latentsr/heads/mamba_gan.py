@@ -7,7 +7,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from latentsr.config import AUDIO, AudioConfig
+from latentsr.config import AUDIO
 from latentsr.heads.base import Head, LowBand
 from latentsr.models.mamba_gan import MelFront
 from latentsr.signal.mel import MelSpectrogram
@@ -19,21 +19,20 @@ REACH = 16  # frames beside the ignored ones: fades, limiter and filters look at
 class MambaGanHead(Head):
     """Restore without diffusion; where latents are given, decode them in the vocoder's place."""
 
-    def __init__(self, mamba_gan: MelFront, audio: AudioConfig = AUDIO, device: torch.device | None = None) -> None:
+    def __init__(self, mamba_gan: MelFront, device: torch.device | None = None) -> None:
         self.network = mamba_gan
-        self.audio = audio
         self.device = mamba_gan.device if device is None else device
         self.dtype = mamba_gan.dtype
-        self.mel = MelSpectrogram(audio).to(self.device)
+        self.mel = MelSpectrogram(AUDIO).to(self.device)
         self.context_frames = int(mamba_gan.config.context_frames)
 
     def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
         if low.latents is not None:
-            low.check_latents(low.latents, self.audio.hop_length, self.network.config.latent_frames)
-        rows, frames = len(low.wave), low.wave.shape[-1] // self.audio.hop_length
+            low.check_latents(low.latents, AUDIO.hop_length, self.network.config.latent_frames)
+        rows, frames = len(low.wave), low.wave.shape[-1] // AUDIO.hop_length
 
         def draw(source: int) -> Tensor:
-            return absolute_noise(low.seed, low.first_frame, frames, 1, self.audio.hop_length, source).view(1, 1, -1)
+            return absolute_noise(low.seed, low.first_frame, frames, 1, AUDIO.hop_length, source).view(1, 1, -1)
 
         noise = noises(low.noise_mix, rows, draw)
         # On a CPU a batch saves no time, but holds all its channels in memory: only two run together.
