@@ -212,11 +212,6 @@ class Options:
         return HEADS[self.head]
 
     @property
-    def head_steps(self) -> int | None:
-        """The steps asked for, if they are the head's own and not those of the latents that it gets."""
-        return self.steps if self.kind.takes_steps and not self.kind.needs_latents else None
-
-    @property
     def reading(self) -> Asks:
         """What of them is of reading a file."""
         return {

@@ -56,8 +56,8 @@ class Diffusion:
     def of(cls, model: Any, parts: Mapping[str, Any], options: Options) -> Diffusion:
         """The diffusion of a model (a `restoring.flow.Restores`) and its components: what was asked for, and the
         model's own values for the rest."""
-        config = model.config
-        steps = None if options.head_steps is not None else options.steps
+        config, kind = model.config, options.kind
+        steps = None if kind.takes_steps and not kind.needs_latents else options.steps  # of the latents, not the head's
         sampling = Sampling(
             config.default_steps if steps is None else steps,
             config.default_guidance_scale if options.guidance_scale is None else options.guidance_scale,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
@@ -44,11 +46,7 @@ class DiffWaveMambaHead(Head):
             low.check_latents(low.latents, AUDIO.hop_length, LATENT_FRAMES)
         bands = self.mdct.bands
         first, frames = low.first_frame * AUDIO.hop_length // bands, low.wave.shape[-1] // bands + 1
-
-        def draw(source: int) -> Tensor:
-            return absolute_noise(low.seed, first, frames, 1, bands, source)
-
-        noise = noises(low.noise_mix, len(low.wave), draw)
+        noise = noises(low.noise_mix, len(low.wave), partial(absolute_noise, low.seed, first, frames, 1, bands))
         if self.device.type == "cpu":  # where a batch saves no time, but holds all its channels in memory
             return torch.cat([self._restore(part, next(noise), steps) for part in low.split(1)]), None
         return self._restore(low, torch.cat(list(noise)).to(low.wave.device), steps), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 
 import torch
@@ -30,10 +31,7 @@ class MambaGanHead(Head):
         if low.latents is not None:
             low.check_latents(low.latents, AUDIO.hop_length, self.network.config.latent_frames)
         rows, frames = len(low.wave), low.wave.shape[-1] // AUDIO.hop_length
-
-        def draw(source: int) -> Tensor:
-            return absolute_noise(low.seed, low.first_frame, frames, 1, AUDIO.hop_length, source).view(1, 1, -1)
-
+        draw = partial(absolute_noise, low.seed, low.first_frame, frames, 1, AUDIO.hop_length)
         noise = noises(low.noise_mix, rows, draw)
         # On a CPU a batch saves no time, but holds all its channels in memory: only two run together.
         count = 1 if self.device.type == "cpu" and rows > 2 else max(rows, 1)
@@ -45,7 +43,7 @@ class MambaGanHead(Head):
     def _made(self, low: LowBand, noise: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Waves (B, 1, T) and clean log-mels (B, L, M)."""
         mel = self.mel(low.wave.float())[:, 0].to(self.dtype)
-        heard = torch.cat(noise)[:, 0].to(low.wave.device)
+        heard = torch.cat(noise).flatten(1).to(low.wave.device)
         ignored = max(low.ignored[0] - REACH, 0), max(low.ignored[1] - REACH, 0)
         wave, clean = self.network.restore(
             low.wave[:, 0].float(), mel, low.cutoff_hz, heard.float(), low.latents, ignored

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -29,16 +31,13 @@ class MambaWaveHead(Head):
 
     def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
         hop, steps = AUDIO.hop_length, STEPS if low.steps is None else low.steps
-        frames = low.wave.shape[-1] // hop
-
-        def draw(source: int) -> Tensor:
-            return absolute_noise(low.seed, low.first_frame, frames, 1, hop, source).view(1, 1, -1)
-
+        draw = partial(absolute_noise, low.seed, low.first_frame, low.wave.shape[-1] // hop, 1, hop)
         made = []
         for part, noise in zip(low.split(1), noises(low.noise_mix, len(low.wave), draw), strict=True):
             # It was trained on low bands that reach full scale; one gain for the recording, so that windows agree.
             half = half_rate(part.wave.float(), AUDIO.sample_rate) / NETWORK_PEAK
-            made.append(self._restored(half.to(self.dtype), noise.to(part.wave.device), steps) * NETWORK_PEAK)
+            noise = noise.flatten(1)[None].to(part.wave.device)
+            made.append(self._restored(half.to(self.dtype), noise, steps) * NETWORK_PEAK)
         return torch.cat(made), None
 
     def _restored(self, half: Tensor, noise: Tensor, steps: int) -> Tensor:

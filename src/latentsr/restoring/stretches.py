@@ -112,12 +112,12 @@ def lay_over(below: Tensor, made: Tensor, parts: Sequence[Part], place: tuple[in
         under[:] = torch.lerp(under, wave, part.rise(start, stop)) if part.start else wave
 
 
+@dataclass
 class Latents:
     """Latents of one stretch of one channel, (Z, l, m) from position `first` on, to which windows are added."""
 
-    def __init__(self) -> None:
-        self.first = 0
-        self._values: Tensor | None = None
+    first: int = 0
+    _values: Tensor | None = None
 
     @property
     def held(self) -> int:
