@@ -76,11 +76,6 @@ class Loader:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def share_threads(asked: int | None, small: bool) -> int:
     """Let torch take as many threads as are asked for, and say how many windows to restore at once.
 
@@ -96,6 +91,11 @@ def share_threads(asked: int | None, small: bool) -> int:
     if said:
         torch.set_num_threads(said)
     return 1
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def model_hash(model: str | None) -> str:
