@@ -10,6 +10,7 @@ import numpy as np
 from latentsr.config import AUDIO
 
 FULL_BAND_HZ = AUDIO.sample_rate / 2  # in the place of a cutoff: nothing is missing, and nothing is made
+SNAPPED_S = 0.5  # so near to a mark a change is at the mark
 SKIRT_BIN_HZ = 93.75  # a skirt is given at multiples of it, from 0 Hz on
 
 
@@ -24,10 +25,6 @@ class Skirt:
 
     raise_db: tuple[float, ...]  # gain of the recording, dB, 0 or more
     kept: tuple[float, ...]  # its share in amplitude, 1 to 0; the made band has the rest
-
-    def __post_init__(self) -> None:
-        if len(self.raise_db) != len(self.kept) or not self.kept:
-            raise ValueError(f"{len(self.raise_db)} raises need as many shares, got {len(self.kept)}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ class Track:
             channels.append(tuple(replace(one, start_s=max(one.start_s - start_s, 0.0)) for one in inside))
         return Track(tuple(channels), stop_s - start_s)
 
-    def snapped(self, marks_s: Sequence[float], within_s: float = 0.5) -> Track:
+    def snapped(self, marks_s: Sequence[float]) -> Track:
         """The same, but for changes so near to a mark, between stretches of twice that: they are at the mark."""
         channels = []
         for stretches in self.channels:
@@ -94,8 +91,8 @@ class Track:
             stops = [*starts[1:], self.seconds]
             snapped = list(starts)
             for number in range(1, len(starts)):
-                long = min(starts[number] - starts[number - 1], stops[number] - starts[number]) >= 2 * within_s
-                near = [mark_s for mark_s in marks_s if abs(mark_s - starts[number]) < within_s]
+                long = min(starts[number] - starts[number - 1], stops[number] - starts[number]) >= 2 * SNAPPED_S
+                near = [mark_s for mark_s in marks_s if abs(mark_s - starts[number]) < SNAPPED_S]
                 snapped[number] = near[0] if long and near else starts[number]
             moved = (replace(one, start_s=start_s) for one, start_s in zip(stretches, snapped, strict=True))
             channels.append(tuple(moved))
