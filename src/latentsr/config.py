@@ -148,7 +148,7 @@ def _override(values: dict[str, Any], word: str) -> None:
 def _explain(cls: type[Config], error: Any) -> str:
     path = ".".join(str(part)[:60] for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{path}: {error['msg']} (got {reprlib.repr(error['input'])})"
+        return f"{path}: {error['msg'].removeprefix('Value error, ')} (got {reprlib.repr(error['input'])})"
     known = _fields_at(cls, error["loc"][:-1])
     near = difflib.get_close_matches(str(error["loc"][-1])[:60], known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known) or 'none'}"

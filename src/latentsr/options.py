@@ -184,6 +184,11 @@ class Options:
                 f"ceiling {self.ceiling_hz:g} Hz is not above the cutoff {self.cutoff_hz:g} Hz: nothing would be made; "
                 "raise the ceiling or leave it out"
             )
+        idle = [word for word in ("tilt", "sibilance", "ceiling_hz") if getattr(self, word) != getattr(Options, word)]
+        if self.amount == 0 and idle:
+            raise UsageError(
+                f"an amount of 0% leaves nothing for {', '.join(idle)} to act on; leave out one or the other"
+            )
         if self.mid_side and (self.denoise or self.cutoff_hz is not None):
             raise UsageError(
                 "mid_side needs the measured ends of mid and side; leave out mid_side, or denoise and cutoff_hz"

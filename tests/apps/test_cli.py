@@ -18,7 +18,8 @@ import torch
 
 from latentsr import audio
 from latentsr.apps import cli
-from latentsr.apps.loading import Loader
+from latentsr.apps.loading import Loader, check_device
+from latentsr.apps.terminal import progress_bar
 from latentsr.audio.tags.metadata import Metadata
 from latentsr.errors import UsageError
 from latentsr.options import Options
@@ -469,6 +470,21 @@ def test_a_failure_inside_the_model_is_one_line_and_leaves_nothing(latentsr, wav
     assert len(done.err.splitlines()) == 1
     assert type(error).__name__ in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("total_s", [5.12, 0.1 + 0.2, 1 / 3, 7_200.7])
+def test_a_bar_that_is_full_says_nothing_else(total_s, capsys, recwarn):
+    with progress_bar("a.wav", silent=False) as progress:
+        for step in range(1, 58):
+            progress(min(total_s, step * total_s / 57 * (1 + 1e-15)), total_s)
+        progress(total_s, total_s)
+    assert len(recwarn) == 0 and "100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:", "cpu:0:0", "", "meta"])
+def test_a_device_that_nobody_knows_is_wrong_usage(device):
+    with pytest.raises(UsageError, match="there is no device .*; choose one of cpu, cuda, mps, or cuda:1 and so on"):
+        check_device(device)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])

@@ -99,7 +99,12 @@ def test_nan_is_refused_or_counted(piped, capsys):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"pcm": "mp3"}, "s16le or f32le"), ({"on_nonfinite": "skip"}, "error or zero"), ({"source": "1"}, "48000 Hz")],
+    [
+        ({"pcm": "mp3"}, "s16le or f32le"),
+        ({"on_nonfinite": "skip"}, "error or zero"),
+        ({"source": "1"}, "48000 Hz"),
+        ({"pcm": "s16le", "on_nonfinite": "zero"}, "holds no NaN"),
+    ],  # fmt: skip
 )
 def test_wrong_options_are_refused(folder, options, words):
     with pytest.raises(UsageError, match=words):

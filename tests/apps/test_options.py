@@ -20,18 +20,18 @@ from latentsr.options import Options
 @pytest.fixture
 def asked():
     """What a command that takes settings makes of some words: its exit code, and the options and loader."""
-    app, seen = typer.Typer(), SimpleNamespace(options=None, loader=None)
+    app, seen = typer.Typer(), SimpleNamespace(options=None, loader=None, decided=None)
 
     @app.command()
     @takes_settings
     def restore(settings: Settings, name: str = "x") -> None:
-        seen.options, seen.loader = settings.options, settings.loader
+        seen.options, seen.loader, seen.decided = settings.options, settings.loader, settings.decided
 
     def run(*words: str) -> SimpleNamespace:
         done = CliRunner().invoke(app, list(words))
         if isinstance(done.exception, UsageError):
             raise done.exception
-        return SimpleNamespace(code=done.exit_code, text=done.output, options=seen.options, loader=seen.loader)
+        return SimpleNamespace(code=done.exit_code, text=done.output, **vars(seen))
 
     return run
 
@@ -94,6 +94,24 @@ def test_a_rate_is_a_number_or_the_sources(asked, rate):
 def test_what_compat_cannot_do_is_wrong_usage(asked, words):
     with pytest.raises(UsageError, match="--compat"):
         asked(*words.split())
+
+
+@pytest.mark.parametrize("words", [
+    "--amount 0% --tilt 3", "--amount 0% --sibilance 3", "--amount 0% --ceiling 9000", "--vocoder embedded",
+    "--head live --dtype bfloat16", "--steps 3", "--head vocoder --use-latents", "--head live --mid-side",
+    "--mid-side --cutoff 4000", "--ceiling 4000 --cutoff 5000", "--head diffwave-mamba --denoise",
+])  # fmt: skip
+def test_what_changes_nothing_beside_the_others_is_wrong_usage(asked, words):
+    with pytest.raises(UsageError, match="leave .*out|choose one of"):
+        asked(*words.split()).decided()
+
+
+@pytest.mark.parametrize("words", ["--workers 2", "--retries 2", "--address x"])
+def test_what_one_process_has_no_use_for_is_wrong_usage(words, tmp_path):
+    app = typer.Typer()
+    app.command()(command.batch_command)
+    done = CliRunner().invoke(app, [str(tmp_path), str(tmp_path / "out"), "--engine", "serial", *words.split()])
+    assert isinstance(done.exception, UsageError) and "--engine" in str(done.exception)
 
 
 def test_batch_has_every_option_of_restore():

@@ -140,7 +140,9 @@ def test_a_picture_shows_what_is_there_however_the_blocks_are_cut(blocks):
     samples = 96_000
     wave = np.sin(2 * np.pi * 6_000 * np.arange(samples) / 48_000).astype(np.float32)
     wave[: samples // 2] = 0
-    columns = picture.levels_of(np.array_split(wave[None], blocks, axis=1), samples)
+    columns = picture.Columns(samples)
+    for block in np.array_split(wave[None], blocks, axis=1):
+        columns.push(block)
     levels = columns.levels_db()
     assert levels.shape == (1025, picture.WIDTH) and columns.peak == pytest.approx(1.0, abs=1e-3)
     quiet, loud = levels[:, : picture.WIDTH // 2 - 20], levels[:, picture.WIDTH // 2 + 20 : -20]

@@ -1,6 +1,7 @@
 """The answer of a report, what a system does to what needs nothing, how draws spread, and other systems as commands."""
 
 import json
+import math
 import shlex
 import sys
 
@@ -11,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from latentsr.apps.evaluate import eval_command
-from latentsr.evaluation import benchmark, calibration, harm, report
+from latentsr.evaluation import benchmark, calibration, commands, harm, report
 from latentsr.evaluation.conditions import Conditions
 from latentsr.evaluation.filters import lowpass
 
@@ -65,6 +66,16 @@ def test_harm_is_none_of_a_system_that_leaves_everything_and_known_of_one_that_a
     assert (nothing["full_band_db"], nothing["again_db"], nothing["silence_db"]) == (-200, -200, -200)
     assert adds["full_band_db"] == pytest.approx(-40, abs=0.3)  # 0.001 against 0.1
     assert adds["silence_db"] == pytest.approx(-57, abs=0.1)
+
+
+def test_harm_is_known_of_a_command_whose_result_passes_full_scale(references, tmp_path):
+    words = peer(tmp_path, "soundfile.write(sys.argv[2], 4 * w, r, 'FLOAT')")  # noise of 0.1: peaks near 0.4, then 1.6
+    compared = benchmark.Comparison(
+        benchmark.find_clips(references), [commands.command("loud", f"{words} {{in}} {{out}}")],
+        Conditions(cutoffs_hz=(4000,)),
+    )  # fmt: skip
+    (loud,) = harm.harm(compared)
+    assert loud["why"] is None and loud["again_db"] == pytest.approx(20 * math.log10(3), abs=0.01)
 
 
 def test_crps_is_that_of_all_pairs():

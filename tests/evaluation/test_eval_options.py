@@ -180,3 +180,35 @@ def test_two_files_of_one_name_are_drawn_as_two(tmp_path):
     assert struct.unpack(">II", (tmp_path / "x.png").read_bytes()[16:24]) == (800, 480)
     assert latentsr("spectrogram", *[tmp_path / "a/x.wav"] * 2, "-o", tmp_path / "y.png").exit_code == 0
     assert struct.unpack(">II", (tmp_path / "y.png").read_bytes()[16:24]) == (800, 480)
+
+
+IDLE = [
+    "--heads none --known-cutoff", "--heads none --denoise", "--heads none --use-latents", "--heads none --model x",
+    "--heads none --models a=x", "--heads none --device cpu", "--heads none --threads 2", "--heads none --memory",
+    "--heads none --ceiling", "--heads none --draws 3", "--heads none --steps 3", "--heads none --guidance 2",
+    "--heads none --temperature 1", "--heads mamba-gan --steps 3", "--heads mamba-gan --guidance 2",
+    "--heads mamba-gan --temperature 1", "--cutoffs none --rates 8000 --filter butter",
+    "--cutoffs none --rates 8000 --order 4", "--filter soxr --order 4", "--resampler scipy-poly", "--html-clips 2",
+    "--noise-amplitude 0.1", "--noise-snr-db 10",
+]  # fmt: skip
+ALWAYS = {  # each has its own test, and acts whatever stands beside it
+    "ref_dir", "dataset", "preset", "cutoffs", "rates", "noise", "cases", "heads", "seed", "limit", "visqol",
+    "zimtohrli", "overall", "baseline", "jobs", "outputs", "systems", "write_inputs", "csv", "json", "html",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", IDLE)
+def test_an_option_that_changes_nothing_beside_the_others_is_refused_in_a_line(tmp_path, monkeypatch, words):
+    recordings(tmp_path / "references", "a.wav")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmark, "run", lambda *_, **__: pytest.fail("it was run"))
+    done = latentsr("eval", "references", *QUICK, *words.split())
+    assert done.exit_code == 2, done.output
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("latentsr: ") and "leave" in line
+
+
+def test_every_option_of_eval_acts_always_or_is_refused_where_it_does_not():
+    refused = {word for words in IDLE for word in words.split() if word.startswith("--")}
+    (command,) = [each for each in typer.main.get_command(app).commands.values() if each.name == "eval"]
+    assert {each.name for each in command.params if each.name in ALWAYS or not refused & set(each.opts)} == ALWAYS

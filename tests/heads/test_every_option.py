@@ -1,5 +1,7 @@
 """Every option of every head changes what comes out, or is refused: none is taken and ignored."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,17 @@ from latentsr.models.diffwave_mamba import DiffWaveMamba
 from latentsr.models.live import LiveGenerator
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.mambawave import MambaWave
+from latentsr.options import Options
 from tiny import RATE, programme, tiny_pipeline
+
+FILES = {  # what is of files: each acts whatever the head, and is tested where files are
+    "track", "no_timeline", "salvage", "on_nonfinite", "sample_rate", "format", "subtype", "overwrite",
+}  # fmt: skip
+ELSEWHERE = {
+    "head",
+    "compat_filter",
+    "batch_size",
+}  # it is the head; it makes another system of it; the same bits at any
 
 CHOICES = {
     "steps": 2,
@@ -23,6 +35,7 @@ CHOICES = {
     "denoise": True,
     "cutoff_hz": 3_500.0,
     "use_latents": True,
+    "mid_side": True,
     "amount": 0.5,
     "tilt": 3.0,
     "sibilance": 6.0,
@@ -38,6 +51,7 @@ REFUSED = {
         "temperature",
         "denoise",
         "use_latents",
+        "mid_side",
         "amount",
         "tilt",
         "sibilance",
@@ -70,19 +84,29 @@ def pipe():
     return made
 
 
+def test_no_option_is_left_out():
+    assert FILES | ELSEWHERE | CHOICES.keys() == {field.name for field in fields(Options)}
+
+
+def noisy(wave):
+    return wave + 0.003 * np.random.default_rng(1).standard_normal(wave.shape).astype(np.float32)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_option_acts_or_is_refused(pipe, head):
-    wave = programme(0.6) + 0.003 * np.random.default_rng(1).standard_normal((1, round(0.6 * RATE))).astype(np.float32)
-    common = {"sample_rate": RATE, "head": head, "cutoff_hz": 4_000.0} | (
-        {"steps": 3} if HEADS[head].takes_steps else {}
-    )
-    plain = pipe(wave, **common).audio
+    mid, side = noisy(programme(0.6, cutoff_hz=8_000)), 0.3 * programme(0.6, seed=2, cutoff_hz=3_000)
+    wave, stereo = noisy(programme(0.6)), np.concatenate([mid + side, mid - side])
+    common = {"sample_rate": RATE, "head": head} | ({"steps": 3} if HEADS[head].takes_steps else {})
+    plain = {}
     refused = set()
     for name, value in CHOICES.items():
+        given, beside = (stereo, common) if name == "mid_side" else (wave, common | {"cutoff_hz": 4_000.0})
         try:
-            made = pipe(wave, **{**common, name: value}).audio
+            made = pipe(given, **{**beside, name: value}).audio
         except UsageError:
             refused.add(name)
             continue
-        assert np.abs(made - plain).max() > 1e-6, f"{name} changes nothing"
+        if len(given) not in plain:
+            plain[len(given)] = pipe(given, **beside).audio
+        assert np.abs(made - plain[len(given)]).max() > 1e-6, f"{name} changes nothing"
     assert refused == REFUSED[head]

@@ -248,7 +248,10 @@ def test_sliders_act_on_what_was_made_and_go_on_playing(visit, recordings):
     page.click(".lsr-play")
     page.wait_for_function("window.latentsrPlayer.position() > 0.3")
     before = page.get_attribute(".lsr-download", "href")
-    page.get_by_label("number input for Amount").fill("50")
+    assert page.evaluate("latentsrPlayer.levels()") == {"before": 0, "after": 1, "band": 0}
+    page.locator("#lsr-amount input[type=range]").fill("50")
+    if page.get_attribute(".lsr-download", "href") == before:  # the server has not answered; it is heard already
+        assert page.evaluate("latentsrPlayer.levels()") == {"before": 1, "after": 0, "band": 0.5}
     page.wait_for_function(
         "(old) => !document.querySelector(`.lsr-download[href='${old}']`) && document.querySelector('.lsr-download')",
         arg=before,
@@ -258,6 +261,15 @@ def test_sliders_act_on_what_was_made_and_go_on_playing(visit, recordings):
     (half, _), _ = downloaded(page)
     levels = [demo_files.band_db(wave[:, 0], 48_000, 6_000, 16_000) for wave in (whole, half)]
     assert levels[1] - levels[0] == pytest.approx(-6.02, abs=0.1)
+
+
+@pytest.mark.parametrize(("tilt", "cutoff_hz"), [(0.0, 4_000), (-3.0, 4_000), (6.0, 8_000), (12.0, 1_000)])
+def test_a_tilt_is_heard_before_it_is_written(visit, tilt, cutoff_hz):
+    taps = visit().evaluate("([tilt, hz]) => Array.from(latentsrPlayer.impulse(tilt, hz))", [tilt, cutoff_hz])
+    assert np.argmax(np.abs(taps)) == len(taps) // 2  # as late as what was given
+    for hz in (0.5 * cutoff_hz, 2 * cutoff_hz, 2.8 * cutoff_hz):
+        gain = np.abs(np.dot(taps, np.exp(-2j * np.pi * hz / 48_000 * np.arange(len(taps)))))
+        assert 20 * np.log10(gain) == pytest.approx(tilt * max(0.0, np.log2(hz / cutoff_hz)), abs=0.2)
 
 
 def test_every_control_is_reached_by_the_keyboard_and_no_list_stays_open(visit):

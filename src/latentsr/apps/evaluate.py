@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from latentsr.apps.options import Threads
+from latentsr.apps.terminal import FAILED, INTERRUPTED, USAGE, fail
+from latentsr.errors import UsageError
 
 NONE = "none"
 
@@ -146,7 +148,6 @@ def eval_command(
     """Degrade references, restore them, and print how far the results are from the truth."""
     from latentsr.apps.evaluation_run import evaluate
     from latentsr.apps.options import given_in
-    from latentsr.apps.terminal import INTERRUPTED, fail
 
     with one_line_errors():
         try:
@@ -191,9 +192,9 @@ def spectrogram_command(
 ) -> None:
     """Draw spectrograms of recordings, before and after, in one colour scale."""
     output = output or files[0].with_suffix(".png")
-    if output.exists() and not overwrite:
-        raise typer.BadParameter(f"{output} is there already; pass --overwrite to replace it")
     with one_line_errors():
+        if output.exists() and not overwrite:
+            raise UsageError(f"{output} is there already; pass --overwrite to replace it")
         from latentsr.audio import read, resample
         from latentsr.evaluation import report
 
@@ -220,12 +221,10 @@ def _told_apart(files: list[Path]) -> list[str]:
 def one_line_errors() -> Iterator[None]:
     """Wrong values leave with 2, failures that the user can mend with 1; each says so in one line on stderr."""
     from latentsr.config import ConfigError
-    from latentsr.errors import UsageError
 
     try:
         yield
     except (ConfigError, UsageError) as error:
-        raise typer.BadParameter(str(error)) from None
+        fail(str(error), USAGE)
     except (ValueError, OSError, ImportError) as error:
-        typer.echo(f"latentsr: {error}", err=True)
-        raise typer.Exit(1) from None
+        fail(str(error), FAILED)

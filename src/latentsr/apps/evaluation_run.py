@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from latentsr.apps.evaluate import NONE
-from latentsr.apps.loading import cores, share_threads
+from latentsr.apps.loading import check_device, cores, share_threads
 from latentsr.apps.terminal import bar_manners, warn
 from latentsr.config import AUDIO, build
 from latentsr.errors import UsageError
@@ -25,6 +25,7 @@ from latentsr.evaluation.commands import command as of_command
 from latentsr.evaluation.conditions import Conditions
 from latentsr.evaluation.harm import harm
 from latentsr.evaluation.references import DATASETS, check_references, dataset_of, find_clips
+from latentsr.evaluation.resamplers import RESAMPLERS
 from latentsr.evaluation.scoring import Clip
 from latentsr.head_kinds import HEADS
 from latentsr.options import Options
@@ -37,6 +38,7 @@ CALLED_WITH = {
     "denoise": "denoise",
     "use_latents": "use_latents",
 }
+OF_MODELS = ("known_cutoff", "denoise", "use_latents", "model", "models", "device", "threads", "memory", "ceiling")
 
 Rows = list[tuple[System, str | None]]  # each with its model: a folder, a hub id, or None for the embedded one
 
@@ -47,6 +49,8 @@ def evaluate(words: dict[str, Any], given: set[str], command: str) -> None:
     asked.steps = [None] if asked.steps is None else _numbers(asked.steps, int, "--steps")
     _make_folders(asked)
     conditions = _conditions(asked, given)
+    _check_idle(asked, given, conditions)
+    check_device(asked.device)
     clips = find_clips(asked.ref_dir, asked.limit, asked.dataset)
     seconds = check_references(clips)
     others, rates = _foreign(asked, clips, conditions, seconds)
@@ -106,11 +110,11 @@ def _with_preset(words: dict[str, Any], given: set[str]) -> dict[str, Any]:
     """The options, with a preset's where none was given."""
     dataset, preset = words["dataset"], words["preset"]
     if dataset not in DATASETS:
-        raise typer.BadParameter(f"--dataset takes {', '.join(DATASETS)}, got {dataset!r}")
+        raise UsageError(f"--dataset takes {', '.join(DATASETS)}, got {dataset!r}")
     if preset is None:
         return words
     if preset not in presets.PRESETS:
-        raise typer.BadParameter(f"--preset takes {', '.join(presets.PRESETS)}, got {preset!r}")
+        raise UsageError(f"--preset takes {', '.join(presets.PRESETS)}, got {preset!r}")
     if dataset == "auto":
         dataset = dataset_of(words["ref_dir"])
     options = {**presets.options_of(preset, dataset), "overall": True}
@@ -130,11 +134,27 @@ def _conditions(asked: Namespace, given: set[str]) -> Conditions:
     return build(Conditions, values, where="eval")
 
 
+def _check_idle(asked: Namespace, given: set[str], conditions: Conditions) -> None:
+    """Refuse what was given and changes nothing beside the rest."""
+    by_resampler = all(name in RESAMPLERS for name in conditions.filters)
+    for idle, why, names in (
+        (asked.heads == NONE, "--heads none loads no model", OF_MODELS),
+        (not conditions.cutoffs_hz, "there are no --cutoffs", ("filter_name", "order")),
+        (by_resampler, "a resampler has no order", ("order",)),
+        (not conditions.rates_hz, "there are no --rates", ("resampler",)),
+        (asked.html is None, "there is no --html", ("html_clips",)),
+    ):
+        for name in names:
+            if idle and name in given and getattr(asked, name):
+                flag = f"--{name.removesuffix('_name').replace('_', '-')}"
+                raise UsageError(f"{flag} changes nothing here: {why}; leave {flag} out")
+
+
 def _numbers(text: str, kind: type, option: str) -> list[Any]:
     try:
         return [kind(word) for word in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"{option} takes numbers separated by commas, got {text!r}") from None
+        raise UsageError(f"{option} takes numbers separated by commas, got {text!r}") from None
 
 
 def _make_folders(asked: Namespace) -> None:
@@ -144,7 +164,7 @@ def _make_folders(asked: Namespace) -> None:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
-                raise typer.BadParameter(f"--{name} takes a file, and {path} is a folder")
+                raise UsageError(f"--{name} takes a file, and {path} is a folder")
 
 
 def _say_what_is_missing(asked: Namespace) -> None:
@@ -255,18 +275,18 @@ def _pairs(words: Sequence[str] | None, option: str, what: str) -> list[tuple[st
     pairs = [(name.strip(), value) for name, _, value in (word.partition("=") for word in words or [])]
     for name, value in pairs:
         if not (name and value):
-            raise typer.BadParameter(f"{option} takes NAME={what}, got {name!r}")
+            raise UsageError(f"{option} takes NAME={what}, got {name!r}")
     if len(dict(pairs)) < len(pairs):
-        raise typer.BadParameter(f"{option}: a name is given twice, and each name is one row; give each its own name")
+        raise UsageError(f"{option}: a name is given twice, and each name is one row; give each its own name")
     return pairs
 
 
 def _check_names(systems: Sequence[System], baseline: str) -> None:
     names = [system.name for system in systems]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise typer.BadParameter(f"two rows are named {twice.pop()!r}; give the outputs or models other names")
+        raise UsageError(f"two rows are named {twice.pop()!r}; give the outputs or models other names")
     if baseline not in names:
-        raise typer.BadParameter(f"--baseline {baseline!r} is no row of this table; its rows are {', '.join(names)}")
+        raise UsageError(f"--baseline {baseline!r} is no row of this table; its rows are {', '.join(names)}")
 
 
 def _measure_memory(

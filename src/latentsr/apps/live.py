@@ -52,6 +52,8 @@ def live_command(
         raise UsageError(f"--on-nonfinite is error or zero, got {on_nonfinite!r}")
     if played and (rate != AUDIO.sample_rate or pcm != "s16le"):
         raise UsageError("devices run at 48000 Hz in their own format; leave out --rate and --format")
+    if on_nonfinite == "zero" and not played and pcm == "s16le":
+        raise UsageError("s16le holds no NaN; leave out --on-nonfinite, or say --format f32le")
     if not played and sys.stdin.isatty():
         raise UsageError("nothing is piped in; pipe raw PCM to stdin, or name devices by --input and --output")
     sound = _sounddevice() if played else None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 THREADS = "OMP_NUM_THREADS"  # how many there are to be, where somebody says so
+DEVICES = ("cpu", "cuda", "mps")
 MOST_THREADS = 4  # unless somebody does: each holds a window in memory
 
 
@@ -35,12 +36,9 @@ class Loader:
         """The model with what the head needs, on its device; raises `UsageError` for a device that there is not."""
         import torch
 
-        there, dtype = torch.cuda.is_available(), getattr(torch, self.dtype or "float32")
-        if self.device is not None and self.device.partition(":")[0] == "cuda" and not there:
-            raise UsageError(
-                f"torch {torch.__version__} finds no CUDA device here; leave out --device, or say --device cpu"
-            )
-        device = self.device or ("cuda" if there else "cpu")
+        dtype = getattr(torch, self.dtype or "float32")
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        check_device(device)
         small = device == "cpu" and not HEADS[self.head or self.default_head()].needs_latents
         windows = share_threads(self.threads, small)
         if self.is_checkpoint:
@@ -74,6 +72,23 @@ class Loader:
         if self.vocoder is not None:
             parts.append(model_hash(None if self.vocoder == "embedded" else self.vocoder))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def check_device(device: str) -> None:
+    """Raise `UsageError` for a device that torch does not know, or that this machine has not."""
+    import torch
+
+    kind, colon, number = device.partition(":")
+    if kind not in DEVICES or (colon and not number.isdecimal()):
+        raise UsageError(f"there is no device {device!r}; choose one of {', '.join(DEVICES)}, or cuda:1 and so on")
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.is_available() and torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }[kind]
+    if int(number or 0) >= there:
+        which = f"{kind.upper()} device {number if there else ''}".strip()
+        raise UsageError(f"torch {torch.__version__} finds no {which} here; leave out --device, or say --device cpu")
 
 
 def share_threads(asked: int | None, small: bool) -> int:

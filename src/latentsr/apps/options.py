@@ -58,8 +58,13 @@ class Settings:
 
     def decided(self) -> Options:
         """How to restore, its head decided and checked before anything is loaded."""
-        compat = self.options.compat_filter is not None
-        return self.options.with_head(DEFAULT_HEAD if compat else self.loader.default_head())
+        compat, loader = self.options.compat_filter is not None, self.loader
+        options = self.options.with_head(DEFAULT_HEAD if compat else loader.default_head())
+        if loader.vocoder is not None and "vocoder" not in options.kind.components:
+            raise UsageError(f"the {options.head} head has no vocoder; leave --vocoder out, or say --head vocoder")
+        if loader.dtype not in (None, "float32") and options.kind.live:
+            raise UsageError(f"the {options.head} head runs in float32 alone; leave --dtype out")
+        return options
 
 
 def takes_settings(command: Callable[..., None]) -> Callable[..., None]:

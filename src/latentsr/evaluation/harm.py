@@ -56,8 +56,9 @@ def _of_system(system: System, full: Sequence[Case], cut: Sequence[Case]) -> Rec
 
 
 def _asked(system: System, case: Case, wave: Wave) -> Wave:
-    """What a system makes of a whole wave at 48 kHz."""
-    whole = replace(case, truth=wave, given=wave, degraded=wave, edge_hz=math.inf, recipe=None, gain=1.0)
+    """What a system makes of a whole wave at 48 kHz; a file holds no more than full scale."""
+    gain = 1.0 / max(1.0, float(np.abs(wave).max()))
+    whole = replace(case, truth=wave, given=gain * wave, degraded=wave, edge_hz=math.inf, recipe=None, gain=gain)
     return system.run(replace(whole, input=Input(AUDIO.sample_rate / 2)))[0]
 
 

@@ -63,6 +63,8 @@ def batch_command(
         raise UsageError("--address names a Ray cluster; add --engine ray")
     if workers not in (None, 1) and engine == "serial":
         raise UsageError("--engine serial has one worker; leave out --workers, or say --engine local")
+    if retries != 1 and engine == "serial":
+        raise UsageError("--engine serial has no worker that could die; leave out --retries, or say --engine local")
     request = Request(
         src, dest, engine, workers, resume, 1 + retries, timeout, address, follow_links, as_json=settings.as_json
     )

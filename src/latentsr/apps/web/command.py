@@ -92,13 +92,14 @@ def _heads(model: str | None, head: str | None) -> tuple[list[str], str]:
     """The heads of the model, and the one that is chosen at first."""
     from latentsr.apps.info import describe_model
     from latentsr.errors import UsageError
-    from latentsr.head_kinds import DEFAULT_HEAD
+    from latentsr.head_kinds import DEFAULT_HEAD, HEADS
     from latentsr.options import Options
 
     Options(head=head)  # refuses unknown names
     if model is not None and not Path(model).is_dir():  # on the Hub, or a checkpoint of AudioSR
         return [head or DEFAULT_HEAD], head or DEFAULT_HEAD
     facts = describe_model(model)
-    if head is not None and head not in facts["heads"]:
-        raise UsageError(f"the model has no head {head!r}; choose one of {', '.join(facts['heads'])}")
-    return facts["heads"], head or facts["default_head"]
+    heads = [name for name in facts["heads"] if not HEADS[name].live]  # its gains are its own, and it is for `live`
+    if (chosen := head or facts["default_head"]) not in heads:
+        raise UsageError(f"the demo of this model has no head {chosen}; choose one of {', '.join(heads)}, or a --model")
+    return heads, chosen

@@ -191,7 +191,8 @@ def shown_name(path: Path) -> str:
 
 def _gains(amount: Any, tilt: Any) -> dict[str, Any]:
     """Of the made band; an empty amount is all of it."""
-    return {"amount": _number(100 if amount is None else amount, "amount") / 100, "tilt": _number(tilt, "tilt")}
+    share = _number(100 if amount is None else amount, "amount") / 100
+    return {"amount": share, "tilt": _number(tilt, "tilt") if share else 0.0}  # nothing has no tilt
 
 
 def _valid(choices: dict[str, Any]) -> dict[str, Any]:

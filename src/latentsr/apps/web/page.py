@@ -24,6 +24,7 @@ from latentsr.apps.web.desk import (
 )
 from latentsr.apps.web.look import WrongFileError
 from latentsr.apps.web.supervisor import Job, QueueFullError
+from latentsr.apps.web.work import BAND
 
 HERE = Path(__file__).parent
 EXAMPLES = {"phone_speech": "Telephone", "loop_5500hz": "Music loop", "drumroll_4000hz": "Drum roll"}
@@ -131,8 +132,10 @@ def _settings(heads: list[str], head: str) -> dict[str, Any]:
 def _gains() -> dict[str, Any]:
     """Hands on the made band that act at once."""
     with gr.Row(elem_classes="lsr-gains"):
-        amount = gr.Slider(0, MOST_PERCENT, value=100, step=5, label="Amount of the made band, %", min_width=140)
-        tilt = gr.Slider(-MOST_TILT, MOST_TILT, value=0, step=0.5, label="Darker or brighter, dB/octave", min_width=140)
+        amount = gr.Slider(0, MOST_PERCENT, value=100, step=5, label="Amount of the made band, %", min_width=140,
+                           elem_id="lsr-amount")  # fmt: skip
+        tilt = gr.Slider(-MOST_TILT, MOST_TILT, value=0, step=0.5, label="Darker or brighter, dB/octave",
+                         min_width=140, elem_id="lsr-tilt")  # fmt: skip
     return {"amount": amount, "tilt": tilt}
 
 
@@ -249,6 +252,8 @@ def _followed(desk: Desk, job: Job, shown: Shown) -> Iterator[dict[Any, Any]]:
         "seconds": job.result.duration_s,
         "cutoff_hz": job.result.cutoff_hz,
         "adjusted": job.order.made is not None,
+        "amount": 100 * job.order.options.amount if (folder / BAND).exists() else 0,
+        "tilt": job.order.options.tilt,
     }
     yield {
         **idle,

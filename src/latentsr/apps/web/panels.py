@@ -9,12 +9,7 @@ from latentsr.apps.web.look import Seen
 from latentsr.apps.web.work import LISTEN_S, MOST_CHANNELS, Result
 from latentsr.config import AUDIO
 
-HEADS = {
-    "mamba-gan": "Fast",
-    "vocoder": "Lively",
-    "diffwave-mamba": "Natural",
-    "live": "Live",
-}  # by what they are known for
+HEADS = {"mamba-gan": "Fast", "vocoder": "Lively", "diffwave-mamba": "Natural"}  # by what they are known for
 LISTENING = '<p class="lsr-heard">Listening to where it ends …</p>'
 
 

@@ -1,4 +1,6 @@
-// One transport, two sources: both play all the time, sample by sample together, and a gain of 0 or 1 says which is heard.
+// One transport, two sources: both play all the time, sample by sample together, and gains say what is heard: the one, the
+// other, or, while the sliders ask for other gains than the result has, before + what was made at theirs (after - before).
+const TAPS = 256; // of the tilt's filter to each side of its middle
 const RATE = 48000, FADE_S = 0.012, SOON_S = 0.03, PREFETCH_S = 60, MOST_ZOOM = 32;
 const old = window.latentsrPlayer;
 if (old) old.dispose();
@@ -18,12 +20,13 @@ async function load() {
   const value = state.value;
   if (!state.loading) {
     const decoder = new OfflineAudioContext(1, 1, RATE);
+    const kept = value.adjusted && state.buffers; // other gains leave what was given as it is
     const one = async (url) => {
       const answer = await fetch(url);
       if (!answer.ok) throw new Error("gone");
       return decoder.decodeAudioData(await answer.arrayBuffer());
     };
-    state.loading = Promise.all([one(value["before.flac"]), one(value["after.flac"])]);
+    state.loading = Promise.all([kept ? kept.before : one(value["before.flac"]), one(value["after.flac"])]);
   }
   try {
     const [before, after] = await state.loading;
@@ -43,13 +46,19 @@ async function play() {
   if (!state.buffers || state.playing) return;
   if (state.offset >= duration() - 0.01) state.offset = 0;
   state.startedAt = state.context.currentTime + SOON_S;
+  const { context } = state, node = (gain) => new GainNode(context, { gain }), heard = levels();
   state.gains = {}; state.sources = [];
-  for (const side of ["before", "after"]) {
-    const source = new AudioBufferSourceNode(state.context, { buffer: state.buffers[side] });
-    const gain = new GainNode(state.context, { gain: side === state.side ? 1 : 0 });
-    source.connect(gain).connect(state.context.destination);
+  state.tilt = new ConvolverNode(context, { disableNormalization: true });
+  retilt();
+  state.gains.band = node(heard.band);
+  state.tilt.connect(state.gains.band).connect(context.destination);
+  for (const [side, sign] of [["before", -1], ["after", 1]]) {
+    const source = new AudioBufferSourceNode(context, { buffer: state.buffers[side] });
+    state.gains[side] = node(heard[side]);
+    source.connect(new DelayNode(context, { delayTime: TAPS / RATE })).connect(state.gains[side]).connect(context.destination);
+    source.connect(node(sign)).connect(state.tilt);
     source.start(state.startedAt, state.offset);
-    state.gains[side] = gain; state.sources.push(source);
+    state.sources.push(source);
   }
   state.playing = true;
   tick();
@@ -74,14 +83,47 @@ function tick() {
 function choose(side) {
   state.side = side;
   if (state.playing) {
-    const now = state.context.currentTime;
-    for (const [name, gain] of Object.entries(state.gains)) {
-      gain.gain.cancelScheduledValues(now);
-      gain.gain.setValueAtTime(gain.gain.value, now);
-      gain.gain.linearRampToValueAtTime(name === side ? 1 : 0, now + FADE_S);
+    const now = state.context.currentTime, heard = levels();
+    for (const [name, { gain }] of Object.entries(state.gains)) {
+      gain.cancelScheduledValues(now);
+      gain.setValueAtTime(gain.value, now);
+      gain.linearRampToValueAtTime(heard[name], now + FADE_S);
     }
   }
   draw();
+}
+
+// What the sliders ask for beyond the result: [a factor on what was made, dB per octave]; 0 of it has no factor.
+function beyond() {
+  const value = state.value, at = (name) => Number(document.querySelector(`#lsr-${name} input[type=range]`).value);
+  return value && value.amount ? [at("amount") / value.amount, at("tilt") - value.tilt] : [1, 0];
+}
+
+function levels() {
+  const [factor, tilt] = beyond(), other = state.side === "after" && (factor !== 1 || tilt !== 0);
+  return { before: Number(other || state.side === "before"), after: Number(!other && state.side === "after"), band: other ? factor : 0 };
+}
+
+// A linear-phase filter: so many dB per octave above a frequency.
+function impulse(tilt, cutoff_hz) {
+  const gain = Array.from({ length: TAPS + 1 }, (_, k) => 10 ** ((tilt / 20) * Math.max(0, Math.log2((k * RATE) / (2 * TAPS * cutoff_hz)))));
+  return Float32Array.from({ length: 2 * TAPS + 1 }, (_, i) => {
+    const n = i - TAPS;
+    const sum = gain.reduce((all, each, k) => all + each * (k % TAPS ? 2 : 1) * Math.cos((Math.PI * k * n) / TAPS), 0);
+    return ((sum / (2 * TAPS)) * (1 + Math.cos((Math.PI * n) / TAPS))) / 2;
+  });
+}
+
+function retilt() {
+  const buffer = new AudioBuffer({ length: 2 * TAPS + 1, sampleRate: RATE });
+  buffer.copyToChannel(impulse(beyond()[1], state.value.cutoff_hz), 0);
+  state.tilt.buffer = buffer;
+}
+
+function slid(event) {
+  if (!event.target.closest(".lsr-gains") || !state.playing) return;
+  retilt();
+  choose(state.side);
 }
 
 async function seek(seconds) {
@@ -184,10 +226,11 @@ element.addEventListener("click", (event) => {
 element.addEventListener("input", (event) => { if (event.target.matches(".lsr-seek")) seek(Number(event.target.value)); else look(); });
 element.addEventListener("scroll", look, true);
 document.addEventListener("keydown", pressed);
+document.addEventListener("input", slid);
 
 window.latentsrPlayer = {
-  position, play, pause, choose, seek, state,
-  dispose() { pause(); document.removeEventListener("keydown", pressed); if (state.context) state.context.close(); },
+  position, play, pause, choose, seek, levels, impulse, state,
+  dispose() { pause(); document.removeEventListener("keydown", pressed); document.removeEventListener("input", slid); if (state.context) state.context.close(); },
 };
 watch("value", () => take(props.value));
 take(props.value);

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +18,20 @@ from latentsr.restoring.control import REACH, Control
 from latentsr.restoring.source import resampled
 from latentsr.signal.level import StreamTurnDown
 
-FACTS = ".facts.json"  # of the restoration whose band is kept
 
-
-def keep(folder: Path, result: Result, peak: float) -> None:
-    """Write down what `remix` has to know of a result; `peak` is the recording's largest absolute sample."""
-    (folder / FACTS).write_text(json.dumps({"result": asdict(result), "peak": peak}))
-
-
-def remix(order: Order, source: audio.SourceFile, tick: Callable[[], None]) -> tuple[Result, float]:
-    """Write the recording of an order with its made band at other gains; what was made first, and the source's peak.
+def remix(order: Order, made: Result, peak: float, source: audio.SourceFile, tick: Callable[[], None]) -> Result:
+    """Write the recording of an order with its made band at other gains; `peak` is the recording's largest sample.
 
     The tilt begins at one cutoff, the median over time and channels.
     """
     folder = Path(order.folder)
-    if order.made is not None:
-        for name in (BAND, FACTS):
-            os.link(Path(order.made) / name, folder / name)
-    facts = json.loads((folder / FACTS).read_text())
-    made, peak = Result(**facts["result"]), float(facts["peak"])
     shape = (made.channels, made.sample_rate, made.samples)
     about: dict[str, Any] = {"subtype": made.subtype, "metadata": source.info.metadata, "overwrite": True}
     with audio.Writer(folder / made.name, *shape, **about) as writer, soundfile.SoundFile(folder / BAND) as band:
         for piece in _pieces(source, band, order.options, made, max(1.0, peak * made.gain)):
             writer.write(piece)
             tick()
-    return replace(made, bytes=(folder / made.name).stat().st_size), peak
+    return replace(made, bytes=(folder / made.name).stat().st_size)
 
 
 def _pieces(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +36,7 @@ class Columns:
         """dB of full scale, (N_FFT / 2 + 1, WIDTH), floored; complete when all samples have come."""
         while len(self._spectra) < WIDTH:
             self._take(np.concatenate([self._rest, np.zeros(N_FFT, np.float32)]))
-        return np.stack(self._spectra[:WIDTH], axis=1)
+        return np.array(self._spectra[:WIDTH]).T
 
     def _take(self, wave: np.ndarray) -> None:
         end = self._at + len(wave)
@@ -61,15 +60,7 @@ def draw(levels_db: np.ndarray, top_db: float, path: Path) -> None:
     scaled = np.clip((levels_db[rows] - top_db) / RANGE_DB + 1, 0, 1)
     picture = Image.fromarray((scaled * 255).astype(np.uint8), mode="P")
     picture.putpalette(_palette().tobytes())
-    picture.save(path, optimize=True)
-
-
-def levels_of(blocks: Iterable[np.ndarray], samples: int) -> Columns:
-    """Columns of a whole recording: blocks (C, n) at 48 kHz, `samples` in all."""
-    columns = Columns(samples)
-    for block in blocks:
-        columns.push(block)
-    return columns
+    picture.save(path)
 
 
 def _palette() -> np.ndarray:

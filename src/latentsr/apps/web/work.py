@@ -6,6 +6,8 @@ scale), and `before.png` and `after.png` to look at; hidden from visitors, the m
 
 from __future__ import annotations
 
+import json
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -32,6 +34,7 @@ MOST_CHANNELS = 2  # of the same; more are averaged
 RESTORING_SHARE = 0.8  # of the work, as progress has it
 PROGRESS_S = 0.15  # between two messages
 BAND = ".band.wav"  # the made band of a result, at an amount of 100 % and without a tilt
+KEPT = ".kept.json"
 
 Step = Callable[[float, str], None]  # (fraction done, what is being done)
 
@@ -78,21 +81,44 @@ class Result:
     copied: str | None = None  # why nothing was made
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What other gains take over from the first restoration, beside the band and what is shown of the recording."""
+
+    result: Result
+    peak: float  # the recording's largest absolute sample
+    samples: int  # at 48 kHz, of the result
+    top_db: float  # the brightest colour of the pictures
+    scale: float  # of what is heard: FLAC ends at full scale
+
+    @classmethod
+    def of(cls, made: Path, folder: Path) -> Kept:
+        """That of an earlier folder, whose files are this one's too."""
+        for name in (BAND, KEPT, "before.png", "before.flac"):
+            os.link(made / name, folder / name)
+        words = json.loads((folder / KEPT).read_text())
+        return cls(**words | {"result": Result(**words["result"])})
+
+
 def restored(model: Restores, order: Order, step: Step) -> Result:
     """Do the work of an order; raises `AudioError` and whatever else a recording can die of."""
-    from latentsr.apps.web.remix import keep, remix  # it imports torch
+    from latentsr.apps.web.remix import remix  # it imports torch
 
-    source, folder, options = Path(order.source), Path(order.folder), order.options
+    folder, options = Path(order.folder), order.options
     started = time.perf_counter()
-    before = audio.SourceFile(source, **options.reading)
-    if order.made is None:
-        result, peak = _restored_first(model, order, before, step)
-        if (folder / BAND).exists():
-            keep(folder, result, peak)
-    if order.made is not None or ((folder / BAND).exists() and options != _plain(options)):
-        result, peak = remix(order, before, lambda: step(RESTORING_SHARE, "Mixing"))
+    before = audio.SourceFile(Path(order.source), **options.reading)
+    kept = None if order.made is None else Kept.of(Path(order.made), folder)
+    first, peak = _restored_first(model, order, before, step) if kept is None else (kept.result, kept.peak)
+    result = first
+    if (folder / BAND).exists() and (kept is not None or options != _plain(options)):
+        result = remix(order, first, peak, before, lambda: step(RESTORING_SHARE, "Mixing"))
     seconds = time.perf_counter() - started
-    _show(before, audio.SourceFile(folder / result.name), result.gain, folder, step)
+    after = audio.SourceFile(folder / result.name)
+    if kept is None:
+        kept = _show_before(before, after, first, peak, folder, step)
+        if (folder / BAND).exists():
+            (folder / KEPT).write_text(json.dumps(asdict(kept)))
+    _show_after(after, kept, folder, step)
     return replace(result, seconds=seconds)
 
 
@@ -188,42 +214,53 @@ def _restoring(step: Step) -> Callable[[float, float], None]:
 # --- to be listened to and looked at ----------------------------------------------------------------------------------
 
 
-def _show(before: audio.SourceFile, after: audio.SourceFile, gain: float, folder: Path, step: Step) -> None:
-    """Pictures and listening copies of both, at one position, in one scale."""
+def _show_before(
+    before: audio.SourceFile, after: audio.SourceFile, first: Result, peak: float, folder: Path, step: Step
+) -> Kept:
+    """Picture and listening copy of a recording, as long as its result; the scale of both is that of the result too."""
     from latentsr.apps.web import spectrogram
 
-    samples = sum(block.shape[1] for block in _blocks(after, step, "Drawing"))
-    columns = {
-        "before": spectrogram.levels_of(_blocks(before, step, "Drawing", gain), samples),
-        "after": spectrogram.levels_of(_blocks(after, step, "Drawing"), samples),
-    }
-    levels = {name: column.levels_db() for name, column in columns.items()}
-    top_db = max(float(level.max()) for level in levels.values())
-    scale = 1.0 / max(1.0, *(column.peak for column in columns.values()))  # FLAC ends at full scale
-    for name, level in levels.items():
-        spectrogram.draw(level, top_db, folder / f"{name}.png")
-    _copy(_blocks(before, step, "Making it heard", scale * gain), folder / "before.flac", samples)
-    _copy(_blocks(after, step, "Making it heard", scale), folder / "after.flac", samples)
+    samples = sum(block.shape[1] for block in _blocks(after, step))
+    columns = spectrogram.Columns(samples)
+    for block in _blocks(before, step, first.gain):
+        columns.push(block)
+    levels_db = columns.levels_db()
+    kept = Kept(first, peak, samples, float(levels_db.max()), 1.0 / max(1.0, columns.peak))
+    spectrogram.draw(levels_db, kept.top_db, folder / "before.png")
+    _copy(_blocks(before, step, kept.scale * first.gain), folder / "before.flac", samples)
+    return kept
 
 
-def _blocks(source: audio.SourceFile, step: Step, what: str, gain: float = 1.0) -> Iterator[np.ndarray]:
+def _show_after(after: audio.SourceFile, kept: Kept, folder: Path, step: Step) -> None:
+    from latentsr.apps.web import spectrogram
+
+    columns = spectrogram.Columns(kept.samples)
+
+    def looked_at() -> Iterator[np.ndarray]:
+        for block in _blocks(after, step):
+            columns.push(block)
+            yield block * np.float32(kept.scale)
+
+    _copy(looked_at(), folder / "after.flac", kept.samples)
+    spectrogram.draw(columns.levels_db(), kept.top_db, folder / "after.png")
+
+
+def _blocks(source: audio.SourceFile, step: Step, gain: float = 1.0) -> Iterator[np.ndarray]:
     from latentsr.restoring.source import resampled  # it imports torch
 
     for block in resampled(source.native(), source.sample_rate):
-        step(RESTORING_SHARE, what)
+        step(RESTORING_SHARE, "Drawing")
         yield block.numpy() * np.float32(gain)
 
 
 def _copy(blocks: Iterator[np.ndarray], path: Path, samples: int) -> None:
-    """The beginning of a recording, `samples` at most, for a browser."""
+    """The beginning of a recording, `samples` at most, for a browser; all of it is gone through."""
     left = min(samples, round(LISTEN_S * AUDIO.sample_rate))
     first = _folded(next(blocks))  # a recording without samples was refused before
     with audio.Writer(path, first.shape[0], AUDIO.sample_rate, left, subtype="PCM_16") as writer:
         for block in chain([first], map(_folded, blocks)):
             writer.write(np.clip(block[:, :left], -1, 1))
             left -= min(block.shape[1], left)
-            if not left:
-                break
 
 
 def _folded(block: np.ndarray) -> np.ndarray:
