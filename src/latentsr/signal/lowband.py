@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from latentsr.signal.track import SKIRT_BIN_HZ, Skirt
 from latentsr.signal.transforms import fast_length, overlap_add
@@ -19,6 +20,7 @@ EDGE_S = 0.1  # odd extension at both ends, as filtfilt does, so that the ends r
 SKIRT_HZ = 100.0  # the cut goes from 1 at cutoff - 100 Hz to 0 at cutoff + 100 Hz
 MERGE_FRAME = 2048  # samples; Hann, before and after
 MERGE_HOP = 512  # samples; chunks that begin on a multiple of it see the same frames as the whole
+MERGE_BLOCK = 64  # frames that are weighed at a time, so that they stay in the cache
 MERGE_CONTEXT = 2048  # samples on either side that an output sample depends on
 END_FADE = 96  # samples: 2 ms
 MERGE_FROM = 0.9  # of the cutoff: the cross-fade lies between here and the cutoff
@@ -106,11 +108,10 @@ def merge(
     share = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)  # (B, F)
     if skirts is None or not any(skirts):
         # wide + share * (low - wide): where both agree nothing is touched.
-        kept = _from_spectrum(_spectrum(low - wide).mul_(share[:, None]), low)
+        kept = _weighed([(low - wide, share)])
     else:
         share, raised = _skirted(share, skirts, cutoff_hz, freqs_hz)
-        spectrum = _spectrum(low - wide) * share[:, None] + _spectrum(low) * (share * raised)[:, None]
-        kept = _from_spectrum(spectrum, low)
+        kept = _weighed([(low - wide, share), (low, share * raised)])
     return _where_cut(low, _ended_as(low, wide + kept), cutoff_hz, sample_rate)
 
 
@@ -152,24 +153,27 @@ def _skirted(
     return share, raised
 
 
-def _spectrum(wave: Tensor) -> Tensor:
-    """Of a wave extended oddly by `_merge_edge` at both ends, so that its ends are kept as its middle is.
+def _weighed(waves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Sum of waves (B, 1, T), each with its short-time spectrum weighed by gains (B, F). -> (B, 1, T)
 
-    (B, 1, T) -> (B, frames, F)
+    Both ends are extended oddly by `_merge_edge`, so that they are kept as the middle is.
     """
-    extended = extend_odd(wave, _merge_edge(wave))[:, 0]
-    padded = torch.nn.functional.pad(extended, (MERGE_FRAME, 2 * MERGE_FRAME))  # no end needs a special case
-    window = torch.hann_window(MERGE_FRAME, device=wave.device, dtype=wave.dtype)
-    return torch.fft.rfft(padded.unfold(-1, MERGE_FRAME, MERGE_HOP) * window)
-
-
-def _from_spectrum(spectrum: Tensor, like: Tensor) -> Tensor:
-    """(B, frames, F) -> (B, 1, T) as long as `like`."""
-    start = MERGE_FRAME + _merge_edge(like)
+    like, edge = waves[0][0], _merge_edge(waves[0][0])
     window = torch.hann_window(MERGE_FRAME, device=like.device, dtype=like.dtype)
-    window = window * (MERGE_HOP / window.square().sum())  # squares of windows a hop apart sum to a constant
-    wave = overlap_add(torch.fft.irfft(spectrum).mul_(window), MERGE_HOP)
-    return wave[:, None, start : start + like.shape[-1]]
+    back = window * (MERGE_HOP / window.square().sum())  # squares of windows a hop apart sum to a constant
+    # No end needs a special case.
+    padded = (F.pad(extend_odd(wave, edge)[:, 0], (MERGE_FRAME, 2 * MERGE_FRAME)) for wave, _ in waves)
+    frames = [each.unfold(-1, MERGE_FRAME, MERGE_HOP) for each in padded]
+    made = like.new_empty(frames[0].shape)
+    for first in range(0, made.shape[1], MERGE_BLOCK):
+        at = slice(first, first + MERGE_BLOCK)
+        spectra = [
+            torch.fft.rfft(each[:, at] * window).mul_(gain[:, None])
+            for each, (_, gain) in zip(frames, waves, strict=True)
+        ]
+        torch.mul(torch.fft.irfft(sum(spectra[1:], spectra[0])), back, out=made[:, at])
+    start = MERGE_FRAME + edge
+    return overlap_add(made, MERGE_HOP)[:, None, start : start + like.shape[-1]]
 
 
 def _merge_edge(wave: Tensor) -> int:
