@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from latentsr.models import excitation
 from latentsr.models.mamba_gan import MelFront, make_mixers, started_at_zero
@@ -123,18 +122,31 @@ class ExcitationGenerator(MelFront):
         latents: Tensor | None = None,
         ignored: tuple[int, int] = (0, 0),
     ) -> tuple[Tensor, Tensor]:
-        spectra, noise = excitation.spectra(low), noise.expand_as(low)
-        level, shares, wide = self._said(heard_in(low, spectra), mel, cutoff_hz, latents)
-        wave, frames = torch.zeros_like(low), spectra.shape[1]
-        for first in range(2 * ignored[0], frames - 2 * ignored[1], BLOCK):
-            last = min(first + BLOCK, frames - 2 * ignored[1])
-            near = slice(max(first - 2, 0), min(last + 2, frames))  # the outermost lacks what lies beside it
+        x, normalised = self.front(mel, cutoff_hz, latents)
+        # What lies further beyond than the back hears needs no back.
+        start, stop = max(ignored[0] - self.reach, 0), mel.shape[1] - max(ignored[1] - self.reach, 0)
+        wave, hop = torch.zeros_like(low), 2 * excitation.HOP
+        inside = slice(start * hop, stop * hop)
+        low, noise, made = low[:, inside], noise.expand_as(low)[:, inside], wave[:, inside]
+        spectra = excitation.spectra(low)
+        level, shares = self._said(heard_in(low, spectra), x[:, start:stop], normalised[:, start:stop])
+        end = 2 * (mel.shape[1] - ignored[1] - start)
+        for first in range(2 * (ignored[0] - start), end, BLOCK):
+            last = min(first + BLOCK, end)
+            near = slice(max(first - 2, 0), min(last + 2, spectra.shape[1]))  # the outermost lacks what lies beside it
             at = slice(near.start * excitation.HOP, near.stop * excitation.HOP)
-            made = excitation.excitations(low[:, at], spectra[:, near], cutoff_hz, noise[:, at])
-            block = excitation.synthesise(excitation.shaped(made, in_bins(level[:, near], shares[:, :, near])))
-            inside = slice((first - near.start) * excitation.HOP, (last - near.start) * excitation.HOP)
-            wave[:, first * excitation.HOP : last * excitation.HOP] = block[:, inside]
-        return wave, wide
+            kinds = excitation.excitations(low[:, at], spectra[:, near], cutoff_hz, noise[:, at])
+            block = excitation.synthesise(excitation.shaped(kinds, in_bins(level[:, near], shares[:, :, near])))
+            kept = slice((first - near.start) * excitation.HOP, (last - near.start) * excitation.HOP)
+            made[:, first * excitation.HOP : last * excitation.HOP] = block[:, kept]
+        return wave, self.in_nats(normalised).float()
+
+    @property
+    def reach(self) -> int:
+        """Mel frames on each side that the back and the fine layers hear."""
+        config = self.config
+        edge = config.kernel_size // 2
+        return int(edge * (1 + config.layers) + -(-edge * config.fine_layers // 2) + 1)
 
     def amplitudes(
         self,
@@ -149,19 +161,11 @@ class ExcitationGenerator(MelFront):
         Returns:
             Amplitude of each excitation, (K, B, 2 L, bins), and the log-mel (B, L, M).
         """
-        level, shares, wide = self._said(heard, mel, cutoff_hz, latents, told)
-        return in_bins(level, shares), wide
-
-    def _said(
-        self,
-        heard: Tensor,
-        mel: Tensor,
-        cutoff_hz: Tensor,
-        latents: Tensor | None,
-        told: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """At the knots, level in nats (B, 2 L, knots) and the excitations' shares (K, B, 2 L, knots); the log-mel."""
         x, normalised = self.front(mel, cutoff_hz, latents, told)
+        return in_bins(*self._said(heard, x, normalised)), self.in_nats(normalised).float()
+
+    def _said(self, heard: Tensor, x: Tensor, normalised: Tensor) -> tuple[Tensor, Tensor]:
+        """At the knots, level in nats (B, 2 L, knots), and the excitations' shares (K, B, 2 L, knots)."""
         found = self.back(x, normalised)
         level = _twice(self.loudness(found).float())
         y = _twice(self.embed_back(found)) + self.embed_low(heard.to(x.dtype))
@@ -171,7 +175,7 @@ class ExcitationGenerator(MelFront):
         said = self.gains(self.norm_shares(y)).float().unflatten(-1, (-1, excitation.FEATURE_KNOTS))
         level = (level + said[:, :, 0]).clamp(max=MAX_LOG_GAIN)
         shares = said[:, :, 1:].permute(2, 0, 1, 3).softmax(dim=0).sqrt()
-        return level, shares, self.in_nats(normalised).float()
+        return level, shares
 
 
 def in_bins(level: Tensor, shares: Tensor) -> Tensor:
@@ -183,8 +187,9 @@ def in_bins(level: Tensor, shares: Tensor) -> Tensor:
 
 
 def _twice(x: Tensor) -> Tensor:
-    """100 frames a second -> 200. (B, L, C) -> (B, 2 L, C)"""
-    return F.interpolate(x.transpose(1, 2), scale_factor=2, mode="linear").transpose(1, 2)
+    """100 frames a second -> 200, between neighbours. (B, L, C) -> (B, 2 L, C)"""
+    before, after = torch.cat([x[:, :1], x[:, :-1]], dim=1), torch.cat([x[:, 1:], x[:, -1:]], dim=1)
+    return torch.stack([x.lerp(before, 0.25), x.lerp(after, 0.25)], dim=2).flatten(1, 2)
 
 
 def heard_in(low: Tensor, spectra: Tensor) -> Tensor:

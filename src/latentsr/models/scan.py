@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ KERNEL_DEVICE = "cuda"
 KERNEL_STATES = 256  # the most that mamba-ssm's kernel takes
 
 Scan = Callable[..., Tensor]
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # u, delta, A, B, C, as in `selective_scan`
 
 
 def selective_scan(
@@ -55,6 +56,12 @@ def selective_scan(
     return BACKENDS[backend](u, delta, A, B, C)
 
 
+def selective_scans(scans: Sequence[Inputs]) -> list[Tensor]:
+    """`selective_scan` of several inputs of one shape: each has decays of its own."""
+    u, _, A, _, _ = scans[0]
+    return [scan_cuda(*each) for each in scans] if why_not_cuda(u, A) is None else scans_chunked(scans)
+
+
 def scan_reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
     """The recurrence as the paper writes it, a position at a time. Shapes as in `selective_scan`."""
     h, y = u.new_zeros(u.shape[0], *A.shape), []
@@ -72,62 +79,71 @@ def scan_chunked(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chun
 
     How many positions a `chunk` has changes time and memory, not the result; None: by their size.
     """
-    sequences = max(min(POSITION_ELEMENTS // A.numel(), len(u)), 1)
+    return scans_chunked([(u, delta, A, B, C)], chunk)[0]
+
+
+def scans_chunked(scans: Sequence[Inputs], chunk: int | None = None) -> list[Tensor]:
+    """`scan_chunked` of K scans of one shape side by side: each operation is for all of them."""
+    us, deltas, As, Bs, Cs = zip(*scans, strict=True)
+    # Time first: (L, B, K, D); what belongs to a position lies together.
+    u, delta, B, C = (torch.stack([x.transpose(0, 1) for x in same], dim=2) for same in (us, deltas, Bs, Cs))
+    A = torch.stack([each.T for each in As])
+    rows = max(min(POSITION_ELEMENTS // A.numel(), u.shape[1]), 1)
     if chunk is None:
         # The states at the borders are kept for the backward: with N positions or more between them that is L x D.
         # Without a backward a quarter of them is faster: decays and states stay in a CPU's second cache together.
         elements = CHUNK_ELEMENTS if torch.is_grad_enabled() else CHUNK_ELEMENTS // 4
-        chunk = max(elements // (sequences * A.numel()), A.shape[1])
-    return _ChunkedScan.apply(u, delta, A.T, B, C, max(min(chunk, u.shape[1]), 1), sequences)
+        chunk = max(elements // (rows * A.numel()), A.shape[1])
+    y = _ChunkedScan.apply(u, delta, A, B, C, max(min(chunk, len(u)), 1), rows)
+    return [each.transpose(0, 1) for each in y.unbind(2)]
 
 
 class _Chunk:
-    """Room for one chunk, channels last: decays (b, S, N, D) and states (b, S + 1, N, D), before and after each step.
+    """Room for one chunk, time first: decays (S, b, K, N, D), and states (S + 1, b, K, N, D) before and after a step.
 
     It is used again for every chunk: memory that is in the cache, and one view per position made once.
     """
 
-    def __init__(self, A: Tensor, sequences: int, size: int) -> None:
-        self.decay = A.new_empty(sequences, size, *A.shape)
-        self.states = A.new_empty(sequences, size + 1, *A.shape)
-        self.decay_steps, self.state_steps = self.decay.unbind(1), self.states.unbind(1)
+    def __init__(self, A: Tensor, rows: int, size: int) -> None:
+        self.decay = A.new_empty(size, rows, *A.shape)
+        self.states = A.new_empty(size + 1, rows, *A.shape)
+        self.decay_steps, self.state_steps = self.decay.unbind(0), self.states.unbind(0)
         self.state_steps[0].zero_()
 
     def begin(self, h: Tensor) -> None:
         self.state_steps[0].copy_(h)
 
     def run(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Decays, states before and after each of n <= S positions (b, n, N, D), and Δ u (b, n, D)."""
-        n, by_step = u.shape[1], delta * u
-        decay = torch.mul(delta.unsqueeze(2), A, out=self.decay[:, :n]).exp_()
-        torch.mul(by_step.unsqueeze(2), B.unsqueeze(3), out=self.states[:, 1 : n + 1])
+        """Decays, states before and after each of n <= S positions (n, b, K, N, D), and Δ u (n, b, K, D)."""
+        n, by_step = len(u), delta * u
+        decay = torch.mul(delta.unsqueeze(-2), A, out=self.decay[:n]).exp_()
+        torch.mul(by_step.unsqueeze(-2), B.unsqueeze(-1), out=self.states[1 : n + 1])
         h = self.state_steps[0]
         for decay_t, state_t in zip(self.decay_steps[:n], self.state_steps[1 : n + 1], strict=True):
             h = state_t.addcmul_(decay_t, h)
-        return decay, self.states[:, :n], self.states[:, 1 : n + 1], by_step
+        return decay, self.states[:n], self.states[1 : n + 1], by_step
 
 
 class _ChunkedScan(torch.autograd.Function):
-    """Keeps the states at the chunks' borders alone and computes the others again. A (N, D)"""
+    """Keeps the states at the chunks' borders alone and computes the others again. u (L, B, K, D), A (K, N, D)"""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *sizes: int) -> Tensor:
         chunk, sequences = sizes
-        u, delta, A, B, C = (x.contiguous() for x in (u, delta, A, B, C))
         y = torch.empty_like(u)
-        starts = range(0, u.shape[1], chunk)
+        starts = range(0, len(u), chunk)
         keep = any(ctx.needs_input_grad)
-        borders = A.new_empty(len(starts) if keep else 0, len(u), *A.shape)
-        for first in range(0, len(u), sequences):
+        borders = A.new_empty(len(starts) if keep else 0, u.shape[1], *A.shape)
+        for first in range(0, u.shape[1], sequences):
             rows = slice(first, first + sequences)
-            work = _Chunk(A, len(u[rows]), chunk)
+            work = _Chunk(A, u[:, rows].shape[1], chunk)
             for i, start in enumerate(starts):
-                at = rows, slice(start, start + chunk)
+                at = slice(start, start + chunk), rows
                 if keep:
                     borders[i, rows] = work.state_steps[0]
                 _, _, states, _ = work.run(u[at], delta[at], A, B[at])
-                y[at] = torch.matmul(C[at].unsqueeze(2), states).squeeze(2)
-                work.begin(states[:, -1])
+                y[at] = torch.matmul(C[at].unsqueeze(-2), states).squeeze(-2)
+                work.begin(states[-1])
         if keep:
             ctx.save_for_backward(u, delta, A, B, C, borders)
             ctx.chunk, ctx.sequences = chunk, sequences
@@ -141,32 +157,32 @@ class _ChunkedScan(torch.autograd.Function):
         dy = dy.contiguous()
         du, ddelta, dB, dC = (torch.empty_like(x) for x in (u, delta, B, C))
         dA = torch.zeros_like(A)
-        ones = A.new_ones(1, len(A))
-        for first in range(0, len(u), ctx.sequences):
+        ones = A.new_ones(1, A.shape[1])
+        for first in range(0, u.shape[1], ctx.sequences):
             rows = slice(first, first + ctx.sequences)
-            work = _Chunk(A, len(u[rows]), ctx.chunk)
+            work = _Chunk(A, u[:, rows].shape[1], ctx.chunk)
             room = torch.empty_like(work.decay)
-            steps = room.unbind(1)
+            steps = room.unbind(0)
             by_decay = torch.zeros_like(work.decay)  # summed over chunks here, over positions once at the end
             g = torch.zeros_like(borders[0, rows])  # by the states after the chunk
             for i in reversed(range(len(borders))):
-                at = rows, slice(i * ctx.chunk, (i + 1) * ctx.chunk)
-                n = u[at].shape[1]
+                at = slice(i * ctx.chunk, (i + 1) * ctx.chunk), rows
+                n = len(u[at])
                 work.begin(borders[i, rows])
                 decay, before, states, by_step = work.run(u[at], delta[at], A, B[at])
-                dC[at] = torch.matmul(dy[at].unsqueeze(2), states.mT).squeeze(2)
-                grads = torch.mul(C[at].unsqueeze(3), dy[at].unsqueeze(2), out=room[:, :n])
+                dC[at] = torch.matmul(dy[at].unsqueeze(-2), states.mT).squeeze(-2)
+                grads = torch.mul(C[at].unsqueeze(-1), dy[at].unsqueeze(-2), out=room[:n])
                 after = steps[n - 1].add_(g)
                 for step, decay_t in zip(steps[: n - 1][::-1], work.decay_steps[1:n][::-1], strict=True):
                     after = step.addcmul_(decay_t, after)
                 torch.mul(work.decay_steps[0], after, out=g)
-                by_input = torch.matmul(B[at].unsqueeze(2), grads).squeeze(2)  # of the loss by Δ u
-                dB[at] = torch.matmul(by_step.unsqueeze(2), grads.mT).squeeze(2)
+                by_input = torch.matmul(B[at].unsqueeze(-2), grads).squeeze(-2)  # of the loss by Δ u
+                dB[at] = torch.matmul(by_step.unsqueeze(-2), grads.mT).squeeze(-2)
                 by_exponent = decay.mul_(before).mul_(grads)  # of the loss by Δ A
-                by_decay[:, :n].addcmul_(by_exponent, delta[at].unsqueeze(2))
-                torch.mul(delta[at], by_input, out=du[at])
-                over_states = torch.matmul(ones, by_exponent.mul_(A)).squeeze(2)
-                torch.addcmul(over_states, u[at], by_input, out=ddelta[at])
+                by_decay[:n].addcmul_(by_exponent, delta[at].unsqueeze(-2))
+                du[at] = delta[at] * by_input
+                over_states = torch.matmul(ones, by_exponent.mul_(A)).squeeze(-2)
+                ddelta[at] = torch.addcmul(over_states, u[at], by_input)
             dA += by_decay.sum(dim=(0, 1))
         return du, ddelta, dA, dB, dC, None, None
 

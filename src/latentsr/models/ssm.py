@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsr.models.scan import BACKENDS, scan_reference, selective_scan
+from latentsr.models.scan import BACKENDS, Inputs, scan_reference, selective_scan, selective_scans
 
 __all__ = ["BACKENDS", "Direction", "Mamba", "scan_reference", "selective_scan"]
 
@@ -50,10 +50,11 @@ class Mamba(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         u, gate = self.in_proj(x).chunk(2, dim=-1)
-        y = self.directions[0](u)
-        if len(self.directions) == 2:
-            y = y + self.directions[1](u.flip(1)).flip(1)
-        return self._out(y, gate)
+        inputs = [u, u.flip(1)][: len(self.directions)]
+        scans = [direction(each) for direction, each in zip(self.directions, inputs, strict=True)]
+        skips = [direction.D * convolved for direction, (convolved, *_) in zip(self.directions, scans, strict=True)]
+        made = [y + skip for y, skip in zip(selective_scans(scans), skips, strict=True)]
+        return self._out(made[0] if len(made) == 1 else made[0] + made[1].flip(1), gate)
 
     def _out(self, y: Tensor, gate: Tensor) -> Tensor:
         """Gate and project; the scan's fp32 goes back to the type of the weights."""
@@ -61,7 +62,7 @@ class Mamba(nn.Module):
 
 
 class Direction(nn.Module):
-    """Causal convolution, then the selective scan with parameters made of its output. (B, L, D) -> (B, L, D)"""
+    """Causal convolution, and the parameters of the selective scan that are made of its output."""
 
     def __init__(self, channels: int, state: int, kernel_size: int, rank: int) -> None:
         super().__init__()
@@ -78,12 +79,12 @@ class Direction(nn.Module):
             self.A_log.copy_(torch.arange(1, state + 1, dtype=torch.float32, device="cpu").log())
             self.dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))
 
-    def forward(self, u: Tensor) -> Tensor:
+    def forward(self, u: Tensor) -> Inputs:
+        """(B, L, D) -> u (B, L, D), Δ (B, L, D), A (D, N), B and C (B, L, N), in fp32"""
         padded = F.pad(u, (0, 0, self.conv.kernel_size[0] - 1, 0)).transpose(1, 2)
         u = F.silu(self.conv(padded).transpose(1, 2).contiguous())  # one copy, where each use would make its own
         low_rank, B, C = self.x_proj(u).split([self.rank, self.state, self.state], dim=-1)
         with torch.autocast(u.device.type, enabled=False):
             dt_weight, dt_bias = self.dt_proj.weight.float(), self.dt_proj.bias.float()
             delta = F.softplus(F.linear(low_rank.float(), dt_weight, dt_bias))
-            y = selective_scan(u.float(), delta, -self.A_log.float().exp(), B.float(), C.float())
-        return y + self.D * u
+            return u.float(), delta, -self.A_log.float().exp(), B.float(), C.float()

@@ -25,7 +25,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         y = self.contract(F.gelu(self.expand(self.norm(y))))
-        return x + self.scale * y
+        return torch.addcmul(x, self.scale, y)
 
 
 class ISTFTVocoder(Network):

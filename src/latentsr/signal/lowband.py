@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from latentsr.signal.track import SKIRT_BIN_HZ, Skirt
 from latentsr.signal.transforms import fast_length, overlap_add
@@ -19,6 +20,7 @@ EDGE_S = 0.1  # odd extension at both ends, as filtfilt does, so that the ends r
 SKIRT_HZ = 100.0  # the cut goes from 1 at cutoff - 100 Hz to 0 at cutoff + 100 Hz
 MERGE_FRAME = 2048  # samples; Hann, before and after
 MERGE_HOP = 512  # samples; chunks that begin on a multiple of it see the same frames as the whole
+MERGE_BLOCK = 64  # frames that are weighed at a time, so that they stay in the cache
 MERGE_CONTEXT = 2048  # samples on either side that an output sample depends on
 END_FADE = 96  # samples: 2 ms
 MERGE_FROM = 0.9  # of the cutoff: the cross-fade lies between here and the cutoff
@@ -103,15 +105,12 @@ def merge(
     freqs_hz = torch.arange(MERGE_FRAME // 2 + 1, device=low.device) * (sample_rate / MERGE_FRAME)
     place = (freqs_hz / cutoff_hz[:, None] - MERGE_FROM) / (1 - MERGE_FROM)  # 0 .. 1 across the cross-fade
     share = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)  # (B, F)
-    # The ends are extended oddly by whole hops, so that chunks that begin on one go on seeing the same frames.
-    edge = min(MERGE_CONTEXT, (low.shape[-1] - 1) // MERGE_HOP * MERGE_HOP)
     if skirts is None or not any(skirts):
         # wide + share * (low - wide): where both agree nothing is touched.
-        spectrum = _spectrum(low - wide, edge).mul_(share[:, None])
+        kept = _weighed([(low - wide, share)])
     else:
         share, raised = _skirted(share, skirts, cutoff_hz, freqs_hz)
-        spectrum = _spectrum(low - wide, edge) * share[:, None] + _spectrum(low, edge) * (share * raised)[:, None]
-    kept = _from_spectrum(spectrum, low, edge)
+        kept = _weighed([(low - wide, share), (low, share * raised)])
     return _where_cut(low, _ended_as(low, wide + kept), cutoff_hz, sample_rate)
 
 
@@ -153,21 +152,29 @@ def _skirted(
     return share, raised
 
 
-def _spectrum(wave: Tensor, edge: int) -> Tensor:
-    """Of a wave extended at both ends, so that these are kept as its middle is. (B, 1, T) -> (B, frames, F)"""
-    extended = extend_odd(wave, edge)[:, 0]
-    padded = torch.nn.functional.pad(extended, (MERGE_FRAME, 2 * MERGE_FRAME))  # no end needs a special case
-    window = torch.hann_window(MERGE_FRAME, device=wave.device, dtype=wave.dtype)
-    return torch.fft.rfft(padded.unfold(-1, MERGE_FRAME, MERGE_HOP) * window)
+def _weighed(waves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Sum of waves (B, 1, T), each with its short-time spectrum weighed by gains (B, F). -> (B, 1, T)
 
-
-def _from_spectrum(spectrum: Tensor, like: Tensor, edge: int) -> Tensor:
-    """(B, frames, F) -> (B, 1, T) as long as `like`."""
-    start = MERGE_FRAME + edge
+    Both ends are extended oddly, so that they are kept as the middle is; by whole hops, so that chunks that begin on
+    one go on seeing the same frames.
+    """
+    like = waves[0][0]
+    edge = min(MERGE_CONTEXT, (like.shape[-1] - 1) // MERGE_HOP * MERGE_HOP)
     window = torch.hann_window(MERGE_FRAME, device=like.device, dtype=like.dtype)
-    window = window * (MERGE_HOP / window.square().sum())  # squares of windows a hop apart sum to a constant
-    wave = overlap_add(torch.fft.irfft(spectrum).mul_(window), MERGE_HOP)
-    return wave[:, None, start : start + like.shape[-1]]
+    back = window * (MERGE_HOP / window.square().sum())  # squares of windows a hop apart sum to a constant
+    # No end needs a special case.
+    padded = (F.pad(extend_odd(wave, edge)[:, 0], (MERGE_FRAME, 2 * MERGE_FRAME)) for wave, _ in waves)
+    frames = [each.unfold(-1, MERGE_FRAME, MERGE_HOP) for each in padded]
+    made = like.new_empty(frames[0].shape)
+    for first in range(0, made.shape[1], MERGE_BLOCK):
+        at = slice(first, first + MERGE_BLOCK)
+        spectra = [
+            torch.fft.rfft(each[:, at] * window).mul_(gain[:, None])
+            for each, (_, gain) in zip(frames, waves, strict=True)
+        ]
+        made[:, at] = torch.fft.irfft(sum(spectra[1:], spectra[0])) * back
+    start = MERGE_FRAME + edge
+    return overlap_add(made, MERGE_HOP)[:, None, start : start + like.shape[-1]]
 
 
 def _check_cutoffs(wave: Tensor, cutoff_hz: Tensor) -> None:

@@ -13,6 +13,7 @@ from latentsr.config import AUDIO, AudioConfig
 from latentsr.signal.transforms import power_of
 
 SMALL = 1e-9
+BLOCK = 64  # frames whose spectra are made at a time, so that they stay in the cache
 _LINEAR_HZ_PER_MEL = 200.0 / 3.0  # Slaney: linear below 1 kHz ...
 _LOG_START_HZ = 1000.0
 _LOG_START_MEL = _LOG_START_HZ / _LINEAR_HZ_PER_MEL
@@ -75,13 +76,16 @@ class MelSpectrogram(nn.Module):
 
     def complex(self, wave: Tensor) -> Tensor:
         """STFT, frame l centred on sample (l + 1/2) * hop. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)"""
-        config, padding = self.config, self.padding
-        if wave.shape[-1] <= padding:
-            raise ValueError(f"got {wave.shape[-1]} samples; pad to more than {padding} before the mel")
-        padded = nn.functional.pad(wave, (padding, padding), mode="reflect").squeeze(1)
-        return torch.stft(
-            padded, config.n_fft, config.hop_length, window=self.window, center=False, return_complex=True
-        )
+        return self._frames(self._padded(wave))
+
+    def _padded(self, wave: Tensor) -> Tensor:
+        if wave.shape[-1] <= self.padding:
+            raise ValueError(f"got {wave.shape[-1]} samples; pad to more than {self.padding} before the mel")
+        return nn.functional.pad(wave, (self.padding, self.padding), mode="reflect").squeeze(1)
+
+    def _frames(self, padded: Tensor) -> Tensor:
+        n_fft, hop = self.config.n_fft, self.config.hop_length
+        return torch.stft(padded, n_fft, hop, window=self.window, center=False, return_complex=True)
 
     def gain_of_bins(self, gain: Tensor) -> Tensor:
         """Gains of mel bands on STFT bins, by the filterbank's own weights. (B, L, M) -> (B, n_fft / 2 + 1, L)"""
@@ -100,13 +104,23 @@ class MelSpectrogram(nn.Module):
 
     def linear(self, wave: Tensor) -> Tensor:
         """Magnitude spectrogram. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)."""
-        spectrum = self.complex(wave)
-        # The root of 0 has no gradient; `abs` has, and takes three times as long.
-        return spectrum.abs() if spectrum.requires_grad else power_of(spectrum).sqrt_()
+        return _magnitude(self.complex(wave))
 
     def of_magnitude(self, magnitude: Tensor) -> Tensor:
         """Log-mel of a magnitude spectrogram. (B, n_fft / 2 + 1, L) -> (B, L, M)"""
         return (self.filterbank @ magnitude).clamp(min=self.config.floor).log().transpose(1, 2)
 
     def forward(self, wave: Tensor) -> Tensor:
-        return self.of_magnitude(self.linear(wave)).unsqueeze(1)
+        padded, hop = self._padded(wave), self.config.hop_length
+        beyond = self.config.n_fft - hop
+        frames = (padded.shape[-1] - beyond) // hop
+        blocks = [
+            self.of_magnitude(_magnitude(self._frames(padded[:, first * hop : (first + BLOCK) * hop + beyond])))
+            for first in range(0, frames, BLOCK)
+        ]
+        return torch.cat(blocks, dim=1).unsqueeze(1)
+
+
+def _magnitude(spectrum: Tensor) -> Tensor:
+    """The root of 0 has no gradient; `abs` has, and takes three times as long."""
+    return spectrum.abs() if spectrum.requires_grad else power_of(spectrum).sqrt_()
