@@ -164,7 +164,7 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
     size = file.seek(0, os.SEEK_END)
     whole = (part.start, part.end) == (0, size) and part.stream is None
     view: Any = file if whole else View(file, part.start, part.end)
-    kind, head = layout.kind, bytes_at(view, 0, 64)
+    kind, head = layout.kind, bytes_at(view, 0, 128)
     if kind is not None and not kind.sndfile:
         return Opened(apart.opened(path, view, part, kind, which))
     if which.track > 1:
@@ -258,6 +258,6 @@ def _why_not_audio(path: Path, head: bytes, error: soundfile.LibsndfileError) ->
 def _reason(error: soundfile.LibsndfileError) -> str:
     if _IMPOSSIBLE in error.error_string:
         return "its header declares an impossible sampling rate or number of channels"
-    if "File does not exist" in error.error_string:
+    if "File does not exist" in error.error_string or "resource fork" in error.error_string:
         return "its format is not known"  # what libsndfile says of what it takes for half of a Mac's file
     return str(error.error_string).removeprefix("Error : ").rstrip(". ")

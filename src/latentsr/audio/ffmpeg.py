@@ -248,4 +248,6 @@ def _declared_frames(container: Any, stream: Any, demuxer: str | None, rate_hz: 
 
 def _reason(error: Exception) -> str:
     text = str(getattr(error, "strerror", None) or error).rstrip(". ")
+    if "patches welcome" in text:  # comfort noise in AMR, say
+        return "FFmpeg has no decoder for what stands there; convert it with another program: sox IN OUT.wav"
     return "its decoder refuses a packet" if text.startswith("Error number") else text  # a code without words
