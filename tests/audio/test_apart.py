@@ -29,6 +29,7 @@ def decoding():
 def crash(*_):
     for pid in decoding():
         os.kill(pid, signal.SIGSEGV)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 @pytest.fixture(scope="module")
