@@ -174,6 +174,10 @@ def test_an_mp3_beside_a_folder_of_apple_double(tmp_path, monkeypatch):
     ("a.vox", bytes(range(256)) * 9, "Dialogic ADPCM without a header.*sox -t vox -r 8000"),
     ("a.ofr", b"OFR " + bytes(range(256)) * 9, "is OptimFROG.*ofr --decode"),
     ("a.g722", b"this is a note\n" * 9, "holds text"),
+    ("a.hcom", bytes(65) + b"FSSD" + bytes(99), "is HCOM, which .*sox -t hcom IN OUT.wav"),
+    ("a.smp", b"SOUND SAMPLE DATA 2.1 " + b"x" * 99, "is SampleVision, which .*sox -t smp IN OUT.wav"),
+    ("a.maud", b"FORM\0\0\1\0MAUDMHDR" + bytes(99), "is MAUD, which .*sox -t maud IN OUT.wav"),
+    ("a.cvsd", bytes(range(256)) * 4, "is CVSD without a header, which .*sox -t cvsd -r 8000 -c 1 IN OUT.wav"),
 ])  # fmt: skip
 def test_what_nobody_decodes_is_named_with_its_command(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from latentsr.audio import ffmpeg, headers, kinds, mpeg
+from latentsr.audio import apart, ffmpeg, headers, kinds, mpeg
 from latentsr.audio.parts import Layout, Part
 from latentsr.audio.peek import bytes_at
 from latentsr.audio.tags import xiph
@@ -164,9 +164,9 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
     size = file.seek(0, os.SEEK_END)
     whole = (part.start, part.end) == (0, size) and part.stream is None
     view: Any = file if whole else View(file, part.start, part.end)
-    kind, head = layout.kind, bytes_at(view, 0, 64)
+    kind, head = layout.kind, bytes_at(view, 0, 128)
     if kind is not None and not kind.sndfile:
-        return Opened(ffmpeg.Decoder(path, view, kind, which))
+        return Opened(apart.opened(path, view, part, kind, which))
     if which.track > 1:
         raise AudioError(f"{path} has 1 audio track, and no track {which.track}; choose another with --track")
     claim = headers.claim(view)
@@ -203,7 +203,7 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
     if kind is None or kind.demuxer is None or _IMPOSSIBLE in refusal.error_string:
         raise AudioError(_why_not_audio(path, head, refusal)) from None
     try:
-        other_decoder = ffmpeg.Decoder(path, view, kind, which)
+        other_decoder = apart.opened(path, view, part, kind, which)
         if other_decoder.channels:
             return Opened(other_decoder)
         other_decoder.close()
@@ -258,6 +258,6 @@ def _why_not_audio(path: Path, head: bytes, error: soundfile.LibsndfileError) ->
 def _reason(error: soundfile.LibsndfileError) -> str:
     if _IMPOSSIBLE in error.error_string:
         return "its header declares an impossible sampling rate or number of channels"
-    if "File does not exist" in error.error_string:
+    if "File does not exist" in error.error_string or "resource fork" in error.error_string:
         return "its format is not known"  # what libsndfile says of what it takes for half of a Mac's file
     return str(error.error_string).removeprefix("Error : ").rstrip(". ")

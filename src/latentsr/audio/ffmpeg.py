@@ -161,6 +161,9 @@ class Decoder:
                         return
                     yield from self._silent(missing, now, what)
                     what = "its time line has a hole"
+                    if frame.format.name == "fltp" and now[1] <= 8:
+                        yield frame.to_ndarray().T
+                        continue
                     for packed in resampler.resample(frame):
                         yield packed.to_ndarray().reshape(-1, now[1])
             if self._kind.demuxer in BARE:
@@ -182,7 +185,7 @@ class Decoder:
         rate_hz, channels = shape
         if not self._which.timeline or samples > MAX_SILENCE_S * rate_hz:
             self.notes.append(f"{what}: {samples / rate_hz:.3f} s without sound, which were left out")
-            self.left_out += samples
+            self.left_out += 0 if what == LATE and self._kind.demuxer in EXACT else samples  # declared without it
             return
         self.notes.append(f"{what}: {samples / rate_hz:.3f} s of silence stand there; --no-timeline leaves them out")
         self._late = samples if what == LATE else self._late
@@ -196,7 +199,7 @@ class _Clock:
     """Where in time the next sample belongs, by the time stamps of a container."""
 
     def __init__(self, container: Any, stream: Any, demuxer: str | None) -> None:
-        self._tick = stream.time_base if demuxer in TIMED else None
+        self._tick = float(stream.time_base) if demuxer in TIMED and stream.time_base else None
         only = all(one.type == "audio" or av_tags.is_picture(one) for one in container.streams)
         self._next = 0.0 if demuxer in ABSOLUTE else (container.start_time or 0) / 1e6  # s
         self._begun = False
@@ -206,9 +209,9 @@ class _Clock:
         """Samples without sound before this frame; `first_pts`: of the first packet, which may give no frame."""
         if self._tick is None or frame.pts is None:
             return 0
-        at_s = before_s = float(frame.pts * self._tick)
+        at_s = before_s = frame.pts * self._tick
         if not self._begun and first_pts is not None:
-            before_s = float(first_pts * self._tick)
+            before_s = first_pts * self._tick
         missing_s, self._next = before_s - self._next, at_s + frame.samples / frame.sample_rate
         least_s, self._begun, self._least_s = self._least_s, True, HOLE_S
         return round(missing_s * frame.sample_rate) if missing_s > least_s else 0
@@ -245,4 +248,6 @@ def _declared_frames(container: Any, stream: Any, demuxer: str | None, rate_hz: 
 
 def _reason(error: Exception) -> str:
     text = str(getattr(error, "strerror", None) or error).rstrip(". ")
+    if "patches welcome" in text:  # comfort noise in AMR, say
+        return "FFmpeg has no decoder for what stands there; convert it with another program: sox IN OUT.wav"
     return "its decoder refuses a packet" if text.startswith("Error number") else text  # a code without words

@@ -110,9 +110,19 @@ _UNREADABLE = (
     (0, b"OFR ", "OptimFROG", "ofr --decode IN --output OUT.wav"),
     (0, b"ADIF", "AAC in ADIF", "faad -o OUT.wav IN"),
     (0, b"LA04", "LA (Lossless Audio)", "la IN OUT.wav"),
+    (65, b"FSSD", "HCOM", "sox -t hcom IN OUT.wav"),
+    (8, b"MAUD", "MAUD", "sox -t maud IN OUT.wav"),
+    (0, b"SOUND SAMPLE DATA", "SampleVision", "sox -t smp IN OUT.wav"),
+    (0, b"SOUND\x1a", "SoundTool", "sox -t sndt IN OUT.wav"),
+    (0, b"LM8953", "Yamaha TX-16W", "sox -t txw IN OUT.wav"),
+    (0, b"\x37\0\0\x10m\0\0\x10", "Psion Record", "sox -t prc IN OUT.wav"),
     (4, b"\x00\x00\x00\x00AAX", "Audible", "ffmpeg -activation_bytes KEY -i IN OUT.wav"),
 )
-_NAMELESS = {"vox": ("Dialogic ADPCM without a header", "sox -t vox -r 8000 -c 1 IN OUT.wav")}
+_NAMELESS = {"vox": ("Dialogic ADPCM without a header", "sox -t vox -r 8000 -c 1 IN OUT.wav")} | {
+    name: (f"{label} without a header", f"sox -t {name} -r 8000 -c 1 IN OUT.wav")
+    for name, label in (("cvs", "CVSD"), ("cvsd", "CVSD"), ("ima", "IMA ADPCM"), ("lpc10", "LPC-10"),
+                        ("sln", "Asterisk's PCM"))
+} | {name: ("CVSD of German voice mail", f"sox -t {name} IN OUT.wav") for name in ("dvms", "vms")}  # fmt: skip
 
 # What is found under the names of recordings and is none.
 _NO_AUDIO = (
@@ -180,7 +190,7 @@ def unreadable(head: bytes, path: Path) -> tuple[str, str] | None:
 
 
 def what_else(head: bytes) -> str | None:
-    """What a file is that is no recording, from its first 64 bytes; None if that cannot be told."""
+    """What a file is that is no recording, from its first bytes; None if that cannot be told."""
     if is_text(head):
         return "text"
     if not head.strip(b"\0"):
