@@ -41,8 +41,8 @@ class RegressionHead(MambaGanHead):
     def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
         given = self.mel(low.wave)
         clean = self.network.in_nats(self.network.front(given[:, 0], low.cutoff_hz)[1])
-        known = bands_below(low.cutoff_hz, self.audio)[:, None, None, :]
-        return vocode(self.vocoder, torch.where(known, given, clean[:, None]), self.audio), clean
+        known = bands_below(low.cutoff_hz, AUDIO)[:, None, None, :]
+        return vocode(self.vocoder, torch.where(known, given, clean[:, None]), AUDIO), clean
 
 
 def main() -> None:

@@ -26,15 +26,15 @@ class Band:
 
     cutoff_hz: Array  # (C,)
     raise_db: Array  # (C, K)
-    kept: Array  # (C, K); 0 all over: the channel ends steeply
+    kept: Array  # (C, K); 0 all over: not known, the cross-fade lies below the cutoff
 
     @classmethod
-    def steep(cls, cutoff_hz: Array) -> Band:
+    def at(cls, cutoff_hz: Array) -> Band:
         nothing = np.zeros((len(cutoff_hz), 1), np.float32)
         return cls(cutoff_hz, nothing, nothing)
 
     @property
-    def gentle(self) -> Array:
+    def known(self) -> Array:
         return self.kept.any(axis=1)
 
     def of(self, channels: Array) -> Band:

@@ -167,7 +167,7 @@ class Processing:
         freqs_hz = np.arange(size // 2 + 1) * (self.rate / size)
         share = 1 - _rise(freqs_hz / band.cutoff_hz[:, None], begin, 1)
         raised = np.zeros_like(share)  # gain of the recording, less 1
-        for row in np.flatnonzero(band.gentle):
+        for row in np.flatnonzero(band.known):
             bins_hz = np.arange(band.kept.shape[1]) * about["skirt_bin_hz"]
             kept, raise_db = (np.interp(freqs_hz, bins_hz, each[row]) for each in (band.kept, band.raise_db))
             depth = _rise(freqs_hz / band.cutoff_hz[row], about["skirt_from"], about["skirt_in"])
@@ -182,7 +182,7 @@ class Processing:
 
         differing, known = extended(low - wide), extended(low)
         spectra = stft(differing, window, hop) * np.float32(share)[:, None]
-        if band.gentle.any():
+        if band.known.any():
             spectra += stft(known, window, hop) * np.float32(share * raised)[:, None]
         merged = wide + istft(spectra, window, hop)[:, half + edge : half + edge + samples]
         ramp = min(about["end_fade"], samples // 2)

@@ -42,7 +42,7 @@ def _restore(
     if cutoff_hz is None:
         band = bands_of(model, samples, rate)
     else:
-        band = Band.steep(np.full(len(samples), cutoff_hz, np.float32))
+        band = Band.at(np.full(len(samples), cutoff_hz, np.float32))
     dull = np.flatnonzero(band.cutoff_hz < p.rate / 2)  # channels; the others come back as they are
     peak = float(np.abs(wave).max())
     band = band.of(dull)

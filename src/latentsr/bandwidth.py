@@ -7,7 +7,7 @@ cuts the recording into stretches, and each of these is heard again as a whole. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -29,7 +29,7 @@ from latentsr.models.cutoff import (
     without_lines,
 )
 from latentsr.signal.bandedges import cliffs_hz, events, likeliest_path, placed, skirt_of
-from latentsr.signal.bandframes import BIN_HZ, FRAME_S, FrameMaker, Frames
+from latentsr.signal.bandframes import BIN_HZ, FRAME_S, FrameMaker
 from latentsr.signal.track import FULL_BAND_HZ, Stretch, Track
 
 NAME = "cutoff"  # folder of the embedded network
@@ -83,7 +83,7 @@ def cutoffs_hz(waves: Tensor, sample_rate: int) -> Tensor:
         maker = FrameMaker(sample_rate)
         maker.update(wave[None])
         frames = maker.result()
-        listener = _Listener(embedded_network(), frames, FRAME_S)
+        listener = _Listener(embedded_network(), frames.nyquist_hz, frames.dust_db, FRAME_S)
         found.append(listener.heard(frames.power_db[0], _Part(0, frames.power_db.shape[1])).end_hz)
     return torch.tensor(found, dtype=waves.dtype, device=waves.device)
 
@@ -95,26 +95,27 @@ class BandEstimator:
         sample_rate: Hz.
         nyquist_hz: where evidence ends, of a recording that is not at its own rate any more.
         network: in the place of the embedded one.
+        apart: hear mid and side of stereo too, for `mid_side`.
     """
 
-    def __init__(self, sample_rate: int, nyquist_hz: float | None = None, network: CutoffNet | None = None) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        nyquist_hz: float | None = None,
+        network: CutoffNet | None = None,
+        *,
+        apart: bool = False,
+    ) -> None:
         self.sample_rate = sample_rate
         self.nyquist_hz = sample_rate / 2 if nyquist_hz is None else min(nyquist_hz, sample_rate / 2)
         self._network = network
         self._maker: FrameMaker | None = None
-        self._apart: BandEstimator | None = None  # hears mid and side of two channels
+        self._apart = BandEstimator(sample_rate, nyquist_hz, network) if apart else None  # hears mid and side
         self._power = np.zeros(2)  # of these, summed
-
-    def hear_apart(self, samples: np.ndarray) -> None:
-        """Hear mid and side of left and right (2, n) too."""
-        self._apart = self._apart or BandEstimator(self.sample_rate, self.nyquist_hz, self._network)
-        both = np.stack([samples[0] + samples[1], samples[0] - samples[1]]) / 2
-        self._power += np.square(both, dtype=np.float64).sum(axis=1)
-        self._apart.update(both)
 
     def mid_side(self) -> Track | None:
         """The tracks of mid and side, where these were heard and the side is the duller one; else None."""
-        if self._apart is None or self._power[1] < LEAST_SIDE * self._power[0]:
+        if self._apart is None or self._apart._maker is None or self._power[1] < LEAST_SIDE * self._power[0]:
             return None
         apart = self._apart.result()
         mid, side = (Track((channel,), apart.seconds).cutoff_hz for channel in apart.channels)
@@ -126,6 +127,10 @@ class BandEstimator:
         if self._maker is None:
             self._maker = FrameMaker(self.sample_rate, max(MOST_FRAMES // max(len(samples), 1), HEARD_AT_ONCE))
         self._maker.update(samples)
+        if self._apart is not None and len(samples) == 2:
+            both = np.stack([samples[0] + samples[1], samples[0] - samples[1]]) / 2
+            self._power += np.square(both, dtype=np.float64).sum(axis=1)
+            self._apart.update(both)
 
     @torch.inference_mode()
     def result(self) -> Track:
@@ -133,13 +138,12 @@ class BandEstimator:
         if self._maker is None:
             raise ValueError("no samples yet; call update first")
         frames, frame_s = self._maker.result(), FRAME_S * self._maker.merged
-        frames = replace(frames, nyquist_hz=self.nyquist_hz)
-        listener = _Listener(self._network or embedded_network(), frames, frame_s)
+        listener = _Listener(self._network or embedded_network(), self.nyquist_hz, frames.dust_db, frame_s)
         tracks: list[tuple[Stretch, ...]] = []
         for i, power_db in enumerate(frames.power_db):
             twin = next((j for j in range(i) if np.array_equal(frames.power_db[j], power_db)), None)
             tracks.append(listener.track(power_db) if twin is None else tracks[twin])
-        return Track(_agreed(tracks), frames.seconds)
+        return Track(_agreed(tracks) if len(tracks) > 1 else tuple(tracks), frames.seconds)
 
 
 @dataclass
@@ -152,19 +156,22 @@ class _Part:
     loss_db: Array | None = None
 
 
+@dataclass(frozen=True)
 class _Listener:
     """The network, and what all channels of a recording have in common."""
 
-    def __init__(self, network: CutoffNet, frames: Frames, frame_s: float) -> None:
-        self.network, self.frame_s = network, frame_s
-        self.nyquist_hz, self.dust_db = frames.nyquist_hz, frames.dust_db
+    network: CutoffNet
+    nyquist_hz: float
+    dust_db: float
+    frame_s: float
 
     def track(self, power_db: Array) -> tuple[Stretch, ...]:
         """The stretches of one channel (L, BINS)."""
         if self.nyquist_hz < LEAST_NYQUIST_HZ:
             return (Stretch(0.0, FULL_BAND_HZ),)
         parts = [self.heard(power_db, part) for part in self._course(power_db)]
-        parts = self._joined(power_db, parts)
+        if len(parts) > 1:
+            parts = self._joined(power_db, parts)
         for before, after in zip(parts, parts[1:], strict=False):
             low, high = sorted((before.end_hz, after.end_hz))
             before.last = after.first = placed(power_db, after.first, low, min(high, self.nyquist_hz))
@@ -194,25 +201,21 @@ class _Listener:
             return [_Part(0, len(power_db))]
         if len(power_db) % WINDOW >= SHORT:
             starts.append(len(power_db) - WINDOW)
-        path = likeliest_path(self._evidence(power_db, np.array(starts)), CHANGE_COST)
+        hear_each = self._local if len(starts) < STRIDE**2 else self._sparse
+        path = likeliest_path(hear_each(power_db, np.array(starts)), CHANGE_COST)
         changes = np.flatnonzero(np.diff(path)) + 1
         edges = [0, *(starts[n] for n in changes), len(power_db)]
         return [_Part(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 
-    def _evidence(self, power_db: Array, starts: NDArray[np.int64]) -> Array:
-        """Log evidence in each window (N, CELLS + 1).
-
-        Of a long recording every `STRIDE`-th window is heard, and those between where the course changes; the others
-        count as the one before them that was.
-        """
-        every = 1 if len(starts) < STRIDE**2 else STRIDE
-        coarse = self._local(power_db, starts[::every])
-        evidence = np.repeat(coarse, every, axis=0)[: len(starts)]
-        if every > 1:
-            path = likeliest_path(every * coarse, CHANGE_COST)
-            changes = np.flatnonzero(np.diff(path))[:, None] * every
-            near = np.unique(np.clip(changes + np.arange(1 - every, 2 * every), 0, len(starts) - 1))
-            evidence[near] = self._local(power_db, starts[near]) if len(near) else coarse[:0]
+    def _sparse(self, power_db: Array, starts: NDArray[np.int64]) -> Array:
+        """`_local` of a long recording: every `STRIDE`-th window is heard, and those between where the course changes;
+        the others count as the one before them that was."""
+        coarse = self._local(power_db, starts[::STRIDE])
+        evidence = np.repeat(coarse, STRIDE, axis=0)[: len(starts)]
+        path = likeliest_path(STRIDE * coarse, CHANGE_COST)
+        changes = np.flatnonzero(np.diff(path))[:, None] * STRIDE
+        near = np.unique(np.clip(changes + np.arange(1 - STRIDE, 2 * STRIDE), 0, len(starts) - 1))
+        evidence[near] = self._local(power_db, starts[near]) if len(near) else coarse[:0]
         return evidence
 
     def _local(self, power_db: Array, starts: NDArray[np.int64]) -> Array:

@@ -200,8 +200,8 @@ class Components(DiffusionPipeline):
         super().remove_all_hooks()
         self._offload = None
 
-    def load(self, names: Sequence[str]) -> None:
-        """Load components that are not there yet, from the folders the pipeline came from."""
+    def load(self, names: Sequence[str]) -> dict[str, Any]:
+        """Components by name; those that are not there yet are loaded from the folders the pipeline came from."""
         missing = [name for name in dict.fromkeys(names) if getattr(self, name) is None]
         if not set(missing) <= set(self._folders):
             raise ValueError(
@@ -218,10 +218,7 @@ class Components(DiffusionPipeline):
                 component.to(device)
         if missing and self._offload is not None:
             self._offload(device=self._offload_device)  # hooks for what has come
-
-    def component(self, name: str) -> Any:
-        """A component that is loaded."""
-        return getattr(self, name)
+        return {name: getattr(self, name) for name in names}
 
     @property
     def execution_device(self) -> torch.device:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -204,11 +203,11 @@ class Options:
             raise TypeError(f"unknown option {', '.join(unknown)}; there are {', '.join(known)}")
         return replace(self, **changes)
 
-    def with_head(self, default: str, there: Collection[str] = HEADS) -> Options:
-        """The same with its head decided: `default` where none was asked for; it must be one of `there`."""
+    def with_head(self, default: str) -> Options:
+        """The same with its head decided: `default` where none was asked for."""
         head = self.head or default
-        if head not in there:
-            raise UsageError(f"this model has no head {head}; choose one of {', '.join(there)}")
+        if head not in HEADS:
+            raise UsageError(f"this model has no head {head}; choose one of {', '.join(HEADS)}")
         return replace(self, head=head)
 
     @property
@@ -216,16 +215,6 @@ class Options:
         """What is known of the head; it must be decided."""
         assert self.head is not None, "with_head decides"
         return HEADS[self.head]
-
-    @property
-    def changes_nothing(self) -> bool:
-        """Whether recordings come back as they came, whatever they are."""
-        return self.amount == 0 and not self.denoise
-
-    @property
-    def head_steps(self) -> int | None:
-        """The steps asked for, if they are the head's own and not those of the latents that it gets."""
-        return self.steps if self.kind.takes_steps and not self.kind.needs_latents else None
 
     @property
     def reading(self) -> Asks:

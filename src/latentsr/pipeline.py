@@ -12,7 +12,6 @@ from latentsr.components import Components
 from latentsr.config import AUDIO
 from latentsr.diffusion.drawing import Diffusion
 from latentsr.options import Options
-from latentsr.restoring.analysis import peak_of
 from latentsr.restoring.chain import EDGE_SAMPLES
 from latentsr.restoring.flow import Restores
 from latentsr.restoring.output import RestorationOutput
@@ -34,13 +33,13 @@ class Pipeline(Components, Restores):
     def reconstruct(self, wave: Tensor) -> Tensor:
         """Wide-band waves (B, 1, T) through VAE and vocoder alone: the ceiling of every diffusion row."""
         options = Options(head="vocoder")
-        self.load(options.kind.needs())
+        parts = self.load(options.kind.needs())
         decoder = options.kind.load()(vae=self.vae, vocoder=self.vocoder, device=self.execution_device)
-        diffusion = Diffusion.of(self, options)
+        diffusion = Diffusion.of(self, parts, options)
         hop, samples = diffusion.stride * AUDIO.hop_length, wave.shape[-1]
         made = []
         for one in wave:
-            gain = network_gain(peak_of(one))
+            gain = network_gain(float(one.abs().max()))
             whole = take(one, -EDGE_SAMPLES, -(-(samples + EDGE_SAMPLES) // hop) * hop)[:, None] * gain
             latents = diffusion.encode(whole)
             wide = decoder(whole.to(latents.device), torch.zeros(1).to(latents), latents, keep_known=False)

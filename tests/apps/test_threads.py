@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsr.apps.loading import MOST_THREADS, THREADS, Loader
-from latentsr.apps.terminal import cores
+from latentsr.apps.loading import MOST_THREADS, THREADS, Loader, cores
 
 
 @pytest.mark.parametrize(

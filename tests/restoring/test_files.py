@@ -123,7 +123,7 @@ def test_what_is_heard_does_not_depend_on_blocks(cuts):
     for denoise in (False, True):
         in_pieces, at_once = (BandEstimator(RATE), BandEstimator(RATE))
         at_once.update(wave.numpy())
-        tapped = resampled(pieces, RATE, tap=in_pieces.update)
+        tapped = resampled((piece.numpy() for piece in pieces), RATE, tap=in_pieces.update)
         options = Options(denoise=denoise)
         heard = hear(lambda: pieces, tapped, in_pieces, options)
         assert heard == hear(lambda: [wave], [wave], at_once, options)

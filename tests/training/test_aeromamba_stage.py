@@ -13,7 +13,7 @@ from latentsr.training.adversarial import features_for_generator
 from latentsr.training.aeromamba import AeroMambaStage, AeroMambaStageConfig, resample
 from latentsr.training.draws import Draws
 from latentsr.training.losses import RESOLUTIONS
-from latentsr.training.schedule import learning_rate_factor
+from latentsr.training.optimizers import learning_rate_factor
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "configs/tiny/aeromamba.yaml"

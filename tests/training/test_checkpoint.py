@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from latentsr.training import checkpoint
-from latentsr.training.schedule import learning_rate_factor
+from latentsr.training.optimizers import learning_rate_factor
 from latentsr.training.stage import OptimizerConfig
 
 

@@ -16,7 +16,7 @@ from latentsr.training import trackers
 from latentsr.training.launch import launch_stage
 from latentsr.training.loop import fit
 from latentsr.training.names import CONFIGS
-from latentsr.training.schedule import learning_rate_factor
+from latentsr.training.optimizers import learning_rate_factor
 from latentsr.training.stage import OptimizerConfig, Validation
 from latentsr.training.stages import STAGES
 from latentsr.training.vae import VaeStage, VaeStageConfig

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,7 +96,8 @@ def restore(
         raise UsageError(f"{inputs[1]} is not there; to write the result to it, say -o {inputs[1]}")
     options = settings.decided()
     jobs = plan(inputs, output=output, out_dir=out_dir, format=options.format)
-    _check_beside(options, write_band, draws, best)
+    if write_band is not None or draws is not None or best:
+        _check_beside(options, write_band, draws, best)
     if album:
         _check_album(options, jobs, draws)
     if write_band is not None:
@@ -222,7 +224,7 @@ def _album(ready: list[tuple[SourceFile, Job]], options: Options, settings: Sett
 
     tracks, jobs = Album([source for source, _ in ready]), [job for _, job in ready]
     model = settings.loader()
-    with progress_bar(f"{len(jobs)} tracks", settings.as_json) as progress:
+    with nullcontext() if settings.as_json else progress_bar(f"{len(jobs)} tracks") as progress:
         return restore_album(model, tracks, jobs, options, progress, settings.as_json)
 
 
@@ -233,20 +235,16 @@ def _one_by_one(ready: list[tuple[SourceFile, Job]], options: Options, settings:
     model = settings.loader() if ready else None
     for source, job in ready:
         assert model is not None
-        with progress_bar(source.path.name, settings.as_json) as progress:
+        with nullcontext() if settings.as_json else progress_bar(source.path.name) as progress:
             if len(job.seeds) > 1:
                 record = restore_best(model, source, job.target, options, job.seeds, progress)
             else:
                 asked = options.but(seed=job.seeds[0]) if job.seeds else options
-                more = _beside(job, settings.as_json, asked)
+                more: dict[str, Any] = {} if job.band is None else {"write_band": job.band}
+                if settings.as_json and options.compat_filter is None:
+                    more["bands"] = True
                 record = restore_file(model, source, job.target, asked, progress, more)
         yield record
-
-
-def _beside(job: Job, as_json: bool, options: Options) -> dict[str, Any]:
-    """What else the model is asked for."""
-    table = as_json and options.compat_filter is None
-    return ({"write_band": job.band} if job.band is not None else {}) | ({"bands": True} if table else {})
 
 
 def _report(record: Record, as_json: bool) -> None:

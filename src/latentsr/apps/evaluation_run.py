@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from latentsr.apps.evaluate import NONE
-from latentsr.apps.loading import check_device, share_threads
-from latentsr.apps.terminal import bar_manners, cores, warn
+from latentsr.apps.loading import check_device, cores, share_threads
+from latentsr.apps.terminal import bar_manners, warn
 from latentsr.config import AUDIO, build
 from latentsr.errors import UsageError
 from latentsr.evaluation import benchmark, intervals, memory, outputs, perceptual, presets, report, spectrogram

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsr.apps.terminal import cores
 from latentsr.errors import UsageError
 from latentsr.head_kinds import HEADS
 from latentsr.wholefiles import sha256
@@ -107,6 +106,11 @@ def share_threads(asked: int | None, small: bool) -> int:
     if said:
         torch.set_num_threads(said)
     return 1
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def model_hash(model: str | None) -> str:

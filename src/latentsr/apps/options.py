@@ -95,7 +95,7 @@ def given_in(context: typer.Context) -> set[str]:
 def _settings(asked: dict[str, Any], context: typer.Context) -> Settings:
     """What was asked for; raises `UsageError` where it makes no sense."""
     words = {name: value.value if isinstance(value, Enum) else value for name, value in asked.items()}
-    choices = {name: words[name] for name in _CHOICES}
+    choices = {name: words[name] for name in _CHOICES if words[name] is not None}
     if words["compat"]:
         given = given_in(context)
         _check_compat(words, given)
@@ -127,12 +127,12 @@ def _parameter(field: Field[Any]) -> inspect.Parameter:
     kind = _kind(field, choice)
     default = kind(field.default) if isinstance(field.default, str) else field.default
     if field.name == "amount":  # `Options` reads its words
-        kind, default = str, "100%"
+        kind, default = str, None
     ranged = kind in (int, float) and field.name != "seed"  # the range of seeds says nothing to a reader
     span = f" [{choice.low:g} to {choice.high:g}]" if ranged else ""  # said here, checked by `Options` in one line
     option = typer.Option(
         _flag(field), help=choice.help + span, metavar=choice.metavar, rich_help_panel=choice.group,
-        parser=_rate if field.name == "sample_rate" else None,
+        parser=_rate if field.name == "sample_rate" else None, show_default="100%" if field.name == "amount" else True,
     )  # fmt: skip
     annotation: Any = Annotated[kind if default is not None else Optional[kind], option]  # noqa: UP045
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentsr import audio
+import latentsr.audio as audio
 from latentsr.audio import AudioError
 from latentsr.config import AUDIO
 from latentsr.errors import UsageError
@@ -99,7 +99,8 @@ def plan(
         One job per input, in order.
     """
     sources = list(sources)
-    _check_output(output, format)
+    if output is not None:
+        _check_output(output, format)
     if output is not None and out_dir is not None:
         raise UsageError("give either -o or --out-dir, not both")
     if output is not None and len(sources) > 1:
@@ -238,9 +239,7 @@ def one_line(error: BaseException, path: Path | None = None) -> str:
     return f"{where}{type(error).__name__}: {text or 'no message'} (LATENTSR_DEBUG=1 shows where)"
 
 
-def _check_output(output: Path | None, format: str | None) -> None:
-    if output is None:
-        return
+def _check_output(output: Path, format: str | None) -> None:
     if output.is_dir():
         raise UsageError(f"-o names one file, and {output} is a directory; use --out-dir {output}")
     if format is not None and output.suffix and output.suffix.lower() != f".{format}":

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-
-class OnBad(str, Enum):
-    """What to do with a file that cannot be read."""
-
-    ERROR = "error"
-    SKIP = "skip"
 
 
 def shard_command(
@@ -27,7 +19,9 @@ def shard_command(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Leave out recordings by name or path; repeatable.")
     ] = None,
-    on_bad: Annotated[OnBad, typer.Option(help="Stop at a file that cannot be read, or leave it out.")] = OnBad.ERROR,
+    on_bad: Annotated[
+        Literal["error", "skip"], typer.Option(help="Stop at a file that cannot be read, or leave it out.")
+    ] = "error",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace shards of other files or options.")] = False,
 ) -> None:
     """Pack recordings into WebDataset shards, from which corpora train that do not fit into memory.
@@ -50,7 +44,7 @@ def shard_command(
         dest,
         max_mb=max_mb,
         segment_s=segment,
-        on_bad=on_bad.value,
+        on_bad=on_bad,
         overwrite=overwrite,
     )
     count = sum(len(shard["members"]) for shard in index["shards"])

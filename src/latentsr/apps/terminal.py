@@ -33,11 +33,6 @@ def printable(text: str, encoding: str | None) -> str:
     return known.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
 
 
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def make_folder(folder: Path) -> None:
     """Make a folder for outputs, or end with one line."""
     try:
@@ -47,11 +42,8 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def progress_bar(name: str, silent: bool) -> Iterator[Callable[[float, float], None] | None]:
+def progress_bar(name: str) -> Iterator[Callable[[float, float], None]]:
     """A bar in seconds of audio on stderr, with the real-time factor and the time left."""
-    if silent:
-        yield None
-        return
     from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
 
     label = printable(name, getattr(sys.stderr, "encoding", None))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
-from itertools import accumulate
-from typing import Unpack
+from itertools import accumulate, pairwise
 
 import numpy as np
 
-from latentsr.audio.facts import Asks
 from latentsr.audio.resampling import output_length
 from latentsr.audio.source_file import SourceFile
 from latentsr.errors import UsageError
@@ -31,6 +28,9 @@ class Album:
 
     def __init__(self, sources: Sequence[SourceFile], start_s: float = 0.0) -> None:
         self.sources, self.start_s = list(sources), start_s
+        self.sample_rate = self.sources[0].info.sample_rate  # Hz, their own
+        declared = [source.info.frames for source in self.sources]  # None: duration of all, by their own account
+        self.declared_s = None if None in declared else sum(map(int, filter(None, declared))) / self.sample_rate
         self._edges: list[tuple[np.ndarray, np.ndarray]] = []  # first and last samples of each; behind the first pass
         first = self.sources[0].info
         for info in (source.info for source in self.sources[1:]):
@@ -41,27 +41,6 @@ class Album:
                     "without --album"
                 )
 
-    @classmethod
-    def of(cls, sources: Sequence[str | os.PathLike[str] | SourceFile], **asks: Unpack[Asks]) -> Album:
-        """The same of paths too; `asks` as for `SourceFile`."""
-        opened = []
-        for source in sources:
-            opened.append(source if isinstance(source, SourceFile) else SourceFile(source, **asks))
-            if len(sources) > 1:  # a system opens a thousand files at once, and no more
-                opened[-1].release()
-        return cls(opened)
-
-    @property
-    def sample_rate(self) -> int:
-        """Their own, Hz."""
-        return self.sources[0].sample_rate
-
-    @property
-    def declared_s(self) -> float | None:
-        """Duration of all, by their own account."""
-        each = [source.declared_s for source in self.sources]
-        return None if None in each else sum(seconds for seconds in each if seconds is not None)
-
     @property
     def peak(self) -> float:
         """Largest absolute sample; known behind the first pass."""
@@ -70,16 +49,14 @@ class Album:
     @property
     def bounds_s(self) -> list[float]:
         """Where each begins, and where the last ends; known behind the first pass."""
-        return [self.start_s + frames / self.sample_rate for frames in self._ends]
+        ends = accumulate((source.frames for source in self.sources), initial=0)
+        return [self.start_s + frames / self.sample_rate for frames in ends]
 
     def lengths(self, rate: int) -> list[int]:
         """Samples per channel of each at another rate; their sum is that of all as one recording."""
-        ends = [output_length(frames, self.sample_rate, rate) for frames in self._ends]
-        return [after - before for before, after in zip(ends, ends[1:], strict=False)]
-
-    @property
-    def _ends(self) -> list[int]:
-        return [0, *accumulate(source.frames for source in self.sources)]
+        ends = accumulate((source.frames for source in self.sources), initial=0)
+        made = [output_length(frames, self.sample_rate, rate) for frames in ends]
+        return [after - before for before, after in pairwise(made)]
 
     def native(self) -> Iterator[np.ndarray]:
         """Blocks (C, n) float32 of all, at their own rate."""

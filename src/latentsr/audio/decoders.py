@@ -17,7 +17,7 @@ import soundfile
 from latentsr.audio import ffmpeg, headers, kinds, mpeg
 from latentsr.audio.parts import Layout, Part
 from latentsr.audio.peek import bytes_at
-from latentsr.audio.tags import riff, xiph
+from latentsr.audio.tags import xiph
 from latentsr.audio.tags.metadata import Metadata, collected
 from latentsr.audio.view import View
 from latentsr.errors import AudioError, EmptyAudio, TruncatedAudio, UnsupportedAudio
@@ -171,22 +171,18 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
         raise AudioError(f"{path} has 1 audio track, and no track {which.track}; choose another with --track")
     claim = headers.claim(view)
     check_claim(path, claim)
-    lies = claim is not None and (claim.cut or claim.unfinished)
-    mends = riff.mends(view)
-    if claim is not None and claim.mend is not None and (lies or claim.data_bytes is None or claim.next_at):
-        mends.append(claim.mend)
+    lies = claim is not None and claim.cut
     ogg_end = headers.ogg_end(view)
     seen: Any = view
     if part.stream is not None:
         seen = View(file, part.stream.start, part.end, part.stream.prefix, part.stream.mends)
-    elif claim is not None and claim.wide is not None:
-        start, end, prefix = claim.wide
-        seen = View(view, start, end, prefix)
-    elif mends:
-        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=mends)
-    behind = None if claim is None else claim.behind_bytes
+    elif claim is not None and claim.fresh is not None:
+        seen = View(view, *claim.fresh)
+    elif claim is not None and claim.mend is not None and (lies or claim.data_bytes is None or claim.next_at):
+        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[claim.mend])
+    behind = 0 if claim is None else claim.behind_bytes
     told = claim.data_bytes is not None if claim is not None else part.stream is None or bool(part.stream.declared)
-    claim = claim if lies else None
+    claim = claim if claim is not None and (lies or claim.unfinished) else None
     frames, samples = 0, None
     declared: Any = None
     if head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
@@ -195,12 +191,12 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
         seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
     try:
         decoder = Decoder(seen, frames if frames >= 256 else PIECE_FRAMES, part.stream, declared)
-        decoder.unread = 0 if behind is None else behind
+        decoder.unread = behind
         decoder.length = decoder.length if samples is None else samples or None
         return Opened(decoder, claim, part.stream, ogg_end, told)
     except soundfile.LibsndfileError as error:
         refusal = error
-    if claim is not None or ogg_end == headers.OGG_CUT:
+    if lies or ogg_end == headers.OGG_CUT:
         reason = _reason(refusal)
         text = f"{path} is cut short: nothing of it can be decoded ({reason}); fetch a whole copy"
         raise TruncatedAudio(text) from None
@@ -232,7 +228,7 @@ def check_claim(path: Path, claim: headers.Claim | None) -> None:
         raise AudioError(f"{path} declares no channels; {remedy}")
     if claim.channels is not None and claim.channels > MAX_CHANNELS:
         raise AudioError(f"{path} declares {claim.channels} channels, at most {MAX_CHANNELS} can be restored; split it")
-    if claim.data_bytes == 0 and not claim.unfinished:
+    if claim.data_bytes == 0:
         raise EmptyAudio(f"{path} holds no samples: its header declares 0 bytes of audio; record or copy it again")
     if claim.data_bytes is not None and claim.data_bytes < 0:
         raise AudioError(f"{path} declares {claim.data_bytes} bytes of audio; {remedy}")

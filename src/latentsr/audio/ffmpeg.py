@@ -27,9 +27,12 @@ ABSOLUTE = ("mov", "matroska", "nut", "avi")  # those whose time line begins at 
 # where the container does not say by how much.
 DELAYS = {"ac3": 256, "eac3": 256, "aac": 1024, "aac_latm": 1024, "amrwb": 95, "libopencore_amrwb": 95,
           "g722": 22, "real_144": 160}  # fmt: skip
+SPEEX_DELAYS = {8_000: 79, 16_000: 222, 32_000: 507}  # look-ahead of its encoder and decoder
+UNFRAMED = ("aac", "vorbis", "speex")  # codecs whose packets need a container that tells their lengths
 HOLE_S = 0.015  # less than this is rounding of time stamps; the shortest packet has 20 ms
 PRIMING_S = 0.05  # less than this in front of sound alone is what its encoder is late by
 MAX_SILENCE_S = 3_600.0  # of one hole
+LATE = "it begins late"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Decoder:
         self._path, self._av, self._file, self._kind, self._which = path, av, file, kind, which
         if kind.demuxer == "mov":
             _check_mp4(path, file)
+        self._streamed = kind.demuxer == "asf" and av_tags.is_streamed(file)
         file.seek(0)
         try:
             self._container = av.open(file, mode="r", format=kind.demuxer, metadata_errors="replace")
@@ -93,14 +97,17 @@ class Decoder:
         self.overrun = False  # more came than the header declares
         self.unread = 0  # bytes in no packet, known at the end
         self.metadata = av_tags.collect(self._container, stream)  # pictures come before all sound
-        self.left_out = 0  # samples that the time line has and no packet, and that were not put in
+        self.left_out = self._late = 0  # samples of the time line that were not put in; those put in front of all
         self._done = 0
         self._frames = self._decoded(stream)
         # The rate in the header of an AAC stream can be half of what its decoder delivers: the first frame knows.
         self.samplerate, self.channels = stream.rate or 0, stream.channels
         first = next(self._frames, None)
         self._rest = np.empty((0, self.channels), dtype=np.float32) if first is None else first
-        self.length = _declared_frames(self._container, stream, kind.demuxer, self.samplerate)
+        streamed = self._streamed
+        self.length = None if streamed else _declared_frames(self._container, stream, kind.demuxer, self.samplerate)
+        if self.length is not None and kind.demuxer in EXACT:  # which is that of the sound alone
+            self.length += self._late
         self._limit = self.length if kind.demuxer in EXACT else None
         self.slack = round(SLACK_S * self.samplerate)  # samples by which `frames` may be too many
         self.format = kind.label
@@ -148,7 +155,7 @@ class Decoder:
                         if not missing or not self._which.timeline:  # else its place counts what a codec is late by
                             told = packets > 1 or (first[0] is not None and (first[0] < 0 or frame.pts != first[0]))
                             self.delay = _delay(self._kind.demuxer, stream, first[1], told)
-                        what = "it begins late"
+                        what = LATE
                     elif now != shape:
                         self.damage = f"it goes on with {now[1]} channels at {now[0]} Hz"
                         return
@@ -160,6 +167,12 @@ class Decoder:
                 end = ends.back(self._file, 0, size_of(self._file))
                 self.unread = max(end - ends.front(self._file, 0) - size, 0)
         except (self._av.FFmpegError, ValueError, MemoryError) as error:
+            codec = stream.codec_context.name
+            if self._kind.demuxer == "wav" and codec in UNFRAMED:
+                raise UnsupportedAudio(
+                    f"{self._path} is WAV that holds {codec} without saying where its packets begin, which no decoder "
+                    "finds out; export it again as FLAC, with the program that wrote it"
+                ) from None
             self.damage = _reason(error)
 
     def _silent(self, samples: int, shape: tuple[int, int], what: str) -> Iterator[np.ndarray]:
@@ -172,6 +185,7 @@ class Decoder:
             self.left_out += samples
             return
         self.notes.append(f"{what}: {samples / rate_hz:.3f} s of silence stand there; --no-timeline leaves them out")
+        self._late = samples if what == LATE else self._late
         while samples:
             count = min(samples, rate_hz)
             samples -= count
@@ -202,9 +216,11 @@ class _Clock:
 
 def _delay(demuxer: str | None, stream: Any, head: bytes, told: bool) -> int:
     """Samples to take off. `told`: the first samples are gone, or are to be placed before 0: the container said it."""
+    name = stream.codec_context.name
+    if name == "speex":  # Ogg says its encoder's half alone, and FFmpeg leaves even that in
+        return SPEEX_DELAYS.get(stream.rate, 0)
     if demuxer == "caf" or (told and demuxer not in BARE):
         return 0
-    name = stream.codec_context.name
     if name.startswith(("mp1", "mp2", "mp3")):  # FFmpeg calls all layers MP3 where it has seen little
         return mpeg.DELAYS.get(4 - (head[1] >> 1 & 3), 0) if len(head) == 2 else 0
     return DELAYS.get(name, 0)
@@ -220,7 +236,7 @@ def _check_mp4(path: Path, file: BinaryIO) -> None:
 
 
 def _declared_frames(container: Any, stream: Any, demuxer: str | None, rate_hz: int) -> int | None:
-    if demuxer in EXACT and stream.duration is not None and stream.time_base:
+    if demuxer in EXACT and stream.duration and stream.time_base:
         return int(stream.duration * stream.time_base * rate_hz)
     if demuxer in NEARLY and container.duration is not None and len(container.streams) == 1:
         return int(container.duration / 1e6 * rate_hz)
@@ -228,4 +244,5 @@ def _declared_frames(container: Any, stream: Any, demuxer: str | None, rate_hz: 
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).rstrip(". ")
+    text = str(getattr(error, "strerror", None) or error).rstrip(". ")
+    return "its decoder refuses a packet" if text.startswith("Error number") else text  # a code without words

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from latentsr.audio import ends
 from latentsr.audio.peek import bytes_at, size_of, unpack
+from latentsr.audio.tags import riff
 
-# Lengths that mean "not known yet": what ffmpeg and sox write into a pipe.
-UNKNOWN_BYTES = (0xFFFFFFFF, 0x7FFFF000)
+# Lengths that mean "not known yet", of FFmpeg, SoX (WAV, AIFF), lame and opusdec, and arecord, written into a pipe.
+UNKNOWN_BYTES = (0xFFFFFFFF, 0x7FFFF000, 0x7F000008, 0x7FFFFFFF, 0x80000000)
+UNKNOWN_WIDE = (2**63 - 1, 2**64 - 1)  # the same in 64 bits
 MAX_CHUNKS = 10_000
 MAX_FORMAT_BYTES = 4_096
 MAX_OGG_PAGE_BYTES = 65_307
@@ -30,7 +32,7 @@ _FORMS = {b"RIFF": (b"WAVE",), b"RF64": (b"WAVE",), b"BW64": (b"WAVE",), b"FORM"
 class Claim:
     """What the header of an uncompressed container claims, beside what is there."""
 
-    data_bytes: int | None  # size of the audio; None = written by a pipe, not known
+    data_bytes: int | None  # size of the audio; None = not known: written into a pipe, or never filled in
     present_bytes: int  # what follows the start of the audio
     channels: int | None = None
     sample_rate: float | None = None
@@ -38,9 +40,10 @@ class Claim:
     frames: int | None = None  # samples per channel that a table of packets declares; None = no table
     whole_frames: int | None = None  # those of the packets that are there to their end
     block_bytes: int = 1  # the audio comes in blocks of so many; 1 = not known
-    wide: tuple[int, int, bytes] | None = None  # (start, end, header) to read as RF64 what a 32-bit size cannot say
+    fresh: tuple[int, int, bytes] | None = None  # (start, end, header) to read in the place of a RIFF file that lies
     next_at: int | None = None  # where another file of this kind begins behind this one
-    behind_bytes: int = 0  # what lies behind the audio and is no chunk
+    behind_bytes: int = 0  # what lies behind the audio and is neither chunk nor tag
+    unfinished: bool = False  # its size is 0, though audio follows: a pipe, or a recorder that was killed
 
     @property
     def cut(self) -> bool:
@@ -50,11 +53,6 @@ class Claim:
         """
         missing = 0 if self.data_bytes is None else self.data_bytes - self.present_bytes
         return missing > 1 or (missing == 1 and self.present_bytes % self.block_bytes > 0)
-
-    @property
-    def unfinished(self) -> bool:
-        """The size was never filled in: the recorder was killed before it closed the file."""
-        return self.data_bytes == 0 and self.present_bytes > 0
 
 
 def claim(file: BinaryIO) -> Claim | None:
@@ -72,12 +70,13 @@ def claim(file: BinaryIO) -> Claim | None:
         return _nist(file, size)
     if head[:4] == b".snd" and len(head) >= 24:
         offset, data, _, rate, channels = struct.unpack(">5I", head[4:24])
-        known = None if data in UNKNOWN_BYTES else data
+        known = None if data in UNKNOWN_BYTES or (data == 0 and size > offset) else data
         next_at = _next(file, offset + data, size, b".snd") if known else None
-        behind = max(size - offset - data, 0) if known and next_at is None else 0
+        behind = _no_tags(file, offset + data, size) if known and next_at is None else 0
         present = max((next_at or size) - offset, 0)
         mend = 8, b"\xff" * 4
-        return Claim(known, present, channels, rate, mend, next_at=next_at, behind_bytes=behind)
+        unfinished = data == 0 and present > 0
+        return Claim(known, present, channels, rate, mend, None, None, 1, None, next_at, behind, unfinished)
     return None
 
 
@@ -100,31 +99,37 @@ def ogg_end(file: BinaryIO) -> str | None:
 
 
 def _riff(file: BinaryIO, size: int, order: str) -> Claim | None:
-    channels = rate = wide_at = None
-    block, format_chunk, wide = 1, b"", 0
-    for name, offset, length in _chunks(file, 12, size, order + "I"):
-        if name == b"ds64":
-            wide_at, (wide,) = offset + 8, unpack(file, offset + 8, "<Q")
-        elif name == b"fmt ":
+    channels = rate = None
+    block, format_chunk, at = 1, b"", 12
+    (riff_id,), (riff_bytes,) = unpack(file, 0, "4s"), unpack(file, 4, order + "I")
+    plain = riff_id != b"BW64"  # libsndfile finds the samples by itself
+    for name, offset, length in riff.scan(file, order):
+        plain = plain and offset == at + 8
+        # libsndfile passes over the pad byte of RIFF, whether it is there or not, and over none in RF64.
+        at = offset + length + (length % 2 if riff_id != b"RF64" else 0)
+        if name == b"fmt ":
             channels, rate, block = unpack(file, offset + 2, order + "HI4xH")
             format_chunk = bytes_at(file, offset, min(length, MAX_FORMAT_BYTES))
         elif name == b"data":
-            is_wide = wide_at is not None and length == 0xFFFFFFFF
-            data: int = wide if is_wide else length
-            present = _unclaimed(file, offset, size, order) if data == 0 else size - offset
-            if not is_wide and length not in UNKNOWN_BYTES:
-                data = _unwrapped(file, offset, data, size, order)
-            known = None if data in UNKNOWN_BYTES and not is_wide else data
-            next_at, behind = _behind(file, offset + data, size, order) if known else (None, 0)
+            (narrow,) = unpack(file, offset - 4, order + "I")
+            piped = riff_id == b"RIFF" and riff_bytes in UNKNOWN_BYTES and size - offset < 2**30 <= length
+            unfinished = length == 0
+            if narrow not in UNKNOWN_BYTES:
+                length = _unwrapped(file, offset, length, size, order)
+            present = _unclaimed(file, offset, size, order) if unfinished else size - offset
+            unfinished = unfinished and present > 0
+            unknown = length in (*UNKNOWN_BYTES, 2**64 - 1) or piped or unfinished
+            known = None if unknown else length
+            next_at, behind = _behind(file, offset + length, size, order) if known else (None, 0)
             present = next_at - offset if next_at else present
             whole = present - present % max(block, 1)  # half a block of ADPCM would be filled up with a buzz
             whole = min(whole, known or whole)
-            narrow = offset - 4, struct.pack(order + "I", min(whole, 0xFFFFFFFE))
-            mend = (wide_at, struct.pack("<Q", whole)) if is_wide and wide_at is not None else narrow
-            beyond = not is_wide and order == "<" and whole > 0xFFFFFFFE
-            view = (offset, offset + whole, _rf64_head(format_chunk, whole)) if beyond else None
-            return Claim(known, present, channels, rate, mend if known is not None else None, block_bytes=max(block, 1),
-                         wide=view, next_at=next_at, behind_bytes=behind)  # fmt: skip
+            plain = plain and whole == (length if riff_id == b"RF64" else narrow)
+            wide = riff_id not in (b"RIFF", b"RIFX") or (order == "<" and whole > 0xFFFFFFFE)
+            head = _head(format_chunk, whole, order, wide)
+            fresh = None if plain or not format_chunk else (offset, offset + whole, head)
+            return Claim(known, present, channels, rate, block_bytes=max(block, 1), fresh=fresh, next_at=next_at,
+                         behind_bytes=behind, unfinished=unfinished)  # fmt: skip
     return None
 
 
@@ -135,25 +140,31 @@ def _unwrapped(file: BinaryIO, offset: int, data: int, size: int, order: str) ->
     return data + (0 if _is_name(name) or lacks < 0 else lacks)
 
 
-def _rf64_head(format_chunk: bytes, data_bytes: int) -> bytes:
-    body = b"WAVEds64" + struct.pack("<IQQQI", 28, data_bytes + 60 + len(format_chunk), data_bytes, 0, 0)
-    body += b"fmt " + struct.pack("<I", len(format_chunk)) + format_chunk + b"data\xff\xff\xff\xff"
-    return b"RF64\xff\xff\xff\xff" + body
+def _head(format_chunk: bytes, data_bytes: int, order: str, wide: bool) -> bytes:
+    """All that stands before the samples of a RIFF or RF64 file."""
+    form = b"fmt " + struct.pack(order + "I", len(format_chunk)) + format_chunk + bytes(len(format_chunk) % 2) + b"data"
+    if wide:
+        sizes = struct.pack("<IQQQI", 28, data_bytes + 60 + len(format_chunk), data_bytes, 0, 0)
+        return b"RF64\xff\xff\xff\xffWAVEds64" + sizes + form + b"\xff\xff\xff\xff"
+    data_bytes = min(data_bytes, 0xFFFFFFFE)
+    riff_bytes = min(data_bytes + len(form) + 8, 0xFFFFFFFF)
+    name = b"RIFF" if order == "<" else b"RIFX"
+    return name + struct.pack(order + "I", riff_bytes) + b"WAVE" + form + struct.pack(order + "I", data_bytes)
 
 
 def _aiff(file: BinaryIO, size: int) -> Claim | None:
     channels = None
-    for name, offset, length in _chunks(file, 12, size, ">I"):
+    for name, offset, length in riff.scan(file, ">"):
         if name == b"COMM":
             (channels,) = unpack(file, offset, ">H")
         elif name in (b"SSND", b"BODY"):
             present = _unclaimed(file, offset, size, ">") if length == 0 else size - offset
-            if length in UNKNOWN_BYTES:
-                return Claim(None, present, channels)
-            next_at, behind = _behind(file, offset + length, size, ">") if length else (None, 0)
+            known = None if length in UNKNOWN_BYTES or (length == 0 and present > 0) else length
+            next_at, behind = _behind(file, offset + length, size, ">") if known else (None, 0)
             present = next_at - offset if next_at else present
             mend = offset - 4, struct.pack(">I", min(present, 0xFFFFFFFE))
-            return Claim(length, present, channels, None, mend, next_at=next_at, behind_bytes=behind)
+            return Claim(known, present, channels, None, mend, next_at=next_at, behind_bytes=behind,
+                         unfinished=length == 0 and present > 0)  # fmt: skip
     return None
 
 
@@ -165,10 +176,15 @@ def _behind(file: BinaryIO, at: int, size: int, order: str) -> tuple[int | None,
         name, length, form = unpack(file, at, order + "4sI4s")
         if name in _FORMS and form in _FORMS[name]:
             return at, 0
-        if at + 8 > size or not _is_name(name) or at + 8 + length > size + 1:
-            return None, max(size - at - at % 2, 0)
+        if at + 8 > size or name == b"data" or not _is_name(name) or at + 8 + length > size + 1:
+            break
         at += 8 + length
-    return None, max(size - at - at % 2, 0)
+    return None, max(_no_tags(file, at, size) - at % 2, 0)
+
+
+def _no_tags(file: BinaryIO, start: int, size: int) -> int:
+    """How many of the bytes from `start` to the end are not of tags, such as ID3v1, that many programs append."""
+    return max(ends.back(file, start, size) - start, 0)
 
 
 def _wave64(file: BinaryIO, size: int) -> Claim | None:
@@ -183,8 +199,10 @@ def _wave64(file: BinaryIO, size: int) -> Claim | None:
         elif name == b"data":
             next_at = _next(file, offset + (length + 7) // 8 * 8, size, b"riff")
             present = (next_at or size) - offset - 24
-            mend = offset + 16, struct.pack("<Q", present + 24)
-            return Claim(max(length - 24, 0), present, channels, rate, mend, next_at=next_at)
+            mend, data = (offset + 16, struct.pack("<Q", present + 24)), max(length - 24, 0)
+            unknown = data == 0 < present
+            known = None if unknown or length in UNKNOWN_WIDE else data
+            return Claim(known, present, channels, rate, mend, next_at=next_at, unfinished=unknown)
         offset += max((length + 7) // 8 * 8, 24)
     return None
 
@@ -193,7 +211,12 @@ def _caf(file: BinaryIO, size: int) -> Claim | None:
     """Apple's CAF, whose sizes are signed; -1 is "to the end of the file", which libsndfile does not know."""
     channels = rate = table = None
     packet_frames = 0
-    for name, offset, length in _chunks(file, 8, size, ">q", pad=False):
+    at = 8
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > size:
+            return None
+        name, length = unpack(file, at, ">4sq")
+        offset, at = at + 12, at + 12 + max(length, 0)
         if name == b"desc":
             rate, packet_frames, channels = unpack(file, offset, ">d12xII")
         elif name == b"pakt" and 24 < length <= min(MAX_PACKET_TABLE_BYTES, size - offset):
@@ -206,8 +229,9 @@ def _caf(file: BinaryIO, size: int) -> Claim | None:
             if table is not None:
                 frames = max(struct.unpack(">q", table[8:16])[0], 0)
                 whole = min(packet_frames * _whole_packets(table, present - CAF_EDIT_BYTES), frames)
-            known = None if length == -1 else length
-            return Claim(known, present, channels, rate, mend, frames, whole, next_at=next_at)
+            unfinished = length in (0, CAF_EDIT_BYTES) and present > CAF_EDIT_BYTES
+            known = None if length in (-1, *UNKNOWN_WIDE) or unfinished else length
+            return Claim(known, present, channels, rate, mend, frames, whole, next_at=next_at, unfinished=unfinished)
     return None
 
 
@@ -253,20 +277,6 @@ def _nist(file: BinaryIO, size: int) -> Claim | None:
 def _next(file: BinaryIO, at: int, size: int, magic: bytes) -> int | None:
     """`at`, where another file begins there."""
     return at if at + 12 <= size and bytes_at(file, at, len(magic)) == magic else None
-
-
-def _chunks(
-    file: BinaryIO, start: int, size: int, length_format: str, *, pad: bool = True
-) -> Iterator[tuple[bytes, int, int]]:
-    """(name, offset of the body, claimed length) of each chunk that begins inside the file."""
-    layout = f"{length_format[0]}4s{length_format[1]}"
-    offset, head_bytes = start, struct.calcsize(layout)
-    for _ in range(MAX_CHUNKS):
-        if offset + head_bytes > size:
-            return
-        name, length = unpack(file, offset, layout)
-        yield name, offset + head_bytes, length
-        offset += head_bytes + max(length, 0) + (length % 2 if pad else 0)
 
 
 def _is_name(name: bytes) -> bool:

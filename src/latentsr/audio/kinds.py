@@ -45,6 +45,9 @@ _MAGIC = (
     (4, b"moov", MP4),
     (4, b"wide", MP4),
     (4, b"mdat", MP4),
+    (4, b"free", MP4),
+    (4, b"skip", MP4),
+    (4, b"pnot", MP4),
     (0, bytes.fromhex("3026b2758e66cf11"), Kind("WMA (ASF)", "asf")),
     (0, b"\x1aE\xdf\xa3", Kind("Matroska / WebM", "matroska")),
     (0, b"wvpk", Kind("WavPack", "wv")),
@@ -83,8 +86,9 @@ _MAGIC = (
     (0, b"XoS.", Kind("SoX", "sox")),
     (0, b"nut/multimedia container\0", Kind("NUT", "nut")),
     (0, b"\x00\x00\x01\xba", Kind("MPEG program stream", "mpeg")),
+    (0, b"\x1f\x07\x00", Kind("DV", "dv")),
     (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01", Kind("MXF", "mxf")),
-    (0, bytes.fromhex("b7d800204937da11a64e0007e95ead8d"), Kind("WTV", "wtv")),
+    (0, bytes.fromhex("b7d800203749da11a64e0007e95ead8d"), Kind("WTV", "wtv")),
 )
 # Codecs that have no first bytes of their own: by the name, where nothing else is known of a file.
 _HEADERLESS = {
@@ -138,7 +142,10 @@ def kind_of(file: BinaryIO, start: int, path: Path) -> Kind | None:
         return AAC
     if head[:1] == b"\x56" and len(head) > 1 and head[1] & 0xE0 == 0xE0:
         return Kind("AAC (LATM)", "loas")
-    if head[:1] == b"G" and (head[188:189] == b"G" == head[376:377]):
+    if any(
+        head[at : at + 1] == b"G" == head[at + step : at + step + 1] == head[at + 2 * step : at + 2 * step + 1]
+        for at, step in ((0, 188), (4, 192))
+    ):  # of a Blu-ray or camera, with a time in front of each packet
         return Kind("MPEG transport stream", "mpegts")
     if head[:2] == b"\x0bw" and len(head) > 5 and head[5] >> 3 > 10:
         return Kind("E-AC-3", "eac3")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from latentsr.audio import ends, headers, mp4, mpeg
-from latentsr.audio.kinds import AAC, MPEG, ZEROS, Kind, adts_at, kind_of, what_else
+from latentsr.audio.kinds import AAC, FLAC, MPEG, ZEROS, Kind, adts_at, kind_of, what_else
 from latentsr.audio.peek import bytes_at, unpack
 from latentsr.audio.tags import xiph
 from latentsr.audio.view import View
@@ -34,6 +34,9 @@ _BEGINNINGS = {
     "voc": (b"Creative Voice File\x1a", rb".{20}"),
     "wv": (b"wvpk", rb"wvpk.{5}\x04\0.{5}\0{4}(?!\0{4}).{4}"),  # version 4, sample 0, some samples
     "ogg": (b"OggS\0\2", rb".{27}"),
+    "nut": (b"nut/multimedia container\0", rb".{25}"),
+    "rm": (b".RMF\0\0\0", rb".{8}\0[\0\1]\0{4}"),
+    "sox": (b".SoX", rb".{6}\0\0.{16}[\1-\x40]\0\0\0"),
 }
 
 
@@ -64,11 +67,10 @@ def layout(file: BinaryIO, path: Path) -> Layout:
         if (found := mpeg_layout(file, path)) is not None:
             return found
         kind = AAC if adts_at(bytes_at(file, start, mpeg.SEARCH_BYTES)) is not None else None
-    if kind is None or not kind.sndfile:
-        first, end = 0, size  # FFmpeg knows tags at both ends, and takes its own from them
-    else:
-        first, end = start, ends.back(file, start, size) if kind.label == "FLAC" else size
-    starts = [first]
+    # What libsndfile reads may end in samples that look like a tag: there the header says where they end.
+    own_end = kind is None or (kind.sndfile and kind is not FLAC)
+    end = size if own_end else ends.back(file, start, size)
+    starts = [start]
     for at in _seams(file, kind, start, end):
         if len(starts) == MAX_PARTS:
             raise AudioError(f"{path} is more than {MAX_PARTS} recordings joined; split it")

@@ -18,7 +18,7 @@ from latentsr.audio import decoders, ends, ffmpeg, headers, parts
 from latentsr.audio.facts import Account, Asks, Audio, How, Info, odd_scale
 from latentsr.audio.nonfinite import NonFinite, zeroed
 from latentsr.audio.peek import bytes_at
-from latentsr.audio.tags import ape, carry
+from latentsr.audio.tags import ape, carry, id3
 from latentsr.audio.tags.metadata import Metadata
 from latentsr.audio.view import View
 from latentsr.errors import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio
@@ -92,7 +92,6 @@ class Reader:
         self.peak = 0.0  # largest absolute sample so far
         self._block_frames, self._known = block_frames, known
         self._cut: tuple[str, float | None] | None = None  # why, and seconds declared, where the header shows it
-        self._unfinished = False  # nothing is missing but the length in the header
         self._bad = NonFinite()
         self._decoder: decoders.Decoder | ffmpeg.Decoder | None = None
         self._file = decoders.open_regular(self.path)
@@ -155,18 +154,17 @@ class Reader:
         return Info(self.path, *shape, metadata)
 
     def _metadata(self, first: parts.Part) -> Metadata:
-        """Tags, pictures and chunks of the first part, and what stands in front of it and behind it."""
-        kind = self._layout.kind
-        if kind is not None and not kind.sndfile:
-            return Metadata()
-        size = os.fstat(self._file.fileno()).st_size
-        start = 0 if first.start == ends.front(self._file, 0) or first.stream is not None else first.start
-        view: Any = self._file if (start, first.end) == (0, size) else View(self._file, start, first.end)
-        found = carry.found(view)
-        if first.stream is None:
-            return found
-        v1 = 128 if bytes_at(self._file, max(size - 128, 0), 3) == b"TAG" else 0
-        return found.over(ape.read(self._file, size - v1)).checked()
+        """Tags, pictures and chunks of the first part that its decoder does not know, and what stands at both ends."""
+        kind, size = self._layout.kind, os.fstat(self._file.fileno()).st_size
+        tagged = first.stream is not None or first.start == ends.front(self._file, 0)
+        start = 0 if tagged else first.start
+        found = Metadata()
+        if kind is None or kind.sndfile or bytes_at(self._file, 0, 3) == b"ID3":
+            view: Any = self._file if (start, first.end) == (0, size) else View(self._file, start, first.end)
+            found = carry.found(view)
+        v1 = bytes_at(self._file, max(size - 128, 0), 128)
+        old = id3.parse_v1(v1)
+        return found.over(ape.read(self._file, size - (128 if v1[:3] == b"TAG" else 0))).over(old).checked()
 
     def _decoder_of(self, part: parts.Part) -> decoders.Decoder | ffmpeg.Decoder:
         which = ffmpeg.Which(self.how.track, not self.how.no_timeline)
@@ -183,9 +181,8 @@ class Reader:
         rate = decoder.samplerate
         there = 0.0 if decoder.length is None else decoder.length / rate
         if claim is not None and claim.unfinished:
-            why = f"its header declares 0 bytes of audio, though {claim.present_bytes} bytes follow"
-            self._cut_at_once(f"{self.path} was never finished: {why}", why, there, None)
-            self._unfinished = True
+            follow = f"though {claim.present_bytes} bytes follow: all were read"
+            self.notes.append(f"written into a pipe or never finished: its header declares 0 bytes of audio, {follow}")
         elif claim is not None and claim.data_bytes is not None:
             why = f"its header declares {claim.data_bytes} bytes of audio, {claim.present_bytes} are there"
             declared_s = there * claim.data_bytes / max(claim.present_bytes, 1)
@@ -274,8 +271,7 @@ class Reader:
     def _lose(self, done_s: float, declared_s: float | None, why: str) -> None:
         claimed = "" if declared_s is None else f" of {declared_s:.3f}"
         if self.how.salvage and done_s:
-            kind, rest = ("never finished", "") if self._unfinished else ("cut short", "; the rest is missing")
-            self.notes.append(f"{kind}: {done_s:.3f}{claimed} s could be decoded ({why}){rest}")
+            self.notes.append(f"cut short: {done_s:.3f}{claimed} s could be decoded ({why}); the rest is missing")
             return
         remedy = _REPAIR if done_s else "fetch a whole copy"
         raise TruncatedAudio(

@@ -9,7 +9,7 @@ from typing import Unpack
 
 import numpy as np
 
-from latentsr.audio.facts import Account, Asks, Info
+from latentsr.audio.facts import Account, Asks
 from latentsr.audio.reader import Reader
 from latentsr.errors import AudioError
 
@@ -29,8 +29,9 @@ class SourceFile:
 
     def __init__(self, path: str | os.PathLike[str], **asks: Unpack[Asks]) -> None:
         self.path, self._asks = Path(path), asks
-        self._opened: Reader | None = self._open(None)
+        self._opened: Reader | None = Reader(self.path, **asks)
         self.info = self._opened.info
+        self.sample_rate = self.info.sample_rate  # Hz, its own
         self.account: Account | None = None  # what was read, by whom; known behind the first pass
         self.notes: tuple[str, ...] = ()  # what was salvaged or repaired; known behind the first pass
         self.frames = 0  # that were decoded, per channel; known behind the first pass, as is
@@ -43,22 +44,9 @@ class SourceFile:
             self._opened.close()
             self._opened = None
 
-    def _open(self, known: Info | None) -> Reader:
-        return Reader(self.path, known=known, **self._asks)
-
-    @property
-    def sample_rate(self) -> int:
-        """Its own, Hz."""
-        return self.info.sample_rate
-
-    @property
-    def declared_s(self) -> float | None:
-        """Its duration by its own account."""
-        return None if self.info.frames is None else self.info.frames / self.info.sample_rate
-
     def native(self) -> Iterator[np.ndarray]:
         """Blocks (C, n) float32 at its own rate."""
-        opened, self._opened = self._opened or self._open(self.info), None
+        opened, self._opened = self._opened or Reader(self.path, known=self.info, **self._asks), None
         with opened as reader:
             if _stamp(self.path) != self._stamp:
                 raise AudioError(f"{self.path} was changed while it was being read; restore it again when it is whole")

@@ -49,8 +49,8 @@ def compat(
     if getattr(model, "offloaded", False):
         raise ValueError("the compat preset does not run offloaded; call remove_all_hooks() first")
     settings = audiosr_compat.Settings(**asked)
-    model.load(HEADS["vocoder"].needs())
-    vae, unet, scheduler, vocoder = (model.component(name) for name in ("vae", "unet", "scheduler", "vocoder"))
+    parts = model.load(HEADS["vocoder"].needs())
+    vae, unet, scheduler, vocoder = (parts[name] for name in ("vae", "unet", "scheduler", "vocoder"))
     betas = scheduler.config.get("trained_betas")
     if betas is None or not isinstance(vocoder, SpeechT5HifiGan):
         raise ValueError("the compat preset is audiosr's; load a converted AudioSR checkpoint with its own vocoder")

@@ -58,9 +58,8 @@ class Empty:
 class Note:
     """A tensor: the key of its storage and how it lies in it."""
 
-    def __init__(self, storage: Any, offset: Any, shape: Any, stride: Any, dtype: Any = None) -> None:
-        kind, self.key, self.stored = storage if isinstance(storage, tuple) else (None, None, None)
-        self.dtype = kind or dtype
+    def __init__(self, storage: Any, offset: Any, shape: Any, stride: Any) -> None:
+        self.dtype, self.key, self.stored = storage if isinstance(storage, tuple) else (None, None, None)
         self.offset, self.shape, self.stride = offset, shape, stride
 
 

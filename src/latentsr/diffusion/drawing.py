@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,18 +53,18 @@ class Diffusion:
         self.shape = (vae.config.latent_channels, AUDIO.n_mels // mel_stride)
 
     @classmethod
-    def of(cls, model: Any, options: Options) -> Diffusion:
-        """The diffusion of a model (a `restoring.flow.Restores`): what was asked for, and the model's own values for
-        the rest."""
-        config = model.config
-        steps = None if options.head_steps is not None else options.steps
+    def of(cls, model: Any, parts: Mapping[str, Any], options: Options) -> Diffusion:
+        """The diffusion of a model (a `restoring.flow.Restores`) and its components: what was asked for, and the
+        model's own values for the rest."""
+        config, kind = model.config, options.kind
+        steps = None if kind.takes_steps and not kind.needs_latents else options.steps  # of the latents, not the head's
         sampling = Sampling(
             config.default_steps if steps is None else steps,
             config.default_guidance_scale if options.guidance_scale is None else options.guidance_scale,
             config.default_temperature if options.temperature is None else options.temperature,
             config.unconditional_latent,
         )
-        vae, unet, scheduler = (model.component(name) for name in DIFFUSION)
+        vae, unet, scheduler = (parts[name] for name in DIFFUSION)
         return cls(vae, unet, scheduler, sampling, model.execution_device)
 
     def __call__(self, low: Tensor, windows: list[Window], seed: int, cutoff_hz: Tensor) -> Tensor:

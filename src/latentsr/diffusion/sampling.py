@@ -88,13 +88,7 @@ class Flow:
 OBJECTIVES: dict[str, type[Objective]] = {"velocity": Velocity, "flow": Flow}
 
 
-def sample(
-    denoiser: Denoiser,
-    noise: Tensor,
-    scheduler: SchedulerMixin,
-    steps: int,
-    on_step: Callable[[], None] | None = None,
-) -> Tensor:
+def sample(denoiser: Denoiser, noise: Tensor, scheduler: SchedulerMixin, steps: int) -> Tensor:
     """Run the scheduler from `noise` (B, Z, l, m) in `steps` evaluations of the denoiser."""
     set_steps(scheduler, steps, noise.device)
     # Those of flow matching know neither of the two scales.
@@ -103,8 +97,6 @@ def sample(
     for t in scheduler.timesteps:
         v = denoiser(scaled(x, t), t.expand(x.shape[0]))
         x = scheduler.step(v, t, x).prev_sample
-        if on_step is not None:
-            on_step()
     return x
 
 

@@ -15,7 +15,7 @@ TOLERANCE = 1e-3  # of the largest value, where that is above 1
 SHAPES = ((1, 1), (2, 9), (1, 40))  # batch and length
 
 
-def largest_difference(graph: Graph, model: onnx.ModelProto, tolerance: float = TOLERANCE) -> float:
+def largest_difference(graph: Graph, model: onnx.ModelProto) -> float:
     """The largest |a - b| / max(1, max |b|) of both on the same inputs.
 
     Raises:
@@ -36,10 +36,10 @@ def largest_difference(graph: Graph, model: onnx.ModelProto, tolerance: float = 
             raise ExportError(f"onnxruntime fails at batch {batch}, length {length}: {text}") from error
         for name, a, b in zip(graph.outputs, made, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
             difference = _difference(a, b.numpy())
-            if not difference <= tolerance:  # a NaN is not either
+            if not difference <= TOLERANCE:  # a NaN is not either
                 raise ExportError(
                     f"{model.graph.name}: {name} differs from torch's by {difference:.2g} at batch {batch}, "
-                    f"length {length * graph.multiple}; at most {tolerance:g} is allowed"
+                    f"length {length * graph.multiple}; at most {TOLERANCE:g} is allowed"
                 )
             worst = max(worst, difference)
     return worst

@@ -45,7 +45,7 @@ def describe(pipe: Any, head: str, model_hash: str, sampled: bool = True) -> dic
             "parts": list(HEAD_PARTS[head]), "sample_rate": AUDIO.sample_rate, "hop": excitation.HOP,
             "late": DELAY, "nothing_is_made_from_hz": FULL_BAND_HZ,
         }  # fmt: skip
-    decoder = kind.load()(**{name: pipe.component(name) for name in kind.components})
+    decoder = kind.load()(**pipe.load(kind.components))
     about: dict[str, Any] = {
         "format": FORMAT,
         "latentsr": __version__,
@@ -74,7 +74,7 @@ def describe(pipe: Any, head: str, model_hash: str, sampled: bool = True) -> dic
                   "from": correlation.FROM, "to": correlation.TO, "alike": correlation.ALIKE},
         "noise": {"block_frames": NOISE_BLOCK, "source_stride": SOURCE_STRIDE, "seed_stride": 1_000_003},
     }  # fmt: skip
-    network = pipe.component("mamba_gan" if head == "mamba-gan" else "vocoder")
+    network = pipe.mamba_gan if head == "mamba-gan" else pipe.vocoder
     if isinstance(network, ExcitationGenerator):
         about["excitation"] = _excitation()
     elif head == "mamba-gan" or isinstance(network, ISTFTVocoder):

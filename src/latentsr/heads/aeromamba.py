@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentsr.config import AUDIO, AudioConfig
+from latentsr.config import AUDIO
 from latentsr.heads.base import Head, LowBand
 from latentsr.models.aeromamba import AeroMamba
 from latentsr.signal.spectral import resample
@@ -23,8 +23,8 @@ class AeroMambaHead(Head):
 
     context_frames = 64
 
-    def __init__(self, aeromamba: AeroMamba, audio: AudioConfig = AUDIO, device: torch.device | None = None) -> None:
-        self.network, self.audio = aeromamba, audio
+    def __init__(self, aeromamba: AeroMamba, device: torch.device | None = None) -> None:
+        self.network = aeromamba
         self.device = aeromamba.device if device is None else device
         self.dtype = aeromamba.dtype
         sizes: Any = aeromamba.config
@@ -32,7 +32,7 @@ class AeroMambaHead(Head):
         self.low_rate = self.rate // int(sizes.scale)
 
     def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
-        rate, samples = self.audio.sample_rate, low.wave.shape[-1]
+        rate, samples = AUDIO.sample_rate, low.wave.shape[-1]
         given = resample(low.wave.float(), rate, self.low_rate)
         made = torch.cat([self.network(row) for row in given.split(1)]).float()
         wide = resample(made, self.rate, rate)[..., :samples]

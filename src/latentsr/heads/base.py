@@ -22,7 +22,7 @@ class LowBand:
         seed: of what the head draws. Neighbouring windows draw the same, by their place in the recording:
         first_frame: the mel frame at which the window begins.
         noise_mix: (B, K) how alike the noises of the waves are (see `signal.correlation`); None: all get the same.
-        steps: of a head that samples the wave itself; None: its own number.
+        steps: as asked for, of a head that samples the wave itself; None: its own number.
         keep_known: put what is known of the band below the cutoff in the place of what was made there.
         ignored: of so many frames at the start and at the end the wave is not looked at, and may be anything.
     """
@@ -37,12 +37,12 @@ class LowBand:
     keep_known: bool = True
     ignored: tuple[int, int] = (0, 0)
 
-    def check_latents(self, hop_length: int, frames_each: int) -> None:
+    def check_latents(self, latents: Tensor, hop_length: int, frames_each: int) -> None:
         """Raise `ValueError` unless there is a latent for every so many mel frames."""
         frames = self.wave.shape[-1] // hop_length
-        if self.latents is not None and self.latents.shape[2] * frames_each != frames:
+        if latents.shape[2] * frames_each != frames:
             raise ValueError(
-                f"{self.latents.shape[2]} latent frames are not {frames} mel frames / {frames_each}; "
+                f"{latents.shape[2]} latent frames are not {frames} mel frames / {frames_each}; "
                 "these latents are of another VAE"
             )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from latentsr.config import AUDIO, AudioConfig
+from latentsr.config import AUDIO
 from latentsr.diffusion.sampling import sample, training_scheduler
 from latentsr.head_kinds import HEADS
 from latentsr.heads.base import Head, LowBand
@@ -27,30 +29,24 @@ class DiffWaveMambaHead(Head):
 
     context_frames = 64
 
-    def __init__(
-        self, diffwave_mamba: DiffWaveMamba, audio: AudioConfig = AUDIO, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, diffwave_mamba: DiffWaveMamba, device: torch.device | None = None) -> None:
         self.network = diffwave_mamba
-        self.audio = audio
         self.device = diffwave_mamba.device if device is None else device
         self.dtype = diffwave_mamba.dtype
         self.mdct = MDCT(diffwave_mamba.config.bands).to(self.device)
         self.scheduler = training_scheduler()
-        if audio.hop_length % self.mdct.bands:  # windows would begin between frames, and draw other noise
-            raise ValueError(f"{self.mdct.bands} bands do not divide the hop of {audio.hop_length} samples")
+        if AUDIO.hop_length % self.mdct.bands:  # windows would begin between frames, and draw other noise
+            raise ValueError(f"{self.mdct.bands} bands do not divide the hop of {AUDIO.hop_length} samples")
 
     def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
         steps = STEPS if low.steps is None else low.steps
         if not MIN_STEPS <= steps <= MAX_STEPS:
             raise ValueError(f"steps of the diffwave-mamba head must be {MIN_STEPS} to {MAX_STEPS}, got {steps}")
-        low.check_latents(self.audio.hop_length, LATENT_FRAMES)
+        if low.latents is not None:
+            low.check_latents(low.latents, AUDIO.hop_length, LATENT_FRAMES)
         bands = self.mdct.bands
-        first, frames = low.first_frame * self.audio.hop_length // bands, low.wave.shape[-1] // bands + 1
-
-        def draw(source: int) -> Tensor:
-            return absolute_noise(low.seed, first, frames, 1, bands, source)
-
-        noise = noises(low.noise_mix, len(low.wave), draw)
+        first, frames = low.first_frame * AUDIO.hop_length // bands, low.wave.shape[-1] // bands + 1
+        noise = noises(low.noise_mix, len(low.wave), partial(absolute_noise, low.seed, first, frames, 1, bands))
         if self.device.type == "cpu":  # where a batch saves no time, but holds all its channels in memory
             return torch.cat([self._restore(part, next(noise), steps) for part in low.split(1)]), None
         return self._restore(low, torch.cat(list(noise)).to(low.wave.device), steps), None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from latentsr.config import AUDIO, AudioConfig
+from latentsr.config import AUDIO
 from latentsr.diffusion.sampling import sample, training_scheduler
 from latentsr.heads.base import Head, LowBand
 from latentsr.models.mambawave import MambaWave
@@ -21,24 +23,21 @@ class MambaWaveHead(Head):
 
     context_frames = 64
 
-    def __init__(self, mambawave: MambaWave, audio: AudioConfig = AUDIO, device: torch.device | None = None) -> None:
-        self.network, self.audio = mambawave, audio
+    def __init__(self, mambawave: MambaWave, device: torch.device | None = None) -> None:
+        self.network = mambawave
         self.device = mambawave.device if device is None else device
         self.dtype = mambawave.dtype
         self.scheduler = training_scheduler()
 
     def decode(self, low: LowBand) -> tuple[Tensor, Tensor | None]:
-        hop, steps = self.audio.hop_length, STEPS if low.steps is None else low.steps
-        frames = low.wave.shape[-1] // hop
-
-        def draw(source: int) -> Tensor:
-            return absolute_noise(low.seed, low.first_frame, frames, 1, hop, source).view(1, 1, -1)
-
+        hop, steps = AUDIO.hop_length, STEPS if low.steps is None else low.steps
+        draw = partial(absolute_noise, low.seed, low.first_frame, low.wave.shape[-1] // hop, 1, hop)
         made = []
         for part, noise in zip(low.split(1), noises(low.noise_mix, len(low.wave), draw), strict=True):
             # It was trained on low bands that reach full scale; one gain for the recording, so that windows agree.
-            half = half_rate(part.wave.float(), self.audio.sample_rate) / NETWORK_PEAK
-            made.append(self._restored(half.to(self.dtype), noise.to(part.wave.device), steps) * NETWORK_PEAK)
+            half = half_rate(part.wave.float(), AUDIO.sample_rate) / NETWORK_PEAK
+            noise = noise.flatten(1)[None].to(part.wave.device)
+            made.append(self._restored(half.to(self.dtype), noise, steps) * NETWORK_PEAK)
         return torch.cat(made), None
 
     def _restored(self, half: Tensor, noise: Tensor, steps: int) -> Tensor:

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentsr.config import AUDIO, AudioConfig
+from latentsr.config import AUDIO
 from latentsr.heads.base import Head, LowBand
 from latentsr.models.hifigan import context_frames, vocode
 from latentsr.models.vae import mode, strides, to_mel
@@ -26,15 +26,13 @@ class VocoderHead(Head):
         self,
         vae: AutoencoderKL,
         vocoder: nn.Module,
-        audio: AudioConfig = AUDIO,
         device: torch.device | None = None,
     ) -> None:
         self.vae = vae
         self.vocoder = vocoder
-        self.audio = audio
         self.device = vae.device if device is None else device
         self.dtype = vae.dtype
-        self.mel = MelSpectrogram(audio).to(self.device)
+        self.mel = MelSpectrogram(AUDIO).to(self.device)
         self.reach = context_frames(vocoder)
         self.context_frames = self.reach + VAE_CONTEXT * strides(vae)[0]
 
@@ -54,11 +52,11 @@ class VocoderHead(Head):
         clean = mel = to_mel(self.vae, latents)
         given = self.mel(low.wave.float()).to(mel)[:, :, : mel.shape[2]]  # latents hold whole strides
         if low.keep_known:
-            known = bands_below(low.cutoff_hz, self.audio)[:, None, None, :]
+            known = bands_below(low.cutoff_hz, AUDIO)[:, None, None, :]
             mel = torch.where(known, given, mel)
         else:
             # What the VAE cannot say is missing from both decoded mels, and is no noise that was taken away.
             clean = given + mel - to_mel(self.vae, mode(self.vae, given))
         before, after = (max(frames - self.reach, 0) for frames in low.ignored)
-        wave = vocode(self.vocoder, mel[:, :, before : mel.shape[2] - after], self.audio)
-        return F.pad(wave, (before * self.audio.hop_length, after * self.audio.hop_length)), clean[:, 0]
+        wave = vocode(self.vocoder, mel[:, :, before : mel.shape[2] - after], AUDIO)
+        return F.pad(wave, (before * AUDIO.hop_length, after * AUDIO.hop_length)), clean[:, 0]

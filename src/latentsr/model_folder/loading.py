@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentsr.model_folder.sizes import check_scheduler, check_sizes, of_transformers
+from latentsr.model_folder.sizes import check_scheduler, check_sizes
 from latentsr.model_folder.tensorfiles import ANEW, ModelError, first_line, inside, read_json, weight_files
 from latentsr.models.fastconv import speed_up
 from latentsr.models.network import Network
@@ -152,7 +152,7 @@ def _network(cls: Any, component: Path, dtype: torch.dtype) -> nn.Module:
 
 def _read_by_library(cls: Any, component: Path, dtype: torch.dtype) -> Any:
     """A network by the reader of its library, diffusers or transformers; ValueError where tensors are left over."""
-    with _no_bars("transformers" if of_transformers(cls) else "diffusers"):
+    with _no_bars("transformers" if hasattr(cls, "config_class") else "diffusers"):
         network, report = cls.from_pretrained(
             component, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
         )

@@ -40,7 +40,7 @@ def check_sizes(cls: type[nn.Module], config: Mapping[str, Any], component: Path
         most = SPARE_FACTOR * len(stored) + SPARE_TENSORS, SPARE_FACTOR * elements + SPARE_ELEMENTS
         with _at_most(*most), torch.device("meta"):
             kind: Any = cls
-            if of_transformers(cls):
+            if hasattr(cls, "config_class"):  # of transformers
                 network = kind(kind.config_class.from_dict(dict(config)))
             else:
                 network = kind.from_config(dict(config))
@@ -82,11 +82,6 @@ def check_numbers(value: Any, path: Path, name: str = "") -> None:
 
 def _short(value: object) -> str:
     return repr(value)[:40]
-
-
-def of_transformers(cls: type) -> bool:
-    """Whether a network's class is one of transformers', found out without importing it."""
-    return hasattr(cls, "config_class")
 
 
 @contextmanager

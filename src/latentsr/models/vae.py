@@ -22,7 +22,7 @@ from latentsr.models.config_mixin import FixedParentMixin
 
 
 class MelAutoencoderKL(FixedParentMixin, AutoencoderKL):
-    """Log-mel (B, 1, L, M) <-> latents (B, Z, L / time_stride, M / mel_stride).
+    """Log-mel (B, 1, L, M) <-> latents (B, Z, L / p, M / q), p and q its `strides`.
 
     L and M must be multiples of the strides. `mel_mean` and `mel_std` bring log-mels (nats) to about unit scale.
     `scaling_factor` and `shift_factor` are measured after training: see `scaled` and `unscaled`.
@@ -60,16 +60,6 @@ class MelAutoencoderKL(FixedParentMixin, AutoencoderKL):
         )
         self.register_to_config(patch_frames=patch_frames, patch_bands=patch_bands, mel_mean=mel_mean, mel_std=mel_std)
 
-    @property
-    def time_stride(self) -> int:
-        """Mel frames per latent frame."""
-        return int(self.config.patch_frames * 2 ** (len(self.config.block_out_channels) - 1))
-
-    @property
-    def mel_stride(self) -> int:
-        """Mel bands per latent row."""
-        return int(self.config.patch_bands * 2 ** (len(self.config.block_out_channels) - 1))
-
     def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple[Any, ...]:
         """Posterior of the latents of a log-mel (B, 1, L, M)."""
         x = (x - self.config.mel_mean) / self.config.mel_std
@@ -99,10 +89,9 @@ def to_mel(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 
 def strides(vae: AutoencoderKL) -> tuple[int, int]:
     """(mel frames per latent frame, mel bands per latent row) of our VAE or of a plain AutoencoderKL."""
-    if isinstance(vae, MelAutoencoderKL):
-        return vae.time_stride, vae.mel_stride
-    stride = 2 ** (len(vae.config.block_out_channels) - 1)
-    return stride, stride
+    config: Any = vae.config
+    stride = 2 ** (len(config.block_out_channels) - 1)
+    return config.get("patch_frames", 1) * stride, config.get("patch_bands", 1) * stride
 
 
 def scaled(vae: AutoencoderKL, z: Tensor) -> Tensor:

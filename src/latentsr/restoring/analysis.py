@@ -19,7 +19,7 @@ from latentsr.audio import Album, AudioError, EmptyAudio, resample
 from latentsr.bandwidth import BandEstimator
 from latentsr.config import AUDIO
 from latentsr.options import Options
-from latentsr.restoring.source import Recording, Tap, resampled
+from latentsr.restoring.source import CutoffTrack, Recording, resampled
 from latentsr.signal import lines
 from latentsr.signal.correlation import Correlation, CorrelationEstimator
 from latentsr.signal.floor import OVER_TO_SEE, floors_in, segment_samples, segment_starts, subtract_floors
@@ -30,6 +30,7 @@ from latentsr.signal.track import Track
 
 BLOCK_SAMPLES = 480_000  # 10 s at a time
 UNALIKE: Correlation = ((1.0, 0.0), (0.0, 1.0))  # mid and side
+TRAINED_FROM_HZ = 2_000.0  # no head was trained on a cutoff below
 LOUDEST = 1e6  # times full scale: squares of squares of more do not fit into single precision
 
 Blocks = Callable[[], Iterable[Tensor]]  # each call begins anew: (C, n) at 48 kHz, of any lengths
@@ -52,10 +53,10 @@ class Heard:
         """Why the recording comes back as it came; None: there is something to do."""
         if self.peak == 0:
             return "silence"
-        if options.changes_nothing:
-            return "an amount of 0%"
         if options.denoise:
             return None
+        if options.amount == 0:
+            return "an amount of 0%"
         if self.track.full_band:
             return "nothing is missing"
         ends = [stretch.cutoff_hz for stretches in self.track.channels for stretch in stretches]
@@ -71,9 +72,9 @@ class Heard:
 
 def of_array(recording: Recording, options: Options) -> tuple[Tensor, Heard]:
     """The samples (C, T) of a recording at 48 kHz, and what was heard of them."""
-    band = BandEstimator(recording.sample_rate) if options.cutoff_hz is None else None
+    band = estimator(recording.sample_rate, options)
     if band is not None:
-        heard_by(band, options)(recording.samples)
+        band.update(recording.samples)
     wave = torch.from_numpy(resample(recording.samples, recording.sample_rate, AUDIO.sample_rate))
     recording.samples = np.zeros((0, 0), np.float32)  # let go of
     return wave, hear(lambda: [wave], [wave], band, options)
@@ -81,26 +82,20 @@ def of_array(recording: Recording, options: Options) -> tuple[Tensor, Heard]:
 
 def listen(recording: Album, options: Options, on_progress: Callable[[int], None] | None = None) -> Heard:
     """Hear recordings as one; `on_progress` is called with the samples heard so far, in the first pass."""
-    band = BandEstimator(recording.sample_rate) if options.cutoff_hz is None else None
-
-    def blocks(tap: Tap | None = None) -> Iterator[Tensor]:
-        return resampled(recording.native(), recording.sample_rate, tap=tap)
-
-    heard = hear(blocks, blocks(None if band is None else heard_by(band, options)), band, options, on_progress)
+    rate = recording.sample_rate
+    band = estimator(rate, options)
+    first = resampled(recording.native(), rate, tap=None if band is None else band.update)
+    heard = hear(lambda: resampled(recording.native(), rate), first, band, options, on_progress)
     joints_s = recording.bounds_s[1:-1]
+    if not joints_s:
+        return heard
     apart = None if heard.mid_side is None else heard.mid_side.snapped(joints_s)
     return replace(heard, track=heard.track.snapped(joints_s), mid_side=apart)
 
 
-def heard_by(band: BandEstimator, options: Options) -> Tap:
-    """What lets an estimator hear blocks at their own rate, and mid and side of stereo where these are asked for."""
-
-    def tap(block: np.ndarray) -> None:
-        band.update(block)
-        if len(block) == 2 and options.mid_side:
-            band.hear_apart(block)
-
-    return tap
+def estimator(sample_rate: int, options: Options) -> BandEstimator | None:
+    """Who hears where a recording's band ends; None where that is told."""
+    return BandEstimator(sample_rate, apart=options.mid_side) if options.cutoff_hz is None else None
 
 
 def hear(
@@ -127,7 +122,7 @@ def hear(
     peak = 0.0
     for block in reblocked(first, BLOCK_SAMPLES):
         samples, channels = samples + block.shape[-1], block.shape[0]
-        peak = max(peak, peak_of(block))
+        peak = max(peak, float(torch.linalg.vector_norm(block, torch.inf)))
         if channels > 1:
             alike = alike or CorrelationEstimator(AUDIO.sample_rate)
             alike.update(block)
@@ -146,14 +141,21 @@ def hear(
     else:
         track = Track.constant(float(options.cutoff_hz or 0), channels, samples / AUDIO.sample_rate)
     correlation = None if alike is None else alike.result(track.cutoff_hz)
-    apart = None if band is None or track.full_band else band.mid_side()
+    apart = band.mid_side() if band is not None and options.mid_side and not track.full_band else None
     if apart is not None:
         correlation = UNALIKE
     return Heard(samples, channels, peak, track, lines_hz, floor, correlation, apart)
 
 
-def peak_of(wave: Tensor) -> float:
-    return max(float(wave.max()), -float(wave.min()))  # abs() would copy a long recording
+def note_on_cutoff(track: CutoffTrack) -> str | None:
+    """What should be known of a restoration from these cutoffs, in one line."""
+    cutoff_hz = min((hz for channel in track for _, hz in channel), default=TRAINED_FROM_HZ)
+    if cutoff_hz >= TRAINED_FROM_HZ:
+        return None
+    return (
+        f"the recording ends at {cutoff_hz:.0f} Hz, and nothing was trained below {TRAINED_FROM_HZ:.0f}: "
+        "listen to what was made; if that end is wrong, give the true one (cutoff_hz, --cutoff)"
+    )
 
 
 def reblocked(blocks: Iterable[Tensor], samples: int) -> Iterator[Tensor]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 EDGES_HZ = (0, 500, 1_000, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000, 12_000, 14_000, 16_000, 18_000, 20_000, 22_000,
             24_000)  # fmt: skip
 FRAME = 2_048  # samples, Hann, half overlapping, within a second
-QUIET_DB = -120.0  # mean square below this is nothing
-UNLIKE_DB, UNTOUCHED_DB = -30.0, -60.0  # of a band's energy: less of the recording is chance, less of the made rounding
+QUIET = 1e-12  # mean square below this is nothing
+UNLIKE, UNTOUCHED = 1e-3, 1e-6  # of a band's energy: less of the recording is chance, less of the made rounding
 
 Array = NDArray[np.float64]
 
@@ -97,19 +97,15 @@ class BandTable:
         alike = np.maximum(in_bands((given.conj() * restored).real), 0)
         gain = alike / np.maximum(heard, 1e-30)  # least squares: the recording's share in what is there
         kept = gain**2 * heard
-        there = (kept > _power(QUIET_DB)) & (kept > level * _power(UNLIKE_DB))
+        there = (kept > QUIET) & (kept > level * UNLIKE)
         made = level - np.where(there, kept, 0)
-        drawn = (made > _power(QUIET_DB)) & (made > level * _power(UNTOUCHED_DB))
+        drawn = (made > QUIET) & (made > level * UNTOUCHED)
         with np.errstate(divide="ignore"):
             self._rows.append(
                 np.stack([
                     np.where(there, 10 * np.log10(kept), np.nan),
                     np.where(there, 20 * np.log10(gain), 0.0),
                     np.where(drawn, 10 * np.log10(np.maximum(made, 0)), np.nan),
-                    10 * np.log10(np.maximum(level, _power(QUIET_DB))),
+                    10 * np.log10(np.maximum(level, QUIET)),
                 ])
             )  # fmt: skip
-
-
-def _power(db: float) -> float:
-    return float(10 ** (db / 10))

@@ -44,7 +44,7 @@ class Chain:
     def __init__(self, head: Head, diffusion: Diffusion | None, heard: Heard, options: Options) -> None:
         self.head, self.diffusion, self.heard, self.options = head, diffusion, heard, options
         self.gain = network_gain(heard.peak)
-        self.mel = MelSpectrogram(AUDIO)
+        self.mel = MelSpectrogram(AUDIO) if options.denoise else None
         self.control = Control.of(options)
         alike = heard.channel_correlation
         self.signs = torch.ones(1) if alike is None else polarities(alike)
@@ -56,11 +56,10 @@ class Chain:
         self.seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(options.seed)))
 
     def cleaned(self, wave: Tensor) -> Tensor:
-        """Samples (C, n) less steady lines and hiss, where these are to be taken out."""
+        """Samples (C, n) less the steady lines and hiss that are to be taken out."""
         lines_hz, floor = self.heard.lines_hz, self.heard.floor
-        if not lines_hz and not floor:
-            return wave
         wave = remove_lines(wave, lines_hz, AUDIO.sample_rate) if lines_hz else wave
+        assert self.mel is not None, "noise is looked for where it is to be taken out"
         return subtract_floors(wave[:, None], torch.full((len(wave),), floor), self.mel)[:, 0]
 
     def low_band(self, wave: Tensor, parts: Sequence[Part]) -> Tensor:
@@ -88,27 +87,27 @@ class Chain:
             latents: (B, Z, l, m) of them, for a head that decodes latents.
             beyond: samples at the end of the window that lie behind the recording's end.
         """
-        head, denoise = self.head, self.options.denoise
+        head, denoise, ends = self.head, self.options.denoise, _ends(parts)
         channels = [part.channel for part in parts]
         signs = self.signs.expand(self.heard.channels)[channels, None, None]
         given = LowBand(
             # In fp32: the rounding of bf16 would drown the quiet bands of its mel.
             wave=(signs * low).to(head.device),
-            cutoff_hz=_ends(parts).to(head.device),
+            cutoff_hz=ends.to(head.device),
             latents=None if latents is None else latents.to(head.device, head.dtype),
             seed=self.seed,
             first_frame=window.first * self.stride,
             noise_mix=None if self.mix is None else self.mix[channels],
-            steps=self.options.head_steps,
+            steps=self.options.steps,
             keep_known=not denoise,
             ignored=((window.start - window.first) * self.stride, (window.last - window.stop) * self.stride),
         )
         wide, clean = head.decode(given)
         wide = signs * wide.float().cpu() / self.gain
-        if denoise:
+        if self.mel is not None:
             assert clean is not None, "heads that cannot denoise are refused before"
             kept = filter_by_mel(kept * self.gain, clean.float().cpu(), self.mel) / self.gain
-        inside, ends, skirts, merged = kept.shape[-1] - beyond, _ends(parts), [part.skirt for part in parts], []
+        inside, skirts, merged = kept.shape[-1] - beyond, [part.skirt for part in parts], []
         for at in range(0, len(parts), GROUPED_CHANNELS):
             some = slice(at, at + GROUPED_CHANNELS)
             own, made = kept[some, ..., :inside], wide[some, ..., :inside]

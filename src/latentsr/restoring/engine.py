@@ -272,7 +272,9 @@ class Restorer:
     def _take(self, first: int, last: int) -> Tensor:
         """Samples [first, last) of the recording, cleaned, mirrored beyond its ends. (C, last - first)"""
         start = max(first - self.offset, 0)
-        heard = self.chain.cleaned(self.wave[:, start : last - self.offset])
+        heard = self.wave[:, start : last - self.offset]
+        if self.chain.heard.lines_hz or self.chain.heard.floor:
+            heard = self.chain.cleaned(heard)
         heard = _turned(heard) / 2 if self.apart else heard
         return take(heard, first - self.offset - start, last - self.offset - start)
 

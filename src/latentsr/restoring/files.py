@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,11 @@ from latentsr import audio
 from latentsr.audio import Album, Resampler, SourceFile
 from latentsr.config import AUDIO
 from latentsr.options import Options
-from latentsr.restoring.analysis import Heard, peak_of
+from latentsr.restoring.analysis import Heard, note_on_cutoff
 from latentsr.restoring.bands import Bands, BandTable
 from latentsr.restoring.engine import Restorer
 from latentsr.restoring.live import LiveRestorer
-from latentsr.restoring.output import CutoffTrack, note_on_cutoff
-from latentsr.restoring.source import resampled
+from latentsr.restoring.source import CutoffTrack, resampled
 from latentsr.signal.level import StreamTurnDown
 
 
@@ -85,12 +85,17 @@ def write_restored(
     elif rate == from_hz:
         peak = album.peak
     else:  # between the samples that were heard it may be larger
-        peak = max(peak_of(block) for block in resampled(album.native(), from_hz, rate))
+        peak = max(float(block.abs().max()) for block in resampled(album.native(), from_hz, rate))
     ceiling = max(1.0, peak)
-    subtypes = [_subtype(*pair, options) for pair in zip(album.sources, targets, strict=True)]
+    formats = [audio.container(target, options.format) for target in targets]
+    subtypes = [
+        options.subtype or audio.choose_subtype(name, source.info.subtype)
+        for name, source in zip(formats, album.sources, strict=True)
+    ]
     gain = min(audio.full_scale_gain(ceiling, subtype) for subtype in subtypes)
-    writing, names, done = _Writing(options, rate, gain, beside or Beside()), iter(targets), []
-    for run in album.runs(heard.track.changes_s):
+    writing, done = _Writing(options, rate, gain, beside or Beside()), []
+    coming = zip(targets, formats, subtypes, strict=True)
+    for run in [album] if len(targets) == 1 else album.runs(heard.track.changes_s):
         bounds_s = run.bounds_s
         restorer = restorer_of(heard.part(bounds_s[0], bounds_s[-1]), run.start_s)
         pieces = mixed(run.native(), from_hz, restorer, rate, ceiling)
@@ -98,11 +103,25 @@ def write_restored(
             pieces = (np.clip(piece * np.float32(gain), -1.0, 1.0) for piece in pieces)
         restored = _Cut(pieces)
         given = _Cut(block.numpy() * np.float32(gain) for block in resampled(run.native(), from_hz, rate))
-        for source, frames, *span_s in zip(run.sources, run.lengths(rate), bounds_s[:-1], bounds_s[1:], strict=True):
-            file = writing.file(source, next(names), heard.part(*span_s), frames, restored, given)
+        for source, frames, span_s in zip(run.sources, run.lengths(rate), pairwise(bounds_s), strict=True):
+            into = Into(source, *next(coming), heard.part(*span_s), frames)
+            file = writing.file(into, restored, given)
             done.append(replace(file, notes=(*file.notes, *(restorer.notes if restorer else ()))))
-        restored.finish()
+        left = restored.rest.shape[1] + sum(piece.shape[1] for piece in restored.pieces)  # it comes to its end
+        assert left == 0, f"{left} samples too many"
     return done
+
+
+@dataclass(frozen=True)
+class Into:
+    """One of the files that a run is written into."""
+
+    source: SourceFile
+    target: str | os.PathLike[str]
+    format: str
+    subtype: str
+    heard: Heard
+    frames: int  # samples per channel of the file
 
 
 @dataclass(frozen=True)
@@ -114,25 +133,17 @@ class _Writing:
     gain: float
     beside: Beside
 
-    def file(
-        self,
-        source: SourceFile,
-        target: str | os.PathLike[str],
-        heard: Heard,
-        frames: int,
-        restored: _Cut,
-        given: _Cut,
-    ) -> RestoredFile:
-        """Write the next `frames` samples of what was restored; `given` is what came, for what is wanted beside."""
+    def file(self, into: Into, restored: _Cut, given: _Cut) -> RestoredFile:
+        """Write a file of what was restored; `given` is what came, for what is wanted beside."""
+        source, target, heard, frames, subtype = into.source, into.target, into.heard, into.frames, into.subtype
         info, beside, rate = source.info, self.beside, self.rate
         if beside.band is not None and Path(beside.band).resolve() == Path(target).resolve():
             raise ValueError(f"the result and its made band would both be written to {target}; name another file")
-        name, subtype = audio.container(target, self.options.format), _subtype(source, target, self.options)
         shape = (heard.channels, rate, frames)
         about: dict[str, Any] = {"overwrite": self.options.overwrite, "metadata": info.metadata}
         table = BandTable(rate) if beside.table else None
         with ExitStack() as files:
-            writer = files.enter_context(audio.Writer(target, *shape, subtype=subtype, format=name, **about))
+            writer = files.enter_context(audio.Writer(target, *shape, subtype=subtype, format=into.format, **about))
             band = None
             if beside.band is not None:
                 deep = audio.choose_subtype(audio.container(beside.band), "FLOAT")
@@ -145,8 +156,9 @@ class _Writing:
                 if table is not None:
                     table.update(before, piece)
                 writer.write(piece)
-        lost = (audio.depth_note(name, subtype, info.subtype), *writer.notes)
-        notes = (note_on_cutoff(heard.track.pairs), *source.notes, *lost)
+        track = heard.track.pairs
+        lost = (audio.depth_note(into.format, subtype, info.subtype), *writer.notes)
+        notes = (note_on_cutoff(track), *source.notes, *lost)
         return RestoredFile(
             path=Path(target),
             sample_rate=rate,
@@ -158,7 +170,7 @@ class _Writing:
             gain=self.gain,
             lines_hz=heard.lines_hz,
             notes=tuple(note for note in notes if note),
-            cutoff_track=heard.track.pairs,
+            cutoff_track=track,
             head=self.options.head,
             copied=replace(heard, peak=source.peak).why_copied(self.options),
             band=None if beside.band is None else Path(beside.band),
@@ -167,29 +179,21 @@ class _Writing:
         )
 
 
-def _subtype(source: SourceFile, target: str | os.PathLike[str], options: Options) -> str:
-    return options.subtype or audio.choose_subtype(audio.container(target, options.format), source.info.subtype)
-
-
+@dataclass
 class _Cut:
     """Pieces (C, n) of a stream, in other lengths."""
 
-    def __init__(self, pieces: Iterable[np.ndarray]) -> None:
-        self._pieces, self._rest = iter(pieces), np.zeros((0, 0), np.float32)
+    pieces: Iterator[np.ndarray]
+    rest: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))  # of the piece that was begun
 
     def take(self, count: int) -> Iterator[np.ndarray]:
         """The next `count` samples."""
         while count:
-            piece = self._rest if self._rest.shape[1] else next(self._pieces)
-            taken, self._rest = piece[:, :count], piece[:, count:]
+            piece = self.rest if self.rest.shape[1] else next(self.pieces)
+            taken, self.rest = piece[:, :count], piece[:, count:]
             count -= taken.shape[1]
             if taken.shape[1]:
                 yield taken
-
-    def finish(self) -> None:
-        """Let the stream come to its end."""
-        left = self._rest.shape[1] + sum(piece.shape[1] for piece in self._pieces)
-        assert left == 0, f"{left} samples too many"
 
 
 def mixed(

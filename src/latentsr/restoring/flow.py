@@ -30,7 +30,7 @@ from latentsr.restoring.engine import OnProgress, Restorer
 from latentsr.restoring.files import Beside, RestoredFile, write_restored
 from latentsr.restoring.live import LiveRestorer, live_stream
 from latentsr.restoring.output import RestorationOutput
-from latentsr.restoring.progress import LISTENING_SHARE, Bar, Progress
+from latentsr.restoring.progress import LISTENING_SHARE, Progress, told
 from latentsr.restoring.source import Samples, Source
 from latentsr.restoring.stream import latency_samples, stream
 
@@ -45,12 +45,8 @@ class Restores(ABC):
     threads = 1  # windows of a recording that are restored at once on a CPU, where no latents are drawn
 
     @abstractmethod
-    def load(self, names: Sequence[str]) -> None:
-        """Have the components of these names ready."""
-
-    @abstractmethod
-    def component(self, name: str) -> Any:
-        """A component that is ready."""
+    def load(self, names: Sequence[str]) -> dict[str, Any]:
+        """The components of these names, ready."""
 
     @abstractmethod
     def rest(self) -> None:
@@ -93,8 +89,8 @@ class Restores(ABC):
             wave, heard = of_array(recording, asked)
             result = RestorationOutput.of(recording, wave.numpy(), heard)
             if heard.why_copied(asked) is None:
-                with Bar(self.progress_bar, result.seconds, progress) as bar:
-                    result.audio, notes = restorer(heard, nyquist_hz, bar.update).whole(wave)
+                with told(self.progress_bar, result.seconds, progress) as bar:
+                    result.audio, notes = restorer(heard, nyquist_hz, None if bar is None else bar.update).whole(wave)
                 result.notes, result.lines_hz = (*recording.notes, *notes), heard.lines_hz
                 result.channel_correlation = heard.channel_correlation
             return result
@@ -134,7 +130,8 @@ class Restores(ABC):
             ValueError: a choice is out of its range, or of no use to the head.
         """
         asked = self.asked(options, choices)
-        return self._restored([source], [target], asked, Beside(write_band, bands), progress)[0]
+        source = source if isinstance(source, SourceFile) else SourceFile(source, **asked.reading)
+        return self._restored(Album([source]), [target], asked, Beside(write_band, bands), progress)[0]
 
     @torch.inference_mode()
     def restore_album(
@@ -166,26 +163,32 @@ class Restores(ABC):
         asked = self.asked(options, choices)
         if len(sources) != len(targets) or not sources:
             raise UsageError(f"{len(sources)} tracks need as many files to be written to, got {len(targets)}")
-        return self._restored(sources, targets, asked, Beside(table=bands), progress)
+        opened = []
+        for source in sources:
+            opened.append(source if isinstance(source, SourceFile) else SourceFile(source, **asked.reading))
+            opened[-1].release()  # a system opens a thousand files at once, and no more
+        return self._restored(Album(opened), targets, asked, Beside(table=bands), progress)
 
     def _restored(
         self,
-        sources: Sequence[str | os.PathLike[str] | SourceFile],
+        album: Album,
         targets: Sequence[str | os.PathLike[str]],
         asked: Options,
         beside: Beside,
         progress: Progress | None,
     ) -> list[RestoredFile]:
-        restorers, album = self.restorers(asked), Album.of(sources, **asked.reading)
-        with Bar(self.progress_bar, album.declared_s, progress, LISTENING_SHARE) as bar:
-            heard = listen(album, asked, bar.heard)
-            bar.seconds = heard.samples / AUDIO.sample_rate
-
-            def restorer_of(own: Heard, start_s: float) -> Restorer | LiveRestorer | None:
-                told = partial(bar.update, before_s=start_s)
-                return None if own.why_copied(asked) else restorers(own, album.sample_rate / 2, told)
-
-            written = write_restored(album, targets, heard, restorer_of, asked, beside)
+        restorers = self.restorers(asked)
+        with told(self.progress_bar, album.declared_s, progress, LISTENING_SHARE) as bar:
+            heard = listen(album, asked, None if bar is None else bar.heard)
+            if bar is not None:
+                bar.seconds = heard.samples / AUDIO.sample_rate
+            nyquist_hz, update = album.sample_rate / 2, None if bar is None else bar.update
+            written = write_restored(
+                album, targets, heard,
+                lambda own, start_s: None if own.why_copied(asked)
+                else restorers(own, nyquist_hz, update and partial(update, before_s=start_s)),
+                asked, beside,
+            )  # fmt: skip
         self.rest()
         return written
 
@@ -235,14 +238,14 @@ class Restores(ABC):
 
     def asked(self, options: Options | None, choices: Choices | FileChoices) -> Options:
         """What is wanted, checked before anything is loaded or read."""
-        return (options or Options()).but(**choices).with_head(self.default_head)
+        options = options or Options()
+        return (options.but(**choices) if choices else options).with_head(self.default_head)
 
     def live_head(self) -> LiveHead:
         """The live head, loaded: `latentsr.Live` asks for it."""
-        self.load(("live",))
-        return LiveHead(self.component("live"), self.execution_device)
+        return LiveHead(**self.load(("live",)), device=self.execution_device)
 
-    def restorers(self, options: Options) -> Callable[[Heard, float, OnProgress], Restorer | LiveRestorer]:
+    def restorers(self, options: Options) -> Callable[[Heard, float, OnProgress | None], Restorer | LiveRestorer]:
         """Load what is needed, and say who restores a recording of which something was heard and that has nothing above
         a frequency."""
         if options.kind.live:
@@ -254,11 +257,10 @@ class Restores(ABC):
     def chains(self, options: Options) -> Callable[[Heard], Chain]:
         """Load the networks that are needed, and say how a chain is made of what was heard of a recording."""
         kind, diffusion = options.kind, None
-        self.load(kind.needs(options.use_latents))
-        parts = {name: self.component(name) for name in kind.components}
-        head = kind.load()(**parts, device=self.execution_device)
+        parts = self.load(kind.needs(options.use_latents))
+        head = kind.load()(**{name: parts[name] for name in kind.components}, device=self.execution_device)
         if kind.needs_latents or options.use_latents:
             from latentsr.diffusion.drawing import Diffusion  # it imports diffusers
 
-            diffusion = Diffusion.of(self, options)
+            diffusion = Diffusion.of(self, parts, options)
         return partial(Chain, head, diffusion, options=options)

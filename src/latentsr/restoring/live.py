@@ -16,7 +16,7 @@ from latentsr.config import AUDIO
 from latentsr.errors import AudioError, UsageError
 from latentsr.heads.live import LATENCY, LiveHead, LiveStream
 from latentsr.options import Options
-from latentsr.restoring.source import Samples, resampled
+from latentsr.restoring.source import Samples, checked_samples, resampled
 from latentsr.signal.polyphase import Polyphase
 
 if TYPE_CHECKING:
@@ -182,6 +182,6 @@ class LiveRestorer:
 
 def live_stream(blocks: Iterable[Samples], restorer: LiveRestorer, sample_rate: int) -> Iterator[np.ndarray]:
     """Blocks (C, n) at `sample_rate` in, blocks at 48 kHz out, without the delay."""
-    for block in resampled(blocks, sample_rate):
+    for block in resampled(map(checked_samples, blocks), sample_rate):
         yield from (piece.numpy() for piece in restorer.push(block))
     yield from (piece.numpy() for piece in restorer.finish())

@@ -70,7 +70,7 @@ class Model(Restores):
         for head in [self.default_head] if heads is None else heads:
             self.load(Options(head=head).kind.needs())
 
-    def load(self, names: Sequence[str]) -> None:
+    def load(self, names: Sequence[str]) -> dict[str, Any]:
         for name in names:
             if name not in self._loaded:
                 other = self._vocoder if name == "vocoder" else None
@@ -79,9 +79,7 @@ class Model(Restores):
                 self._loaded[name] = (
                     component.to(self.execution_device) if isinstance(component, nn.Module) else component
                 )
-
-    def component(self, name: str) -> Any:
-        return self._loaded[name]
+        return {name: self._loaded[name] for name in names}
 
     def rest(self) -> None:
         """Networks stay where they are."""

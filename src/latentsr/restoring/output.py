@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 
 from latentsr import audio
 from latentsr.audio.tags.metadata import Metadata
 from latentsr.config import AUDIO
-from latentsr.restoring.analysis import Heard
-from latentsr.restoring.source import Recording
+from latentsr.restoring.analysis import Heard, note_on_cutoff
+from latentsr.restoring.source import CutoffTrack, Recording
 from latentsr.signal.correlation import Correlation
-
-CutoffTrack: TypeAlias = list[list[tuple[float, float]]]  # per channel (start_s, cutoff_hz), each until the next
-
-TRAINED_FROM_HZ = 2_000.0  # no head was trained on a cutoff below
 
 
 @dataclass
@@ -88,14 +83,3 @@ class RestorationOutput:
         shallow = audio.depth_note(audio.container(path, format), subtype, self.subtype)
         self.notes = tuple(dict.fromkeys((*self.notes, *((shallow,) if shallow else ()), *lost)))
         return gain
-
-
-def note_on_cutoff(track: CutoffTrack) -> str | None:
-    """What should be known of a restoration from these cutoffs, in one line."""
-    cutoff_hz = min((hz for channel in track for _, hz in channel), default=TRAINED_FROM_HZ)
-    if cutoff_hz >= TRAINED_FROM_HZ:
-        return None
-    return (
-        f"the recording ends at {cutoff_hz:.0f} Hz, and nothing was trained below {TRAINED_FROM_HZ:.0f}: "
-        "listen to what was made; if that end is wrong, give the true one (cutoff_hz, --cutoff)"
-    )

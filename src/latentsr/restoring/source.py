@@ -18,6 +18,7 @@ from latentsr.options import Options
 
 Samples: TypeAlias = np.ndarray | Tensor
 Tap: TypeAlias = Callable[[np.ndarray], None]  # takes blocks (C, n) on their way
+CutoffTrack: TypeAlias = list[list[tuple[float, float]]]  # per channel (start_s, cutoff_hz), each until the next
 Source: TypeAlias = str | os.PathLike[str] | Samples
 
 
@@ -69,15 +70,14 @@ def checked_samples(given: Samples) -> np.ndarray:
 
 
 def resampled(
-    blocks: Iterable[Samples], sample_rate: int, to_hz: int = AUDIO.sample_rate, tap: Tap | None = None
+    blocks: Iterable[np.ndarray], sample_rate: int, to_hz: int = AUDIO.sample_rate, tap: Tap | None = None
 ) -> Iterator[Tensor]:
-    """Blocks (C, n) of any lengths at another rate, checked; `tap` gets those at `sample_rate` as they pass."""
+    """Blocks (C, n) float32 of any lengths at another rate; `tap` gets those at `sample_rate` as they pass."""
     resampler = audio.Resampler(sample_rate, to_hz)
     for block in blocks:
-        samples = checked_samples(block)
         if tap is not None:
-            tap(samples)
-        yield torch.from_numpy(resampler.push(samples))
+            tap(block)
+        yield torch.from_numpy(resampler.push(block))
     rest = torch.from_numpy(resampler.finish())
     if rest.shape[-1]:
         yield rest

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.bandwidth import BandEstimator
 from latentsr.options import Options
-from latentsr.restoring.analysis import Heard, hear, heard_by
+from latentsr.restoring.analysis import Heard, estimator, hear
 from latentsr.restoring.chain import Chain
 from latentsr.restoring.engine import Restorer
-from latentsr.restoring.source import Samples, resampled
+from latentsr.restoring.source import Samples, checked_samples, resampled
 from latentsr.signal.correlation import Correlation
 from latentsr.signal.track import FULL_BAND_HZ, Track
 
@@ -41,14 +40,14 @@ def stream(
     band ends at their end, it ends for good.
     """
     latency = latency_samples(chains)
-    band = BandEstimator(sample_rate) if options.cutoff_hz is None else None
-    hearing = [] if band is None else [heard_by(band, options)]  # the first blocks only
+    band = estimator(sample_rate, options)
+    hearing = [] if band is None else [band.update]  # the first blocks only
 
     def tap(block: np.ndarray) -> None:
         for update in hearing:
             update(block)
 
-    ours = resampled(blocks, sample_rate, tap=tap)
+    ours = resampled(map(checked_samples, blocks), sample_rate, tap=tap)
     first: list[Tensor] = []
     for block in ours:
         first.append(block)
@@ -61,7 +60,7 @@ def stream(
     heard = hear(lambda: [beginning], [beginning], band, options)
     alike = alike or heard.channel_correlation
     heard = replace(heard, peak=heard.peak if peak is None else peak, channel_correlation=alike)
-    if heard.track.full_band and not options.denoise or options.changes_nothing:
+    if not options.denoise and (heard.track.full_band or options.amount == 0):
         yield beginning.numpy()
         for block in ours:
             yield block.numpy()

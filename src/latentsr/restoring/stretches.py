@@ -39,8 +39,6 @@ class Part:
 
     def rise(self, first: int, last: int) -> Tensor:
         """Its weight over those before it at samples [first, last): 0, a raised cosine around its start, 1. (n,)"""
-        if self.start == 0:
-            return torch.ones(last - first)
         place = (torch.arange(first - self.start, last - self.start) + HALF_FADE) / (2 * HALF_FADE)
         return 0.5 - 0.5 * torch.cos(place.clamp(0, 1) * math.pi)
 
@@ -111,15 +109,15 @@ def lay_over(below: Tensor, made: Tensor, parts: Sequence[Part], place: tuple[in
     start, stop = place
     for part, wave in zip(parts, made, strict=True):
         under = below[part.channel, start - first : stop - first]
-        under[:] = torch.lerp(under, wave, part.rise(start, stop))
+        under[:] = torch.lerp(under, wave, part.rise(start, stop)) if part.start else wave
 
 
+@dataclass
 class Latents:
     """Latents of one stretch of one channel, (Z, l, m) from position `first` on, to which windows are added."""
 
-    def __init__(self) -> None:
-        self.first = 0
-        self._values: Tensor | None = None
+    first: int = 0
+    _values: Tensor | None = None
 
     @property
     def held(self) -> int:

@@ -2,7 +2,7 @@
 
 Changes are few, decided over the whole recording, and placed to a frame. A cliff, which falls so far within so little
 and never comes back, was cut, whoever says it was not. A gentle filter leaves a skirt, which can be raised back as far
-as it stands clear of its floor.
+as it stands clear of its floor; at a steep end the recording is kept up to the edge.
 """
 
 from __future__ import annotations
@@ -132,15 +132,16 @@ def cliffs_hz(power_db: Tensor, nyquist_hz: Tensor, none_hz: float) -> Tensor:
 # --- skirts ----------------------------------------------------------------------------------------------------------
 
 MOST_DB = 20.0  # of raising
-FADED_DB = 10.0  # of loss from which on the made band fades in
+FADED_DB, CUT_DB = 10.0, 3.0  # of loss from which on the made band fades in: where a skirt is raised; at a steep end
+STEEP_BINS = 2  # over which it fades in at a steep end
 CLEAR_DB = 10.0  # above its floor, what is raised stands so far
 WIDE = 1.12  # of the cutoff: a skirt that has FADED_DB of loss below it is no skirt
 BEYOND = 1.3  # of the cutoff: from there on, floor
 HIGHEST_HZ = 20_000.0
 
 
-def skirt_of(power_db: Array, loss_db: Array, cutoff_hz: float, nyquist_hz: float, dust_db: float) -> Skirt | None:
-    """The skirt of a stretch, None where it ends steeply.
+def skirt_of(power_db: Array, loss_db: Array, cutoff_hz: float, nyquist_hz: float, dust_db: float) -> Skirt:
+    """How a stretch fades out.
 
     Args:
         power_db: (L, BINS) of the stretch.
@@ -151,8 +152,6 @@ def skirt_of(power_db: Array, loss_db: Array, cutoff_hz: float, nyquist_hz: floa
     """
     figures = (torch.tensor([each], dtype=torch.float32) for each in (cutoff_hz, nyquist_hz, dust_db))
     raise_db, kept = skirts(torch.from_numpy(power_db)[None], torch.from_numpy(loss_db)[None], *figures)
-    if not kept.any():
-        return None
     raised, share = (each[0].double().numpy() for each in (raise_db, kept))
     return Skirt(tuple(raised.round(3).tolist()), tuple(share.round(4).tolist()))
 
@@ -160,7 +159,7 @@ def skirt_of(power_db: Array, loss_db: Array, cutoff_hz: float, nyquist_hz: floa
 def skirts(
     power_db: Tensor, loss_db: Tensor, cutoff_hz: Tensor, nyquist_hz: Tensor, dust_db: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The skirts of stretches, as `Skirt` has them; both 0 all over where a stretch ends steeply.
+    """The skirts of stretches, as `Skirt` has them.
 
     Args:
         power_db: (B, L, BINS) of the stretches.
@@ -185,11 +184,12 @@ def skirts(
     standing = inside & (average > floor[:, None] + CLEAR_DB)
     falls = above & (~standing | (loss > MOST_DB))
     end = bins.masked_fill(~falls, BINS - 1).amin(1, keepdim=True)
-    start = ((loss < FADED_DB) & (bins < end)).sum(1, keepdim=True)
-    gentle = start * BIN_HZ >= WIDE * cutoff_hz
-    place = (bins - start) / (end - start).clamp(min=1)
-    kept = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)
-    return loss.clamp(max=MOST_DB) * gentle, kept * gentle
+    faded, cut = (((loss < db) & (bins < end)).sum(1, keepdim=True) for db in (FADED_DB, CUT_DB))
+    gentle = faded * BIN_HZ >= WIDE * cutoff_hz
+    start = torch.where(gentle, faded, cut)
+    width = torch.where(gentle, (end - start).clamp(min=1), STEEP_BINS)
+    kept = 0.5 + 0.5 * torch.cos(((bins - start) / width).clamp(0, 1) * math.pi)
+    return loss.clamp(max=MOST_DB) * gentle, kept
 
 
 def _quantile(values: Tensor, among: Tensor, share: float) -> Tensor:

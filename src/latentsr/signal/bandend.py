@@ -35,24 +35,19 @@ def measured_end_hz(narrow: Wave, wide: Wave, lasting_hz: float = LASTING_HZ) ->
     return end_hz(smooth_db(power) - smooth_db(given), lasting_hz=lasting_hz)
 
 
-def end_hz(
-    gain_db: Wave,
-    highest_hz: float = HIGHEST_END_HZ,
-    reference_hz: tuple[float, float] = REFERENCE_HZ,
-    lasting_hz: float = LASTING_HZ,
-) -> float:
+def end_hz(gain_db: Wave, highest_hz: float = HIGHEST_END_HZ, lasting_hz: float = LASTING_HZ) -> float:
     """The first frequency from which a gain (F,) stays 3 dB down; inf: none below `highest_hz`."""
-    freqs, below = freqs_hz(WELCH), gain_db < usual_db(gain_db, reference_hz) + EDGE_DB
+    freqs, below = freqs_hz(WELCH), gain_db < usual_db(gain_db) + EDGE_DB
     lasting = round(lasting_hz / (RATE / WELCH))
     stays = np.convolve(below, np.ones(lasting), "full")[lasting - 1 :][: len(below)] >= lasting - 0.5
     ends = np.flatnonzero(stays & (freqs > LOWEST_END_HZ) & (freqs < highest_hz))
     return float(freqs[ends[0]]) if len(ends) else math.inf
 
 
-def usual_db(gain_db: Wave, reference_hz: tuple[float, float] = REFERENCE_HZ) -> float:
+def usual_db(gain_db: Wave) -> float:
     """The gain where nothing was cut."""
     freqs = freqs_hz(WELCH)
-    return float(np.median(gain_db[(freqs >= reference_hz[0]) & (freqs <= reference_hz[1])]))
+    return float(np.median(gain_db[(freqs >= REFERENCE_HZ[0]) & (freqs <= REFERENCE_HZ[1])]))
 
 
 def spectra(wave: Wave, given: Wave) -> tuple[Wave, Wave, Any]:

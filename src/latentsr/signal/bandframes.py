@@ -86,8 +86,10 @@ class FrameMaker:
             filled = np.pad(self._rest, ((0, 0), (0, max(self._needed(count) - self._rest.shape[1], 0))))
             last = self._spectra(filled[:, : self._needed(count)])
         last = last if self._pending is None else np.concatenate([self._pending, last], axis=1)
-        last = np.pad(last, ((0, 0), (0, -last.shape[1] % self.merged), (0, 0)), mode="edge") if last.size else last
-        power = np.concatenate([*self._frames, _averaged(last, self.merged)], axis=1)
+        if self.merged > 1 and last.size:
+            last = np.pad(last, ((0, 0), (0, -last.shape[1] % self.merged), (0, 0)), mode="edge")
+            last = _averaged(last, self.merged)
+        power = np.concatenate([*self._frames, last], axis=1)
         power_db = (10 * np.log10(np.maximum(power, 10 ** (SILENT_DB / 10)))).astype(np.float32)
         bits = self._bits if self._bits is None or 0 < 2.0**self._bits * self._peak <= GRID_RANGE else None
         dust = FLOAT_DB if bits is None else dust_db(bits, self.sample_rate)

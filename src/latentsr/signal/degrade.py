@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentsr.signal.codecs import CODECS, TELEPHONE_BAND_HZ, codec_edge_hz
 from latentsr.signal.effects import Effect, apply_effects
-from latentsr.signal.lowband import filter_frequencies, filter_zero_phase
+from latentsr.signal.lowband import filter_zero_phase
 
 Array = NDArray[np.float64]
 
@@ -173,10 +173,13 @@ def ends_hz(gain: Callable[[Array], Array], cutoff_hz: Array, sample_rate: int) 
 def lowpass(wave: Tensor, recipes: Sequence[Recipe], sample_rate: int) -> Tensor:
     """Low-pass each wave of the batch by its recipe, with zero phase. (B, 1, T) -> (B, 1, T)"""
     _check_count(wave, recipes)
-    freqs_hz = filter_frequencies(wave.shape[-1], sample_rate).numpy()
-    cos = cosines(freqs_hz, sample_rate)
-    gain = np.stack([_gain(recipe, cos, sample_rate).astype(np.float32) for recipe in recipes])
-    return filter_zero_phase(wave, torch.from_numpy(gain), sample_rate)
+
+    def gain_at(freqs_hz: Tensor) -> Tensor:
+        cos = cosines(freqs_hz.numpy(), sample_rate)
+        gain = np.stack([_gain(recipe, cos, sample_rate).astype(np.float32) for recipe in recipes])
+        return torch.from_numpy(gain)
+
+    return filter_zero_phase(wave, gain_at, sample_rate)
 
 
 def degrade(wave: Tensor, recipes: Sequence[Recipe], sample_rate: int) -> Tensor:

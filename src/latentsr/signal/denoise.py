@@ -13,9 +13,9 @@ from latentsr.signal.mel import MelSpectrogram
 LOWEST_GAIN = 0.003  # -50 dB
 
 
-def mel_gain(clean: Tensor, noisy: Tensor, lowest: float = LOWEST_GAIN) -> Tensor:
+def mel_gain(clean: Tensor, noisy: Tensor) -> Tensor:
     """Amplitude gain of each band and frame, clean / noisy, at most 1. Two log-mels (B, L, M) -> (B, L, M)"""
-    return (clean - noisy).clamp(max=0.0).exp().clamp(min=lowest)
+    return (clean - noisy).clamp(max=0.0).exp().clamp(min=LOWEST_GAIN)
 
 
 def filter_by_mel(noisy: Tensor, clean: Tensor, mel: MelSpectrogram) -> Tensor:

@@ -6,7 +6,7 @@ Everything here multiplies spectra by real gains, so nothing moves in time.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,25 +25,21 @@ MERGE_FROM = 0.9  # of the cutoff: the cross-fade lies between here and the cuto
 SKIRT_FROM, SKIRT_IN = 0.88, 0.92  # of the cutoff: a given skirt comes in between them; estimates err by a tenth
 
 
-def filter_frequencies(samples: int, sample_rate: int) -> Tensor:
-    """Frequencies in Hz (float64, on the CPU) at which `filter_zero_phase` wants its gain. -> (F,)"""
-    _, length = _extended(samples, sample_rate)
-    return torch.arange(length // 2 + 1, dtype=torch.float64) * (sample_rate / length)
-
-
-def filter_zero_phase(wave: Tensor, gain: Tensor, sample_rate: int) -> Tensor:
+def filter_zero_phase(wave: Tensor, gain_at: Callable[[Tensor], Tensor], sample_rate: int) -> Tensor:
     """Multiply the spectrum of a wave by a real gain; length and timing stay.
 
     Args:
         wave: (B, 1, T).
-        gain: (B, F) amplitude gain at `filter_frequencies(T, sample_rate)`.
+        gain_at: gives the amplitude gain (B, F) at frequencies (F,) in Hz, in float64 on the CPU.
         sample_rate: Hz.
 
     Returns:
         (B, 1, T).
     """
     samples = wave.shape[-1]
-    edge, length = _extended(samples, sample_rate)
+    edge = min(samples - 1, round(EDGE_S * sample_rate))
+    length = fast_length(max(samples + 2 * edge, 2))
+    gain = gain_at(torch.arange(length // 2 + 1, dtype=torch.float64) * (sample_rate / length))
     spectrum = torch.fft.rfft(extend_odd(wave, edge), n=length).mul_(gain.to(wave)[:, None, :])
     filtered = torch.fft.irfft(spectrum, n=length)
     return filtered[..., edge : edge + samples]
@@ -64,13 +60,16 @@ def cut_sharply(wave: Tensor, cutoff_hz: Tensor, sample_rate: int) -> Tensor:
         (B, 1, T).
     """
     _check_cutoffs(wave, cutoff_hz)
-    freqs_hz = filter_frequencies(wave.shape[-1], sample_rate)
-    gain = torch.zeros(len(wave), len(freqs_hz), dtype=torch.float64)
-    for row, hz in zip(gain, cutoff_hz.tolist(), strict=True):
-        first, last = torch.searchsorted(freqs_hz, torch.tensor([hz - SKIRT_HZ, hz + SKIRT_HZ]).double()).tolist()
-        row[:first] = 1.0
-        row[first:last] = 0.5 - 0.5 * torch.sin((freqs_hz[first:last] - hz) * (math.pi / 2 / SKIRT_HZ))
-    return _where_cut(wave, filter_zero_phase(wave, gain, sample_rate), cutoff_hz, sample_rate)
+
+    def gain_at(freqs_hz: Tensor) -> Tensor:
+        gain = torch.zeros(len(wave), len(freqs_hz), dtype=torch.float64)
+        for row, hz in zip(gain, cutoff_hz.tolist(), strict=True):
+            first, last = torch.searchsorted(freqs_hz, torch.tensor([hz - SKIRT_HZ, hz + SKIRT_HZ]).double()).tolist()
+            row[:first] = 1.0
+            row[first:last] = 0.5 - 0.5 * torch.sin((freqs_hz[first:last] - hz) * (math.pi / 2 / SKIRT_HZ))
+        return gain
+
+    return _where_cut(wave, filter_zero_phase(wave, gain_at, sample_rate), cutoff_hz, sample_rate)
 
 
 def merge(
@@ -88,7 +87,7 @@ def merge(
         wide: (B, 1, T) what a head made of it.
         cutoff_hz: (B,) Hz, one per wave.
         sample_rate: Hz.
-        skirts: one per wave, None for a steep end; None: all ends are steep.
+        skirts: one per wave, None where it is not known; None: none is.
 
     Returns:
         (B, 1, T).
@@ -104,13 +103,15 @@ def merge(
     freqs_hz = torch.arange(MERGE_FRAME // 2 + 1, device=low.device) * (sample_rate / MERGE_FRAME)
     place = (freqs_hz / cutoff_hz[:, None] - MERGE_FROM) / (1 - MERGE_FROM)  # 0 .. 1 across the cross-fade
     share = 0.5 + 0.5 * torch.cos(place.clamp(0, 1) * math.pi)  # (B, F)
+    # The ends are extended oddly by whole hops, so that chunks that begin on one go on seeing the same frames.
+    edge = min(MERGE_CONTEXT, (low.shape[-1] - 1) // MERGE_HOP * MERGE_HOP)
     if skirts is None or not any(skirts):
         # wide + share * (low - wide): where both agree nothing is touched.
-        kept = _from_spectrum(_spectrum(low - wide).mul_(share[:, None]), low)
+        spectrum = _spectrum(low - wide, edge).mul_(share[:, None])
     else:
         share, raised = _skirted(share, skirts, cutoff_hz, freqs_hz)
-        spectrum = _spectrum(low - wide) * share[:, None] + _spectrum(low) * (share * raised)[:, None]
-        kept = _from_spectrum(spectrum, low)
+        spectrum = _spectrum(low - wide, edge) * share[:, None] + _spectrum(low, edge) * (share * raised)[:, None]
+    kept = _from_spectrum(spectrum, low, edge)
     return _where_cut(low, _ended_as(low, wide + kept), cutoff_hz, sample_rate)
 
 
@@ -152,29 +153,21 @@ def _skirted(
     return share, raised
 
 
-def _spectrum(wave: Tensor) -> Tensor:
-    """Of a wave extended oddly by `_merge_edge` at both ends, so that its ends are kept as its middle is.
-
-    (B, 1, T) -> (B, frames, F)
-    """
-    extended = extend_odd(wave, _merge_edge(wave))[:, 0]
+def _spectrum(wave: Tensor, edge: int) -> Tensor:
+    """Of a wave extended at both ends, so that these are kept as its middle is. (B, 1, T) -> (B, frames, F)"""
+    extended = extend_odd(wave, edge)[:, 0]
     padded = torch.nn.functional.pad(extended, (MERGE_FRAME, 2 * MERGE_FRAME))  # no end needs a special case
     window = torch.hann_window(MERGE_FRAME, device=wave.device, dtype=wave.dtype)
     return torch.fft.rfft(padded.unfold(-1, MERGE_FRAME, MERGE_HOP) * window)
 
 
-def _from_spectrum(spectrum: Tensor, like: Tensor) -> Tensor:
+def _from_spectrum(spectrum: Tensor, like: Tensor, edge: int) -> Tensor:
     """(B, frames, F) -> (B, 1, T) as long as `like`."""
-    start = MERGE_FRAME + _merge_edge(like)
+    start = MERGE_FRAME + edge
     window = torch.hann_window(MERGE_FRAME, device=like.device, dtype=like.dtype)
     window = window * (MERGE_HOP / window.square().sum())  # squares of windows a hop apart sum to a constant
     wave = overlap_add(torch.fft.irfft(spectrum).mul_(window), MERGE_HOP)
     return wave[:, None, start : start + like.shape[-1]]
-
-
-def _merge_edge(wave: Tensor) -> int:
-    """Whole hops, so that chunks that begin on one go on seeing the same frames."""
-    return min(MERGE_CONTEXT, (wave.shape[-1] - 1) // MERGE_HOP * MERGE_HOP)
 
 
 def _check_cutoffs(wave: Tensor, cutoff_hz: Tensor) -> None:
@@ -182,12 +175,6 @@ def _check_cutoffs(wave: Tensor, cutoff_hz: Tensor) -> None:
         raise ValueError(f"{wave.shape[0]} waves need as many cutoffs, got shape {tuple(cutoff_hz.shape)}")
     if not bool((cutoff_hz > 0).all()):
         raise ValueError(f"cutoffs must be above 0 Hz, got {cutoff_hz.tolist()}")
-
-
-def _extended(samples: int, sample_rate: int) -> tuple[int, int]:
-    """Samples that extend a wave at each end, and the length of the transform that holds it."""
-    edge = min(samples - 1, round(EDGE_S * sample_rate))
-    return edge, fast_length(max(samples + 2 * edge, 2))
 
 
 def extend_odd(wave: Tensor, edge: int) -> Tensor:

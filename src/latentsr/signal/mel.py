@@ -37,20 +37,15 @@ def mel_edges_hz(config: AudioConfig = AUDIO) -> Tensor:
     return mel_to_hz(torch.linspace(float(low), float(high), config.n_mels + 2, dtype=torch.float64))
 
 
+@cache
+@torch.inference_mode(False)  # a tensor of inference mode could not be trained through
 def mel_filterbank(config: AudioConfig = AUDIO) -> Tensor:
-    """(M, n_fft / 2 + 1) triangles of unit area per Hz (Slaney norm), as librosa builds them."""
+    """(M, n_fft / 2 + 1) triangles of unit area per Hz (Slaney norm), as librosa builds them; shared, not to change."""
     edges = mel_edges_hz(config)
     bins_hz = torch.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1, dtype=torch.float64)
     left, peak, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangles = torch.minimum((bins_hz - left) / (peak - left), (right - bins_hz) / (right - peak)).clamp(min=0)
     return (triangles * 2.0 / (right - left)).float()
-
-
-@cache
-def _shared_filterbank(config: AudioConfig) -> Tensor:
-    """The filterbank that all spectrograms of a config have in common: making it takes longer than using it."""
-    with torch.inference_mode(False):  # a tensor of inference mode could not be trained through
-        return mel_filterbank(config)
 
 
 def bands_below(cutoff_hz: Tensor, config: AudioConfig = AUDIO) -> Tensor:
@@ -74,16 +69,16 @@ class MelSpectrogram(nn.Module):
 
     def __init__(self, config: AudioConfig = AUDIO) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.padding = config, config.padding
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        self.register_buffer("filterbank", _shared_filterbank(config), persistent=False)
+        self.register_buffer("filterbank", mel_filterbank(config), persistent=False)
 
     def complex(self, wave: Tensor) -> Tensor:
         """STFT, frame l centred on sample (l + 1/2) * hop. (B, 1, T) -> (B, n_fft / 2 + 1, T // hop)"""
-        config = self.config
-        if wave.shape[-1] <= config.padding:
-            raise ValueError(f"got {wave.shape[-1]} samples; pad to more than {config.padding} before the mel")
-        padded = nn.functional.pad(wave, (config.padding, config.padding), mode="reflect").squeeze(1)
+        config, padding = self.config, self.padding
+        if wave.shape[-1] <= padding:
+            raise ValueError(f"got {wave.shape[-1]} samples; pad to more than {padding} before the mel")
+        padded = nn.functional.pad(wave, (padding, padding), mode="reflect").squeeze(1)
         return torch.stft(
             padded, config.n_fft, config.hop_length, window=self.window, center=False, return_complex=True
         )
@@ -100,7 +95,7 @@ class MelSpectrogram(nn.Module):
         frames = torch.fft.irfft(spectrum, n=config.n_fft, dim=1) * self.window[:, None]
         envelope = self.window.square()[None, :, None].expand(1, -1, frames.shape[-1])
         made, weight = (_overlap_add(x, config) for x in (frames, envelope))
-        inside = slice(config.padding, config.padding + samples)
+        inside = slice(self.padding, self.padding + samples)
         return made[..., inside] / weight[..., inside]
 
     def linear(self, wave: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from latentsr.config import AUDIO
 
 FULL_BAND_HZ = AUDIO.sample_rate / 2  # in the place of a cutoff: nothing is missing, and nothing is made
+SNAPPED_S = 0.5  # so near to a mark a change is at the mark
 SKIRT_BIN_HZ = 93.75  # a skirt is given at multiples of it, from 0 Hz on
 
 
@@ -18,15 +19,12 @@ class Skirt:
     """How a recording fades out around its cutoff, at multiples of `SKIRT_BIN_HZ`.
 
     What a gentle filter left of the recording is raised back by what that filter took, and the made band fades in where
-    the recording sinks into its floor. Below 0.88 of the cutoff the raise is 0 and the share is 1.
+    the recording sinks into its floor; of a steep end nothing is raised, and the made band fades in at the edge. Below
+    0.88 of the cutoff the raise is 0 and the share is 1.
     """
 
     raise_db: tuple[float, ...]  # gain of the recording, dB, 0 or more
     kept: tuple[float, ...]  # its share in amplitude, 1 to 0; the made band has the rest
-
-    def __post_init__(self) -> None:
-        if len(self.raise_db) != len(self.kept) or not self.kept:
-            raise ValueError(f"{len(self.raise_db)} raises need as many shares, got {len(self.kept)}")
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Stretch:
 
     start_s: float
     cutoff_hz: float  # FULL_BAND_HZ: nothing is made here
-    skirt: Skirt | None = None  # None: a steep end, the cross-fade lies below the cutoff
+    skirt: Skirt | None = None  # None: nobody looked at the end; the cross-fade lies below the cutoff
 
     @property
     def full_band(self) -> bool:
@@ -85,7 +83,7 @@ class Track:
             channels.append(tuple(replace(one, start_s=max(one.start_s - start_s, 0.0)) for one in inside))
         return Track(tuple(channels), stop_s - start_s)
 
-    def snapped(self, marks_s: Sequence[float], within_s: float = 0.5) -> Track:
+    def snapped(self, marks_s: Sequence[float]) -> Track:
         """The same, but for changes so near to a mark, between stretches of twice that: they are at the mark."""
         channels = []
         for stretches in self.channels:
@@ -93,8 +91,8 @@ class Track:
             stops = [*starts[1:], self.seconds]
             snapped = list(starts)
             for number in range(1, len(starts)):
-                long = min(starts[number] - starts[number - 1], stops[number] - starts[number]) >= 2 * within_s
-                near = [mark_s for mark_s in marks_s if abs(mark_s - starts[number]) < within_s]
+                long = min(starts[number] - starts[number - 1], stops[number] - starts[number]) >= 2 * SNAPPED_S
+                near = [mark_s for mark_s in marks_s if abs(mark_s - starts[number]) < SNAPPED_S]
                 snapped[number] = near[0] if long and near else starts[number]
             moved = (replace(one, start_s=start_s) for one, start_s in zip(stretches, snapped, strict=True))
             channels.append(tuple(moved))

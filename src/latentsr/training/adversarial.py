@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from latentsr.config import Config, ConfigError
-from latentsr.models.discriminators import Discriminators, Features
+from latentsr.training.stage import Stage
 
 FILE = "discriminators.safetensors"  # beside the components that the pipeline loads
 
@@ -26,13 +29,39 @@ class DiscriminatorSize(Config):
     emphasis: float = 0.0
 
 
-def features_for_generator(discriminators: Discriminators, real: Tensor, fake: Tensor) -> tuple[Features, Features]:
-    """Features of two waves (B, 1, T) for the generator's losses: gradients reach `fake` and no parameter."""
+class AdversarialStage(Stage):
+    """A generator, which `averaged` names, against discriminators, which are kept beside it."""
+
+    discriminators: Any
+
+    @abstractmethod
+    def averaged(self) -> Mapping[str, nn.Module]: ...
+
+    def trained(self) -> Mapping[str, nn.Module]:
+        return {**self.averaged(), "discriminators": self.discriminators}
+
+    def networks(self, phase: str) -> list[nn.Module]:
+        return [self.discriminators] if phase == "discriminator" else list(self.averaged().values())
+
+    def active_phases(self, step: int) -> tuple[str, ...]:
+        alone = step < getattr(self.config, "adversarial_from_step", 0)
+        return ("generator",) if alone else self.phases
+
+    def export(self, folder: Path) -> None:
+        super().export(folder)
+        save_discriminators(self.discriminators, folder)
+
+
+def features_for_generator(discriminators: nn.Module, real: Tensor, fake: Tensor, *told: Tensor) -> tuple[Any, Any]:
+    """Features of two waves (B, 1, T) for the generator's losses: gradients reach `fake` and no parameter.
+
+    `told`: what the discriminators get besides a wave.
+    """
     discriminators.requires_grad_(False)
     try:
         with torch.no_grad():
-            real_features = discriminators(real)
-        return real_features, discriminators(fake)
+            real_features = discriminators(real, *told)
+        return real_features, discriminators(fake, *told)
     finally:
         discriminators.requires_grad_(True)
 

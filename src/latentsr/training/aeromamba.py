@@ -18,10 +18,10 @@ from latentsr.models.discriminators import Discriminators
 from latentsr.signal.lowband import cut_sharply
 from latentsr.signal.spectral import resample
 from latentsr.training.adversarial import (
+    AdversarialStage,
     DiscriminatorSize,
     features_for_generator,
     load_discriminators,
-    save_discriminators,
 )
 from latentsr.training.draws import Draws
 from latentsr.training.losses import (
@@ -32,7 +32,7 @@ from latentsr.training.losses import (
     resolution_losses,
     scale_feature_loss,
 )
-from latentsr.training.stage import Stage, StageConfig, Validation
+from latentsr.training.stage import StageConfig, Validation
 
 
 class AeroMambaStageConfig(StageConfig):
@@ -52,7 +52,7 @@ class AeroMambaInputs:
     made: Tensor | None = None  # (B, 1, scale T) what the step's generator phase made, without a gradient
 
 
-class AeroMambaStage(Stage):
+class AeroMambaStage(AdversarialStage):
     """Wave at the lower rate -> wave at `scale` times that rate."""
 
     config: AeroMambaStageConfig
@@ -72,12 +72,6 @@ class AeroMambaStage(Stage):
             load_discriminators(self.discriminators, start)
         sizes = self.aeromamba.config
         self.scale, self.sample_rate = int(sizes.scale), int(sizes.sample_rate)  # of the output, Hz
-
-    def trained(self) -> Mapping[str, nn.Module]:
-        return {"aeromamba": self.aeromamba, "discriminators": self.discriminators}
-
-    def networks(self, phase: str) -> list[nn.Module]:
-        return [self.discriminators if phase == "discriminator" else self.aeromamba]
 
     def averaged(self) -> Mapping[str, nn.Module]:
         return {"aeromamba": self.aeromamba}
@@ -117,7 +111,3 @@ class AeroMambaStage(Stage):
         figures = {"lsd": whole, "lsd_hf": above, "hf_energy_db": band_energy_ratio_db(*pair, *new, rate)}
         waves = {"low": resample(inputs.low, low_rate, rate)[0, 0], "restored": made[0, 0], "truth": inputs.wide[0, 0]}
         return Validation({name: float(values.nanmean()) for name, values in figures.items()}, waves, rate)
-
-    def export(self, folder: Path) -> None:
-        super().export(folder)
-        save_discriminators(self.discriminators, folder)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import safe_open
 
 import latentsr
 from latentsr.data.dataset import DataConfig
 from latentsr.data.layouts import exclude_clips, find_clips
 from latentsr.model_folder.loading import read_index
+from latentsr.model_folder.tensorfiles import header
 from latentsr.training.recipe import Recipe
 
 Row = Sequence[str]
@@ -79,15 +80,8 @@ def _components(model: Path) -> list[Row]:
 
 
 def _parameters(folder: Path) -> int:
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, "pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 (the reader has no iterator)
-                size = 1
-                for length in tensors.get_slice(key).get_shape():
-                    size *= length
-                total += size
-    return total
+    tensors = (tensor for file in folder.glob("*.safetensors") for tensor in header(file).values())
+    return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
 def _licences(recipe: Recipe, corpora: Sequence[DataConfig]) -> str:

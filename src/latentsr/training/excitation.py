@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,12 +18,11 @@ from latentsr.models.excited import ExcitationGenerator
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.signal.mel import MelSpectrogram
-from latentsr.training.adversarial import load_discriminators
+from latentsr.training.adversarial import features_for_generator
 from latentsr.training.draws import Draws
-from latentsr.training.gan_stage import GanStage, GanStageConfig
+from latentsr.training.gan_stage import GanInputs, GanStage, GanStageConfig
 from latentsr.training.losses import balanced, filtered_error, patch_losses
 from latentsr.training.stage import SHOWN, degraded
-from latentsr.training.vae import load_vae
 
 
 class BandDiscriminatorSize(Config):
@@ -34,7 +33,6 @@ class BandDiscriminatorSize(Config):
 
 class ExcitationStageConfig(GanStageConfig):
     architecture: Literal["excitation"] = "excitation"
-    model: dict[str, Any] = {}  # arguments of ExcitationGenerator
     discriminators: BandDiscriminatorSize = BandDiscriminatorSize()
     adversarial_frames: int = 48
     front_from_step: int = 0  # layers of front and back stay as they came before
@@ -45,17 +43,8 @@ class ExcitationStageConfig(GanStageConfig):
 
 
 @dataclass
-class ExcitationInputs:
-    wide: Tensor  # (B, 1, T) the truth
-    low: Tensor  # (B, 1, T)
-    edge_hz: Tensor  # (B,) up to here it is the truth, but for noise
-    mel: Tensor  # (B, L, M) of the low band
-    true_mel: Tensor  # (B, L, M)
+class ExcitationInputs(GanInputs):
     noise: Tensor  # (B, T)
-    cutoff_hz: Tensor  # (B,)
-    bandwidth_hz: Tensor  # (B,)
-    latents: Tensor | None  # (B, Z, l, m) of the truth
-    told: Tensor  # (B,) true where the generator gets them
     taught: Tensor | None  # (B, 2 L, bins) the teacher's envelope, log power
     made: Tensor | None = None  # (B, 1, T) the band that the generator made in this step
 
@@ -64,41 +53,27 @@ class ExcitationStage(GanStage):
     """Low band -> wave, judged above the cutoff alone, as the merge keeps nothing else."""
 
     config: ExcitationStageConfig
+    kind = ExcitationGenerator
+    discriminators: BandDiscriminators
     phases = ("generator", "discriminator")  # the second hears what the first has made
 
     def __init__(self, config: ExcitationStageConfig) -> None:
-        super().__init__(config)
-        self.mel = MelSpectrogram(config.audio)
-        self.discriminators = BandDiscriminators(**config.discriminators.model_dump())
-        self.vae = load_vae(config.vae) if config.vae else None
-        if config.initial_weights:
-            start = Path(config.initial_weights)
-            self.generator = ExcitationGenerator.from_pretrained(start / "mamba_gan")
-            load_discriminators(self.discriminators, start)
-        else:
-            self.generator = ExcitationGenerator(**config.model)
-            if config.front:
-                take_up(self.generator, Path(config.front))
+        super().__init__(config, BandDiscriminators(**config.discriminators.model_dump()))
         self.teacher = MambaGenerator.from_pretrained(config.teacher).requires_grad_(False) if config.teacher else None
+
+    def fresh(self) -> ExcitationGenerator:
+        generator = ExcitationGenerator(**self.config.model)
+        if self.config.front:
+            take_up(generator, Path(self.config.front))
+        return generator
 
     @torch.no_grad()
     def prepare(self, batch: Batch, draws: Draws) -> ExcitationInputs:
         example = degraded(batch, self.config, draws)
         told = draws.chosen(self.config.latents_share).to(example.wide.device)
-        low_mel, true_mel = (self.mel(wave)[:, 0] for wave in (example.low, example.wide))
-        return ExcitationInputs(
-            wide=example.wide,
-            low=example.low,
-            edge_hz=example.edge_hz,
-            mel=low_mel,
-            true_mel=true_mel,
-            noise=draws.normal(example.wide.shape[-1]).to(example.wide),
-            cutoff_hz=example.cutoff_hz,
-            bandwidth_hz=example.bandwidth_hz,
-            latents=self._latents(true_mel),
-            told=told,
-            taught=self._taught(low_mel, example.cutoff_hz),
-        )
+        shared = self.shared_inputs(example, told)
+        noise = draws.normal(example.wide.shape[-1]).to(example.wide)
+        return ExcitationInputs(**shared, noise=noise, taught=self._taught(shared["mel"], example.cutoff_hz))
 
     def _taught(self, mel: Tensor, cutoff_hz: Tensor) -> Tensor | None:
         """The envelope under which the teacher's head would put noise: 5 ms, smoothed over 500 Hz."""
@@ -164,13 +139,7 @@ class ExcitationStage(GanStage):
         return super().total({name: value for name, value in losses.items() if not name.endswith(SHOWN)})
 
     def _adversarial(self, real: Tensor, fake: Tensor, band: Tensor) -> dict[str, Tensor]:
-        self.discriminators.requires_grad_(False)
-        try:
-            with torch.no_grad():
-                wanted = self.discriminators(real, band)
-            got = self.discriminators(fake, band)
-        finally:
-            self.discriminators.requires_grad_(True)
+        wanted, got = features_for_generator(self.discriminators, real, fake, band)
         scores = [((f[-1].float() - 1).square() * weight).sum() for f, weight in got]
         features = [
             (a.float() - b.float()).abs().mean() / a.float().abs().mean().clamp(min=1e-3)

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from latentsr.data.dataset import Batch
 from latentsr.evaluation.metrics import lsd
-from latentsr.models.vae import MelAutoencoderKL, mode
+from latentsr.models.mamba_gan import MelFront
+from latentsr.models.vae import mode
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.signal.mel import MelSpectrogram, bands_below
-from latentsr.training.adversarial import save_discriminators
+from latentsr.training.adversarial import AdversarialStage, load_discriminators
 from latentsr.training.draws import Draws
 from latentsr.training.hifigan import high_band_ratio_db
 from latentsr.training.losses import filtered_error
-from latentsr.training.stage import Stage, StageConfig, Validation
+from latentsr.training.stage import Degraded, StageConfig, Validation
+from latentsr.training.vae import load_vae
 
 
 class GanStageConfig(StageConfig):
+    model: dict[str, Any] = {}  # arguments of the generator
     adversarial_from_step: int = 0  # the generator learns alone before
     adversarial_frames: int = 0  # of each example the discriminators hear so many mel frames; 0: all
     vae: str = ""  # folder of a finished VAE: learn to decode its latents too
 
 
-class GanInputs(Protocol):
-    """What validation and the shared losses read of a step's inputs."""
+@dataclass
+class GanInputs:
+    """A step's inputs."""
 
     wide: Tensor  # (B, 1, T) the truth
     low: Tensor  # (B, 1, T)
     edge_hz: Tensor  # (B,) up to here it is the truth, but for noise
+    mel: Tensor  # (B, L, M) of the low band
     true_mel: Tensor  # (B, L, M)
     cutoff_hz: Tensor  # (B,)
     bandwidth_hz: Tensor  # (B,)
@@ -41,30 +47,39 @@ class GanInputs(Protocol):
     told: Tensor  # (B,) true where the generator gets them
 
 
-class GanStage(Stage):
-    """A generator that is exported as `mamba_gan`, and its discriminators."""
+class GanStage(AdversarialStage):
+    """A generator that is exported as `mamba_gan`, and its discriminators.
+
+    Both are the finished run's where the config names one; `fresh` makes a generator otherwise.
+    """
 
     config: GanStageConfig
-    mel: MelSpectrogram
-    generator: nn.Module
-    discriminators: nn.Module
-    vae: MelAutoencoderKL | None
+    kind: type[MelFront]  # of the generator
 
-    def trained(self) -> Mapping[str, nn.Module]:
-        return {"mamba_gan": self.generator, "discriminators": self.discriminators}
+    def __init__(self, config: GanStageConfig, discriminators: nn.Module) -> None:
+        super().__init__(config)
+        self.mel, self.discriminators = MelSpectrogram(config.audio), discriminators
+        self.vae = load_vae(config.vae) if config.vae else None
+        if config.initial_weights:
+            start = Path(config.initial_weights)
+            self.generator: Any = self.kind.from_pretrained(start / "mamba_gan")
+            load_discriminators(self.discriminators, start)
+        else:
+            self.generator = self.fresh()
 
-    def networks(self, phase: str) -> list[nn.Module]:
-        return [self.discriminators if phase == "discriminator" else self.generator]
+    @abstractmethod
+    def fresh(self) -> MelFront:
+        """A new generator."""
 
     def averaged(self) -> Mapping[str, nn.Module]:
         return {"mamba_gan": self.generator}
 
-    def active_phases(self, step: int) -> tuple[str, ...]:
-        return self.phases if step >= self.config.adversarial_from_step else ("generator",)
-
-    @abstractmethod
-    def prepare(self, batch: Batch, draws: Draws) -> Any:
-        """GanInputs, and what else the losses of the stage need."""
+    def shared_inputs(self, example: Degraded, told: Tensor) -> dict[str, Any]:
+        """The fields of `GanInputs`, of an example."""
+        low_mel, true_mel = (self.mel(wave)[:, 0] for wave in (example.low, example.wide))
+        names = ("wide", "low", "edge_hz", "cutoff_hz", "bandwidth_hz")
+        given = {name: getattr(example, name) for name in names}
+        return {**given, "mel": low_mel, "true_mel": true_mel, "latents": self._latents(true_mel), "told": told}
 
     @abstractmethod
     def _generate(self, inputs: Any) -> tuple[Tensor, ...]:
@@ -108,7 +123,3 @@ class GanStage(Stage):
             )
             result.waves[f"restored{name}"] = wave[0, 0]
         return result
-
-    def export(self, folder: Path) -> None:
-        super().export(folder)
-        save_discriminators(self.discriminators, folder)

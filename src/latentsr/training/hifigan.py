@@ -19,14 +19,14 @@ from latentsr.models.hifigan import build_vocoder, vocode
 from latentsr.models.vae import mode, to_mel
 from latentsr.signal.mel import MelSpectrogram, bands_below
 from latentsr.training.adversarial import (
+    AdversarialStage,
     DiscriminatorSize,
     features_for_generator,
     load_discriminators,
-    save_discriminators,
 )
 from latentsr.training.draws import Draws
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, spectral_losses
-from latentsr.training.stage import Stage, StageConfig, Validation
+from latentsr.training.stage import StageConfig, Validation
 from latentsr.training.vae import load_vae
 
 
@@ -48,7 +48,7 @@ class VocoderInputs:
     wave: Tensor  # (B, 1, T)
 
 
-class VocoderStage(Stage):
+class VocoderStage(AdversarialStage):
     """mel -> wave, judged by spectra and by discriminators."""
 
     config: VocoderStageConfig
@@ -65,17 +65,8 @@ class VocoderStage(Stage):
             self.vocoder = load_network(start / "vocoder").requires_grad_(True)
             load_discriminators(self.discriminators, start)
 
-    def trained(self) -> Mapping[str, nn.Module]:
-        return {"vocoder": self.vocoder, "discriminators": self.discriminators}
-
-    def networks(self, phase: str) -> list[nn.Module]:
-        return [self.discriminators if phase == "discriminator" else self.vocoder]
-
     def averaged(self) -> Mapping[str, nn.Module]:
         return {"vocoder": self.vocoder}
-
-    def active_phases(self, step: int) -> tuple[str, ...]:
-        return self.phases if step >= self.config.adversarial_from_step else ("generator",)
 
     @torch.no_grad()
     def prepare(self, batch: Batch, draws: Draws) -> VocoderInputs:
@@ -121,10 +112,6 @@ class VocoderStage(Stage):
             metrics[f"energy_db_{name}"] = high_band_ratio_db(wave, made)
             waves[f"from_{name}"] = made[0, 0]
         return Validation(metrics, waves, self.config.audio.sample_rate)
-
-    def export(self, folder: Path) -> None:
-        super().export(folder)
-        save_discriminators(self.discriminators, folder)
 
 
 def high_band_ratio_db(reference: Tensor, estimate: Tensor) -> float:

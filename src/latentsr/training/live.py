@@ -16,7 +16,7 @@ from latentsr.evaluation.metrics import lsd
 from latentsr.models.excitation import HOP
 from latentsr.models.live import DELAY, LiveGenerator, band_of
 from latentsr.signal.degrade import cutoff_3db_hz, degrade
-from latentsr.signal.lowband import MERGE_FROM, filter_frequencies, filter_zero_phase
+from latentsr.signal.lowband import MERGE_FROM, filter_zero_phase
 from latentsr.signal.recipes import draw_recipe
 from latentsr.training.draws import Draws
 from latentsr.training.hifigan import high_band_ratio_db
@@ -87,11 +87,14 @@ class LiveStage(Stage):
     def _judged(self, wave: Tensor, inputs: LiveInputs) -> Tensor:
         """What lies above the cutoff, up to where the truth has content."""
         rate = self.config.audio.sample_rate
-        hz = filter_frequencies(wave.shape[-1], rate).to(wave)
         cutoff_hz, top_hz = inputs.cutoff_hz[:, None], inputs.bandwidth_hz[:, None]
-        rise = ((hz / cutoff_hz - MERGE_FROM) / (1 - MERGE_FROM)).clamp(0, 1)
-        fall = ((top_hz - hz) / TOP_HZ + 1).clamp(0, 1)
-        return filter_zero_phase(wave, rise * fall, rate)
+
+        def gain_at(hz: Tensor) -> Tensor:
+            hz = hz.to(wave)
+            rise = ((hz / cutoff_hz - MERGE_FROM) / (1 - MERGE_FROM)).clamp(0, 1)
+            return rise * ((top_hz - hz) / TOP_HZ + 1).clamp(0, 1)
+
+        return filter_zero_phase(wave, gain_at, rate)
 
     def losses(self, phase: str, inputs: LiveInputs, step: int, draws: Draws) -> dict[str, Tensor]:
         with torch.autocast(inputs.wide.device.type, enabled=False):

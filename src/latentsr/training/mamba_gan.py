@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +16,15 @@ from latentsr.models.discriminators import Discriminators
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.vocos import ISTFTVocoder
 from latentsr.signal.lowband import cut_sharply, merge
-from latentsr.signal.mel import MelSpectrogram
-from latentsr.training.adversarial import (
-    DiscriminatorSize,
-    features_for_generator,
-    load_discriminators,
-)
+from latentsr.training.adversarial import DiscriminatorSize, features_for_generator
 from latentsr.training.draws import Draws
-from latentsr.training.gan_stage import GanStage, GanStageConfig
+from latentsr.training.gan_stage import GanInputs, GanStage, GanStageConfig
 from latentsr.training.losses import adversarial_loss, discriminator_loss, feature_loss, filtered_error, spectral_losses
 from latentsr.training.stage import degraded
-from latentsr.training.vae import load_vae
 
 
 class MambaGanStageConfig(GanStageConfig):
     architecture: Literal["fast"] = "fast"
-    model: dict[str, Any] = {}  # arguments of MambaGenerator
     discriminators: DiscriminatorSize = DiscriminatorSize()
     stft_sizes: tuple[int, ...] = (512, 1024, 2048)
     latents_share: float = 0.3  # of the examples, where `vae` is given
@@ -46,40 +39,26 @@ class MambaGanStageConfig(GanStageConfig):
 
 
 @dataclass
-class MambaGanInputs:
-    wide: Tensor  # (B, 1, T) the truth
-    low: Tensor  # (B, 1, T)
-    edge_hz: Tensor  # (B,) up to here it is the truth, but for noise
-    mel: Tensor  # (B, L, M) of the low band
-    true_mel: Tensor  # (B, L, M)
-    cutoff_hz: Tensor  # (B,)
-    bandwidth_hz: Tensor  # (B,)
+class MambaGanInputs(GanInputs):
     merged: Tensor  # (B,) true where only the band above the cutoff is judged
-    latents: Tensor | None  # (B, Z, l, m) of the truth
-    told: Tensor  # (B,) true where the generator gets them
 
 
 class MambaGanStage(GanStage):
     """Low band -> wave, judged by spectra and by discriminators."""
 
     config: MambaGanStageConfig
-    generator: MambaGenerator
+    kind = MambaGenerator
     discriminators: Discriminators
     phases = ("discriminator", "generator")
 
     def __init__(self, config: MambaGanStageConfig) -> None:
-        super().__init__(config)
-        self.mel = MelSpectrogram(config.audio)
-        self.discriminators = Discriminators(**config.discriminators.model_dump())
-        self.vae = load_vae(config.vae) if config.vae else None
-        if config.initial_weights:
-            start = Path(config.initial_weights)
-            self.generator = MambaGenerator.from_pretrained(start / "mamba_gan")
-            load_discriminators(self.discriminators, start)
-        else:
-            self.generator = MambaGenerator(**config.model)
-            if config.vocoder:
-                start_from_vocoder(self.generator, Path(config.vocoder), config.vocoder_blocks)
+        super().__init__(config, Discriminators(**config.discriminators.model_dump()))
+
+    def fresh(self) -> MambaGenerator:
+        generator, config = MambaGenerator(**self.config.model), self.config
+        if config.vocoder:
+            start_from_vocoder(generator, Path(config.vocoder), config.vocoder_blocks)
+        return generator
 
     @torch.no_grad()
     def prepare(self, batch: Batch, draws: Draws) -> MambaGanInputs:
@@ -88,10 +67,7 @@ class MambaGanStage(GanStage):
         merged, told = (
             draws.chosen(share).to(example.wide.device) for share in (config.merged_share, config.latents_share)
         )
-        low_mel, true_mel = (self.mel(wave)[:, 0] for wave in (example.low, example.wide))
-        ends = example.cutoff_hz, example.bandwidth_hz
-        low = example.low, example.edge_hz
-        return MambaGanInputs(example.wide, *low, low_mel, true_mel, *ends, merged, self._latents(true_mel), told)
+        return MambaGanInputs(**self.shared_inputs(example, told), merged=merged)
 
     def _generate(self, inputs: MambaGanInputs) -> tuple[Tensor, Tensor]:
         """Wave (B, 1, T) and log-mel (B, L, M), both in fp32."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from latentsr.training.schedule import learning_rate_factor
-from latentsr.training.stage import Stage, StageConfig
+from latentsr.training.stage import OptimizerConfig, Stage, StageConfig
+
+
+def learning_rate_factor(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a half cosine down to `final_rate`."""
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    decay = 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+    return warmup * (config.final_rate + (1 - config.final_rate) * decay)
 
 
 def learning_rates(config: StageConfig, phases: Iterable[str], step: int) -> dict[str, float]:

@@ -211,14 +211,14 @@ def mel_lsd(reference: Tensor, estimate: Tensor) -> float:
     return float(difference.square().mean(dim=-1).sqrt().mean())
 
 
-def load_vae(folder: str, device: Any = None) -> MelAutoencoderKL:
+def load_vae(folder: str) -> MelAutoencoderKL:
     """A finished VAE, frozen, in fp32. Raises ValueError where it has no measured scale."""
     vae = MelAutoencoderKL.from_pretrained(
         folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
     )
     if vae.config.scaling_factor is None:
         raise ValueError(f"{folder} has no scaling_factor; finish its training with train_vae.py, which measures it")
-    return vae.requires_grad_(False).eval().to(device)
+    return vae.requires_grad_(False).eval()
 
 
 def load_vocoder(folder: str) -> nn.Module:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from latentsr import __version__
+from latentsr.apps.loading import cores
 from latentsr.apps.options import Settings, takes_settings
-from latentsr.apps.terminal import INTERRUPTED, cores, make_folder, warn
+from latentsr.apps.terminal import INTERRUPTED, make_folder, warn
 
 if TYPE_CHECKING:
     from latentsr.apps.batch.journal import Journal

@@ -29,8 +29,8 @@ from latentsr.apps.batch.plan import Item
 from latentsr.apps.batch.protocol import Event, Replaced
 from latentsr.apps.batch.worker import Outcome, Setup, Worker, outcome_of
 from latentsr.apps.children import BrokenError, Child, GoneError, say
+from latentsr.apps.loading import cores
 from latentsr.apps.restore import one_line
-from latentsr.apps.terminal import cores
 from latentsr.audio import AudioError
 from latentsr.errors import UsageError
 

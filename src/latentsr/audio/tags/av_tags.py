@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
-from latentsr.audio.peek import unpack
+from latentsr.audio.peek import bytes_at, unpack
 from latentsr.audio.tags.metadata import MAX_ITEM_BYTES, Metadata, Picture, collected, megabytes
 
 MAX_PICTURES = 32
 _ATTACHED = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _HYBRID = 0x8  # of the flags in a WavPack block
+_SILENCE, _REPEAT, MAX_BLOCKS = 3, 6, 100_000  # of Creative Voice
+_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MIME = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif", "webp": "image/webp"}
 # FFmpeg's names of speakers, from the lowest bit of dwChannelMask up.
 _SPEAKERS = (
@@ -56,11 +58,37 @@ def is_picture(stream: Any) -> bool:
     return bool(stream.disposition.value & _ATTACHED)
 
 
+def is_streamed(file: BinaryIO) -> bool:
+    """Whether a WMA (ASF) file was written into a pipe, and so knows no length: a flag of its file properties."""
+    head = bytes_at(file, 0, 8_192)
+    at = head.find(_FILE_PROPERTIES)
+    return at >= 0 and bool(head[at + 88 : at + 89] > b"" and head[at + 88] & 1)
+
+
 def losses(demuxer: str | None, file: BinaryIO) -> list[str]:
     """What of the sound as it was recorded a decoding cannot give back, though nothing fails."""
+    if demuxer == "voc" and (said := _silent_blocks(file)):
+        return [said]
     if demuxer == "wv" and unpack(file, 24, "<I")[0] & _HYBRID:
         return ["WavPack hybrid: what its correction file (.wvc) holds is not read, and this is its lossy half"]
     return []
+
+
+def _silent_blocks(file: BinaryIO) -> str | None:
+    """What FFmpeg leaves out of a Creative Voice file: blocks of silence, and repetitions."""
+    at, silence_s, repeats = unpack(file, 20, "<H")[0], 0.0, 0
+    for _ in range(MAX_BLOCKS):
+        kind, low, high = unpack(file, at, "<BHB")
+        if kind == 0:
+            break
+        if kind == _SILENCE:
+            samples, divisor = unpack(file, at + 4, "<HB")
+            silence_s += (samples + 1) * (256 - divisor) / 1e6
+        repeats += kind == _REPEAT
+        at += 4 + (high << 16 | low)
+    parts = [f"{silence_s:.3f} s of silence"] if silence_s else []
+    parts += [f"{repeats} repetition{'s' * (repeats > 1)}"] if repeats else []
+    return f"its blocks say {' and '.join(parts)} more, which were left out" if parts else None
 
 
 def _pictures(container: Any) -> tuple[list[Picture], list[str]]:

@@ -85,24 +85,7 @@ def scan(file: BinaryIO, order: str = "<") -> Iterator[tuple[bytes, int, int]]:
         yield name, at + 8, size
         if at + 8 + size >= end:
             return
-        at += 8 + size + _padding(file, at + 8 + size)
-
-
-def mends(file: BinaryIO) -> list[tuple[int, bytes]]:
-    """(offset, bytes) to read in the place of what is there, so that libsndfile finds the samples of an RF64 file.
-
-    It does not know the name BW64, and skips no padding: an odd chunk is given its pad byte.
-    """
-    head = bytes_at(file, 0, 12)
-    if head[:4] not in (b"RF64", b"BW64") or head[8:] != b"WAVE":
-        return []
-    found = [(0, b"RF64")] if head[:4] == b"BW64" else []
-    for name, offset, size in scan(file):
-        if name == b"data":
-            break
-        if size % 2 and size < UNKNOWN:
-            found.append((offset - 4, struct.pack("<I", size + 1)))
-    return found
+        at += 8 + size + _padding(file, at + 8 + size, order)
 
 
 def pack(chunks: tuple[Chunk, ...] | list[Chunk], order: str = "<") -> bytes:
@@ -211,12 +194,15 @@ def _wide_sizes(body: bytes) -> dict[bytes, int]:
     return {b"data": data, **dict(struct.iter_unpack("<4sQ", table[: len(table) // 12 * 12]))}
 
 
-def _padding(file: BinaryIO, end: int) -> int:
+def _padding(file: BinaryIO, end: int, order: str) -> int:
     """1 where a chunk that ends at an odd offset is padded; some writers forget it."""
     if end % 2 == 0:
         return 0
-    behind = bytes_at(file, end, 5)
-    return 0 if len(behind) == 5 and behind[0] != 0 and _is_name(behind[:4]) and not _is_name(behind[1:5]) else 1
+    behind = bytes_at(file, end, 4)
+    if len(behind) < 4 or behind[0] == 0 or not _is_name(behind):
+        return 1
+    padded, size = unpack(file, end + 1, order + "4sI")
+    return int(_is_name(padded) and end + 9 + size <= size_of(file))  # else its first letter would be the padding
 
 
 def _is_name(name: bytes) -> bool:
