@@ -67,8 +67,9 @@ def check(tag: str) -> None:
     version = VERSION.search((ROOT / "src/latentsr/__init__.py").read_text(encoding="utf-8"))
     if version is None or tag != f"v{version[1]}":
         fail(f"the tag is {tag} and src/latentsr/__init__.py says {version and version[1]}; let both say the same")
-    if not re.search(rf"^## {re.escape(version[1])}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE):
-        fail(f'CHANGELOG.md has no section "## {version[1]}"; let "Unreleased" become it')
+    changes = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    if changes[:1] != [version[1]]:
+        fail(f'the first section of CHANGELOG.md is not "## {version[1]}"; let "Unreleased" become it')
 
 
 def build(tag: str, scratch: Path) -> list[Path]:

@@ -54,4 +54,8 @@ def test_what_does_not_agree_is_refused(git, release, tmp_path):
     git("commit", "-q", "-a", "-m", "later")
     assert "v0.2.0 is not the commit that is checked out" in release("v0.2.0").stderr
     git("tag", "-f", "v0.2.0")
-    assert 'no section "## 0.2.0"' in release().stderr and release().returncode == 1
+    assert 'is not "## 0.2.0"' in release().stderr and release().returncode == 1
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- new\n\n## 0.2.0 - 2030-01-01\n")
+    git("commit", "-q", "-a", "-m", "what is new belongs to no version")
+    git("tag", "-f", "v0.2.0")
+    assert 'is not "## 0.2.0"' in release().stderr

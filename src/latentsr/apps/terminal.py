@@ -51,12 +51,12 @@ def progress_bar(name: str) -> Iterator[Callable[[float, float], None]]:
 
     def progress(done_s: float, total_s: float) -> None:
         if not bars:  # nothing is drawn for a file that fails before its first sample
-            total = total_s * (1 + 1e-9)  # tqdm adds steps up, and warns where rounding takes it past the end
-            bars.append(tqdm(total=total, desc=label, bar_format=SHAPE, **bar_manners()))
+            bars.append(tqdm(total=total_s, desc=label, bar_format=SHAPE, **bar_manners()))
         bar = bars[0]
         if done_s > bar.n:
             bar.set_postfix_str(f"real-time factor {bar.format_dict['elapsed'] / done_s:.2f}", refresh=False)
-            bar.update(min(done_s, total_s) - bar.n)
+            bar.n = min(done_s, total_s)  # steps that add up may pass the end by a rounding, of which tqdm warns
+            bar.update(0)
 
     try:
         yield progress

@@ -58,7 +58,7 @@ def launch(
     stage: type[Stage], config_type: type[StageConfig], default_config: Path, argv: Sequence[str] | None = None
 ) -> int:
     """Parse, build the stage, train. Returns the exit code of `launch_stage`."""
-    parser, args = parse(f"Train {stage.__name__}. Any config key can be given as key=value.", default_config, argv)
+    parser, args = parse("Train a stage. Any config key can be given as key=value.", default_config, argv)
     try:
         config = load(config_type, args.config, args.overrides)
         if not config.data:
@@ -94,7 +94,7 @@ def parse(
 ) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """What every command of training takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", type=Path, default=default, help=f"YAML (default {default})")
+    parser.add_argument("--config", type=Path, default=default, help=f"YAML (default {'/'.join(default.parts[-3:])})")
     parser.add_argument("--resume", action="store_true", help="go on even if values have changed")
     parser.add_argument("--max-minutes", type=float, help="stop cleanly after this time, leaving a resumable state")
     parser.add_argument("--dry-run", action="store_true",

@@ -6,7 +6,7 @@ const old = window.latentsrPlayer;
 if (old) old.dispose();
 
 const state = { value: null, buffers: null, loading: null, context: null, gains: null, sources: null,
-                startedAt: 0, offset: 0, playing: false, side: "after", zoom: 1, frame: 0 };
+                startedAt: 0, offset: 0, playing: false, side: "after", mixing: false, zoom: 1, frame: 0 };
 const find = (selector) => element.querySelector(selector);
 const duration = () => (state.buffers ? state.buffers.after.duration : (state.value || {}).seconds || 0);
 const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
@@ -46,20 +46,25 @@ async function play() {
   if (!state.buffers || state.playing) return;
   if (state.offset >= duration() - 0.01) state.offset = 0;
   state.startedAt = state.context.currentTime + SOON_S;
-  const { context } = state, node = (gain) => new GainNode(context, { gain }), heard = levels();
-  state.gains = {}; state.sources = [];
-  state.tilt = new ConvolverNode(context, { disableNormalization: true });
-  retilt();
-  state.gains.band = node(heard.band);
-  state.tilt.connect(state.gains.band).connect(context.destination);
-  for (const [side, sign] of [["before", -1], ["after", 1]]) {
-    const source = new AudioBufferSourceNode(context, { buffer: state.buffers[side] });
-    state.gains[side] = node(heard[side]);
-    source.connect(new DelayNode(context, { delayTime: TAPS / RATE })).connect(state.gains[side]).connect(context.destination);
-    source.connect(node(sign)).connect(state.tilt);
-    source.start(state.startedAt, state.offset);
-    state.sources.push(source);
+  const { context } = state, heard = levels();
+  const source = (side) => new AudioBufferSourceNode(context, { buffer: state.buffers[side] });
+  const before = source("before"), after = source("after");
+  state.gains = {}; state.sources = [before, after];
+  for (const [name, gain] of Object.entries(heard)) {
+    state.gains[name] = new GainNode(context, { gain });
+    state.gains[name].connect(context.destination);
   }
+  if (state.mixing) {
+    state.tilt = new ConvolverNode(context, { disableNormalization: true });
+    retilt();
+    before.connect(new DelayNode(context, { delayTime: TAPS / RATE })).connect(state.gains.before);
+    before.connect(new GainNode(context, { gain: -1 })).connect(state.tilt);
+    after.connect(state.tilt).connect(state.gains.band);
+  } else {
+    before.connect(state.gains.before);
+    after.connect(state.gains.after);
+  }
+  for (const each of state.sources) each.start(state.startedAt, state.offset);
   state.playing = true;
   tick();
 }
@@ -93,15 +98,15 @@ function choose(side) {
   draw();
 }
 
-// What the sliders ask for beyond the result: [a factor on what was made, dB per octave]; 0 of it has no factor.
+// What the sliders ask for beyond the result: [a factor on what was made, dB per octave].
 function beyond() {
-  const value = state.value, at = (name) => Number(document.querySelector(`#lsr-${name} input[type=range]`).value);
-  return value && value.amount ? [at("amount") / value.amount, at("tilt") - value.tilt] : [1, 0];
+  const at = (name) => Number(document.querySelector(`#lsr-${name} input[type=range]`).value);
+  return [at("amount") / state.value.amount, at("tilt") - state.value.tilt];
 }
 
 function levels() {
-  const [factor, tilt] = beyond(), other = state.side === "after" && (factor !== 1 || tilt !== 0);
-  return { before: Number(other || state.side === "before"), after: Number(!other && state.side === "after"), band: other ? factor : 0 };
+  const after = Number(state.side === "after");
+  return state.mixing ? { before: 1, band: after * beyond()[0] } : { before: 1 - after, after };
 }
 
 // A linear-phase filter: so many dB per octave above a frequency.
@@ -121,7 +126,9 @@ function retilt() {
 }
 
 function slid(event) {
-  if (!event.target.closest(".lsr-gains") || !state.playing) return;
+  if (!event.target.closest(".lsr-gains") || !state.value || !state.value.amount) return; // of nothing there is no part
+  if (!state.mixing) { state.mixing = true; seek(position()); return; }
+  if (!state.playing) return;
   retilt();
   choose(state.side);
 }
@@ -196,12 +203,14 @@ function zoom(factor) {
 async function take(value) {
   const good = value && value["before.flac"] ? value : null;
   const same = good && good.adjusted && state.value;  // other gains: it goes on where it is
-  if (!same) { pause(); Object.assign(state, { buffers: null, offset: 0, zoom: 1 }); }
+  if (!same) { pause(); Object.assign(state, { buffers: null, offset: 0, zoom: 1, mixing: false }); }
   Object.assign(state, { value: good, loading: null });
   draw();
   ticks();
   if (good && (same || good.seconds <= PREFETCH_S)) await load();
-  if (same && state.playing && state.value === good) seek(position());
+  if (!same || state.value !== good) return;
+  state.mixing = false; // the sources that play keep their gains until now
+  if (state.playing) seek(position());
 }
 
 function pressed(event) {
