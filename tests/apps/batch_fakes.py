@@ -22,6 +22,8 @@ class FakeModel:
     """Called in a worker, puts a copying function in place of the restoring one there."""
 
     name: str = "fake"
+    vocoder: str | None = None
+    dtype: str | None = None
 
     def __call__(self) -> str:
         if self.name == "missing":

@@ -29,6 +29,8 @@ _PIPE = []
 class TinyLoader:
     """In the place of the command line's loader."""
 
+    vocoder = dtype = None
+
     def __call__(self):
         if not _PIPE:
             _PIPE.append(tiny.tiny_pipeline())

@@ -79,7 +79,7 @@ def test_two_visitors_at_once_get_their_own(desk, upload):
     desk.leave("anna")
     assert not Path(jobs[0].order.folder).exists()
     shown = {"ben.48k.wav", "before.flac", "after.flac", "before.png", "after.png"}
-    names = {".result", ".source", ".band.wav", ".facts.json", *shown}
+    names = {".result", ".source", ".band.wav", ".kept.json", *shown}
     assert {path.name for path in Path(jobs[1].order.folder).iterdir()} == names
 
 

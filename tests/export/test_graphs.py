@@ -95,9 +95,9 @@ def test_a_graph_computes_what_its_network_does(case):
 def test_the_graph_of_the_cutoff_says_where_nothing_is_missing(full_band):
     graph = small_estimator(full_band)
     compare(graph, "cutoff")
-    cutoff_hz, _, _, kept = graph.module(*graph.example(2, 9))
+    cutoff_hz, _, raise_db, _ = graph.module(*graph.example(2, 9))
     assert bool((cutoff_hz == 24_000).all()) == (full_band > 0)
-    assert full_band == 0 or not kept.any()
+    assert full_band == 0 or not raise_db.any()
 
 
 def test_the_graph_looks_for_no_end_in_a_band_of_less_than_1_khz():

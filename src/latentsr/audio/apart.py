@@ -63,7 +63,7 @@ class Decoder(ffmpeg.Decoder):
     def read_block(self, frames: int) -> np.ndarray:
         """The next (n, C) samples, n <= `frames`; n = 0 at the end or where nothing more can be decoded."""
         size = 4 * min(int(self._ask(read=frames)["samples"]), frames * self.channels)
-        block = np.frombuffer(self._hear(size), dtype=np.float32).reshape(-1, self.channels)
+        block = np.frombuffer(bytearray(self._hear(size)), dtype=np.float32).reshape(-1, self.channels)  # writable
         self._ready = True
         return block
 
