@@ -76,7 +76,7 @@ def claim(file: BinaryIO) -> Claim | None:
         present = max((next_at or size) - offset, 0)
         mend = 8, b"\xff" * 4
         unfinished = data == 0 and present > 0
-        return Claim(known, present, channels, rate, mend, None, None, 1, None, next_at, behind, unfinished)
+        return Claim(known, present, channels, rate, mend, next_at=next_at, behind_bytes=behind, unfinished=unfinished)
     return None
 
 
