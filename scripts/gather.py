@@ -28,7 +28,8 @@ import numpy as np
 import soundfile as sf
 import soxr
 from attributions import gathered, source_and_licence
-from render_music import FADE_S, LEAST_HZ, RATE_HZ, append_row, measure, read_rows
+from compose import RATE_HZ
+from render_music import FADE_S, LEAST_HZ, append_row, measure, read_rows
 
 from latentsr.bandwidth import estimate_cutoff
 
