@@ -5,7 +5,8 @@
 
 All networks learned from the first folder's recordings; from those of the folders after it the cutoff estimator and the
 generator of the default head alone. That one learned from music besides which scripts/render_music.py made: `RENDERED`.
-The table below says, per source of the manifest, under which licence we take the files and whom to credit.
+The table below says, per source of the manifest, under which licence we take the files and whom to credit;
+for what scripts/gather.py fetched, its list says it.
 A source that the table does not know is an error, so no recording can be trained on without its credit.
 """
 
@@ -21,6 +22,8 @@ from pathlib import Path
 
 BEGIN = "<!-- training data: begin (written by scripts/attributions.py) -->"
 END = "<!-- training data: end -->"
+
+GATHERED = Path(__file__).resolve().parents[1] / "configs" / "sets" / "gathered.csv"
 
 CC0, BY3, BY4, MIT = "CC0 1.0", "CC BY 3.0", "CC BY 4.0", "MIT"
 LICENCES = {
@@ -159,6 +162,29 @@ CREDITS |= {
     for author in authors
 }
 
+# what scripts/gather.py fetches: its words for a licence -> ours
+NAMES = {
+    "CC0-1.0": CC0,
+    "CC-BY-3.0": BY3,
+    "MIT": MIT,
+    "BSD-2-Clause": "BSD 2-Clause (text at the end of this list)",
+    "public domain": "public domain",
+}
+
+
+def gathered() -> list[dict[str, str]]:
+    """The lines of the list of packages."""
+    with GATHERED.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def source_and_licence(line: dict[str, str]) -> tuple[str, str]:
+    """What a manifest says of the files of one line."""
+    return f"{line['registry']}:{line['package']} {line['version']}", f"{line['licence']} ({line['author']})"
+
+
+CREDITS |= {source_and_licence(line): (NAMES[line["licence"]], line["credit"]) for line in gathered()}
+
 # credits that name the works too
 TITLED = ("Nikola", "Zeropage", "K-Pone", "Kevin", "Mauricio", "Amber", "TMetso", "White Noise", "Sectoid")
 
@@ -186,6 +212,22 @@ THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLI
 WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
+BSD_TEXT = """\
+Redistribution and use in source and binary forms, with or without modification, are permitted provided that the
+following conditions are met:
+
+1. Redistributions of source code must retain the above copyright notice, this list of conditions and the following
+   disclaimer.
+2. Redistributions in binary form must reproduce the above copyright notice, this list of conditions and the following
+   disclaimer in the documentation and/or other materials provided with the distribution.
+
+THIS SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND: ANY EXPRESS OR IMPLIED WARRANTIES, INCLUDING, BUT NOT
+LIMITED TO, THE IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS FOR A PARTICULAR PURPOSE ARE DISCLAIMED. IN NO EVENT
+SHALL THE AUTHORS OR CONTRIBUTORS BE LIABLE FOR ANY DIRECT, INDIRECT, INCIDENTAL, SPECIAL, EXEMPLARY, OR CONSEQUENTIAL
+DAMAGES (INCLUDING, BUT NOT LIMITED TO, PROCUREMENT OF SUBSTITUTE GOODS OR SERVICES; LOSS OF USE, DATA, OR PROFITS; OR
+BUSINESS INTERRUPTION) HOWEVER CAUSED AND ON ANY THEORY OF LIABILITY, WHETHER IN CONTRACT, STRICT LIABILITY, OR TORT
+(INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE OF THIS SOFTWARE, EVEN IF ADVISED OF THE
+POSSIBILITY OF SUCH DAMAGE."""
 
 
 def attributions(folders: list[Path]) -> str:
@@ -212,9 +254,21 @@ def attributions(folders: list[Path]) -> str:
         parts.append(RENDERED)
     parts += [
         "Licences: " + "; ".join(f"{name} ({url})" for name, url in LICENCES.items()) + ".",
-        "MIT, for:\n\n" + "\n".join(f"- {holder}" for holder in MIT_HOLDERS) + "\n\n" + MIT_TEXT,
+        _text("MIT", MIT_HOLDERS + _notices(manifests, "MIT"), MIT_TEXT),
     ]
+    if holders := _notices(manifests, "BSD-2-Clause"):
+        parts.append(_text("BSD 2-Clause", holders, BSD_TEXT))
     return "\n\n".join(parts)
+
+
+def _text(name: str, holders: list[str], text: str) -> str:
+    return f"{name}, for:\n\n" + "\n".join(f"- {holder}" for holder in holders) + "\n\n" + text
+
+
+def _notices(manifests: list[list[dict[str, str]]], licence: str) -> list[str]:
+    """The copyright notices of the gathered packages under a licence that are in the manifests."""
+    used = {(row["source"], row["licence"]) for rows in manifests for row in rows}
+    return [line["notice"] for line in gathered() if line["licence"] == licence and source_and_licence(line) in used]
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:

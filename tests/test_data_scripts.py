@@ -1,8 +1,11 @@
-"""Music made by rule, and the sets of clips: scripts/compose.py, render_music.py, cut_sets.py and configs/sets."""
+"""What trains: scripts/compose.py, render_music.py, gather.py, cut_sets.py and configs/sets."""
 
 import csv
 import importlib
+import io
 import sys
+import tarfile
+import zipfile
 from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -134,3 +137,81 @@ def test_clips_are_cut_where_the_list_says_and_their_sources_are_not_trained_on(
     (tmp_path / "sets" / "left_out.txt").write_text("train/z*\n")
     with pytest.raises(SystemExit, match="no recording matches 'train/z\\*'"):
         cut_sets.main()
+
+
+def test_every_gathered_package_is_pinned_permissive_and_credited(script):
+    attributions, gather = script("attributions"), script("gather")
+    lines, keys = rows("gathered.csv"), {}
+    for line in lines:
+        assert line["registry"] in gather.FETCH and line["version"] and line["credit"], line
+        assert line["kind"] in ("music", "speech", "effects") and line["clips"] in ("each", "joined"), line
+        assert bool(line["notice"]) == (line["licence"] in ("MIT", "BSD-2-Clause")), line
+        key = attributions.source_and_licence(line)
+        taken_under = (attributions.NAMES[line["licence"]], line["credit"])
+        assert attributions.CREDITS[key] == keys.setdefault(key, taken_under) == taken_under
+    held_out = {"exotic-birds", "nitro", "river_loop", "waterfall_loop_2", "metal_clang", "clock"}  # evaluated on
+    for line in (line for line in lines if line["package"] == "supertuxkart-data"):
+        assert not any(gather.matches(f"data/sfx/{name}.ogg", line["files"]) for name in held_out)
+
+
+@pytest.fixture
+def package(tmp_path, script, monkeypatch):
+    """Lays a package where gather.py finds it, so that nothing is fetched, and gathers it."""
+    gather = script("gather")
+    monkeypatch.setattr(gather.subprocess, "run", lambda *_, **__: pytest.fail("a client was called"))
+
+    def run(files, clips, inside=""):
+        place = tmp_path / "packages" / "npm_@a_b_1.0.0"
+        place.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(place / "b-1.0.0.tgz", "w:gz") as tar:
+            for name, data in files.items():
+                member = tarfile.TarInfo(f"package/{name}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        line = {"registry": "npm", "package": "@a/b", "version": "1.0.0", "inside": inside, "files": "*.wav !*/not_*"}
+        line |= {"kind": "music", "clips": clips, "name": "n", "licence": "CC0-1.0", "author": "A. B."}
+        gather.gather(tmp_path, line)
+        return gather.read_rows(tmp_path / "manifest.csv")
+
+    return run
+
+
+def wav(seconds, rate=48_000, end_hz=24_000.0, channels=1):
+    wave = np.random.default_rng(round(seconds * 10)).normal(0, 0.1, (round(seconds * rate), channels))
+    if end_hz < rate / 2:
+        wave = lfilter(firwin(2001, end_hz, fs=rate, window=("kaiser", 12)), 1, wave, axis=0)
+    data = io.BytesIO()
+    soundfile.write(data, wave, rate, format="WAV", subtype="PCM_16")
+    return data.getvalue()
+
+
+def test_recordings_are_taken_whole_or_their_middle_and_dull_ones_left_out(package, tmp_path, capsys):
+    files = {"a.wav": wav(1.5, 44_100), "b.wav": wav(41), "c.wav": wav(2, end_hz=9_000), "d.wav": wav(2, 22_050)}
+    files |= {"not_e.wav": wav(1), "f.txt": b"no sound"}
+    found = package(files, "each")
+    assert [(row["file"], row["seconds"]) for row in found] == [
+        ("music/n_a.flac", "1.5"),
+        ("music/n_b.flac", "40.0"),
+    ]
+    assert found[0]["source"] == "npm:@a/b 1.0.0" and found[0]["licence"] == "CC0-1.0 (A. B.)"
+    assert "left out n_c: ends at" in capsys.readouterr().out
+    wave, rate = soundfile.read(tmp_path / "music" / "n_a.flac")
+    assert (rate, len(wave)) == (44_100, 66_150)
+    assert len(package(files, "each")) == 2  # again: nothing twice
+
+
+def test_notes_are_joined_and_channels_and_rates_kept_apart(package):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        for number in range(11):
+            archive.writestr(f"x/{number:02}.wav", wav(5 + number / 10))
+        archive.writestr("x/20.wav", wav(2, 44_100))
+        archive.writestr("x/21.wav", wav(2, 44_100, channels=2))
+    found = package({"sounds.pk3": inner.getvalue()}, "joined", inside="*.pk3")
+    assert [(row["seconds"], row["sample_rate"], row["channels"]) for row in found] == [
+        ("40.0", "48000", "1"),
+        ("4.0", "48000", "1"),
+        ("2.0", "44100", "1"),
+        ("2.0", "44100", "2"),
+    ]
+    assert found[0]["original"].startswith("00.wav + 01.wav + ")
