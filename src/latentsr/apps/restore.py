@@ -135,14 +135,12 @@ def preflight(job: Job, options: Options) -> audio.SourceFile:
         )
     source = audio.SourceFile(job.source, **options.reading)
     try:
-        info, name = source.info, audio.container(job.target, options.format)
-        subtype = audio.choose_subtype(name, info.subtype)
-        audio.check_format(job.target, name, subtype, info.channels, options.output_rate(info.sample_rate))
-        audio.check_writable(job.target, overwrite=options.overwrite)
+        info, rate = source.info, options.output_rate(source.sample_rate)
+        files = [audio.Target.of(job.target, options.format, like=info.subtype, overwrite=options.overwrite)]
         if job.band is not None:
-            beside, rate = audio.container(job.band), options.output_rate(info.sample_rate)
-            audio.check_format(job.band, beside, audio.choose_subtype(beside, "FLOAT"), info.channels, rate)
-            audio.check_writable(job.band, overwrite=options.overwrite)
+            files.append(audio.Target.of(job.band, like="FLOAT", overwrite=options.overwrite))
+        for file in files:
+            file.check_now(info.channels, rate)
     except BaseException:
         source.release()
         raise

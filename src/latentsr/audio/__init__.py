@@ -6,16 +6,7 @@ from latentsr.audio.facts import Account, Audio, Info
 from latentsr.audio.reader import Reader, probe, read
 from latentsr.audio.resampling import Resampler, output_length, resample
 from latentsr.audio.source_file import SourceFile
-from latentsr.audio.writer import (
-    Writer,
-    check_format,
-    check_writable,
-    choose_subtype,
-    container,
-    depth_note,
-    full_scale_gain,
-    write,
-)
+from latentsr.audio.writer import Target, Writer, choose_subtype, container, write
 from latentsr.errors import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
 
 __all__ = [
@@ -32,15 +23,12 @@ __all__ = [
     "Reader",
     "Resampler",
     "SourceFile",
+    "Target",
     "TruncatedAudio",
     "UnsupportedAudio",
     "Writer",
-    "check_format",
-    "check_writable",
     "choose_subtype",
     "container",
-    "depth_note",
-    "full_scale_gain",
     "output_length",
     "probe",
     "read",

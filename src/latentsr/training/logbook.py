@@ -86,7 +86,7 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             spectrogram_png(waves, folder / "spectrograms.png", rate)
             for name, wave in waves.items():
-                audio.write(folder / f"{name}.flac", wave[None], rate, subtype="PCM_16", overwrite=True)
+                audio.write(audio.Target.of(folder / f"{name}.flac", overwrite=True), wave[None], rate)
         except (OSError, audio.AudioError) as error:
             raise OSError(f"cannot write samples {folder} ({error}); make room; checkpoints are kept") from error
         for tracker in self.trackers:
