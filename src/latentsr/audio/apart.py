@@ -26,8 +26,8 @@ from latentsr import errors
 from latentsr.audio import ffmpeg
 from latentsr.audio.kinds import Kind
 from latentsr.audio.parts import Part
+from latentsr.audio.spans import View
 from latentsr.audio.tags.metadata import MAX_BYTES, Metadata, Picture, Text, values_of
-from latentsr.audio.view import View
 
 PATIENCE_S = 5.0  # for a process that has closed its pipe to end
 _STATE = ("samplerate", "channels", "length", "delay", "slack", "format", "subtype", "notes", "damage", "overrun",

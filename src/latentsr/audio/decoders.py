@@ -16,10 +16,9 @@ import soundfile
 
 from latentsr.audio import apart, ffmpeg, headers, kinds, mpeg
 from latentsr.audio.parts import Layout, Part
-from latentsr.audio.peek import bytes_at
+from latentsr.audio.spans import View, bytes_at
 from latentsr.audio.tags import xiph
 from latentsr.audio.tags.metadata import Metadata, collected
-from latentsr.audio.view import View
 from latentsr.errors import AudioError, EmptyAudio, TruncatedAudio, UnsupportedAudio
 
 MAX_CHANNELS = 64
@@ -69,6 +68,8 @@ class Decoder(soundfile.SoundFile):
         else:
             super().__init__(file)
         self.length = self.frames if self.frames < UNKNOWN_FRAMES else None  # samples per channel, as declared
+        self.slack = mpeg.SLACK if self.subtype.startswith("MPEG") else 0  # samples by which it may be too long
+        self.overrun = False  # more came than the header declares
         if stream is not None:
             self.delay, self.removed = stream.delay, stream.removed
             self.length = self.length if stream.layer == 3 else stream.counted
@@ -80,16 +81,6 @@ class Decoder(soundfile.SoundFile):
 
     def seekable(self) -> bool:
         return False
-
-    @property
-    def slack(self) -> int:
-        """Samples by which the declared length may be too long."""
-        return mpeg.SLACK if self.subtype.startswith("MPEG") else 0
-
-    @property
-    def overrun(self) -> bool:
-        """Whether more came than the header declares."""
-        return self.length is not None and self._done > self.length + self.slack
 
     def read_block(self, frames: int) -> np.ndarray:
         """The next (n, C) samples, n <= `frames`; n = 0 at the end or where nothing more can be decoded."""
@@ -112,6 +103,7 @@ class Decoder(soundfile.SoundFile):
             block[done : done + len(piece)] = piece
             done += len(piece)
         self._done += done
+        self.overrun = self.length is not None and self._done > self.length + self.slack
         order = xiph.VORBIS_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
         return block[:done] if order is None else block[:done, np.argsort(order)]
 

@@ -11,8 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from latentsr.audio import ends
-from latentsr.audio.peek import bytes_at, size_of, unpack
+from latentsr.audio.spans import bytes_at, size_of, tags_begin, unpack
 from latentsr.audio.tags import riff
 
 # Lengths that mean "not known yet", of FFmpeg, SoX (WAV, AIFF), lame and opusdec, and arecord, written into a pipe.
@@ -184,7 +183,7 @@ def _behind(file: BinaryIO, at: int, size: int, order: str) -> tuple[int | None,
 
 def _no_tags(file: BinaryIO, start: int, size: int) -> int:
     """How many of the bytes from `start` to the end are not of tags, such as ID3v1, that many programs append."""
-    return max(ends.back(file, start, size) - start, 0)
+    return max(tags_begin(file, start, size) - start, 0)
 
 
 def _wave64(file: BinaryIO, size: int) -> Claim | None:

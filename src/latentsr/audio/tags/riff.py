@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from latentsr.audio.peek import bytes_at, size_of, unpack
+from latentsr.audio.spans import bytes_at, size_of, unpack
 from latentsr.audio.tags.metadata import MAX_BYTES, MAX_ITEM_BYTES, Chunk, listed, megabytes
 
 MAX_CHUNKS = 10_000
