@@ -161,26 +161,26 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
         return Opened(apart.opened(path, view, part, kind, which))
     if which.track > 1:
         raise AudioError(f"{path} has 1 audio track, and no track {which.track}; choose another with --track")
-    claim = headers.claim(view)
-    check_claim(path, claim)
-    lies = claim is not None and claim.cut
-    ogg_end = headers.ogg_end(view)
-    seen: Any = view
+    claim = ogg_end = samples = None
+    declared: Any = None
+    seen, told, frames, behind = view, True, 0, 0
     if part.stream is not None:
         seen = View(file, part.stream.start, part.end, part.stream.prefix, part.stream.mends)
-    elif claim is not None and claim.fresh is not None:
-        seen = View(view, *claim.fresh)
-    elif claim is not None and claim.mend is not None and (lies or claim.data_bytes is None or claim.next_at):
-        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[claim.mend])
-    behind = 0 if claim is None else claim.behind_bytes
-    told = claim.data_bytes is not None if claim is not None else part.stream is None or bool(part.stream.declared)
-    claim = claim if claim is not None and (lies or claim.unfinished) else None
-    frames, samples = 0, None
-    declared: Any = None
-    if head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
+        told = bool(part.stream.declared)
+    elif head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
         frames, samples = struct.unpack(">H", head[8:10])[0], int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF
-        declared = View(view, 0, view.seek(0, os.SEEK_END))
-        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
+        declared = View(view, 0, part.end - part.start)
+        seen = View(view, 0, part.end - part.start, mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
+    elif head[:4] == b"OggS":
+        ogg_end = headers.ogg_end(view)
+    elif (claim := headers.claim(view)) is not None:
+        check_claim(path, claim)
+        told, behind = claim.data_bytes is not None, claim.behind_bytes
+        if claim.fresh is not None:
+            seen = View(view, *claim.fresh)
+        elif claim.mend is not None and (claim.cut or not told or claim.next_at):
+            seen = View(view, 0, part.end - part.start, mends=[claim.mend])
+        claim = claim if claim.cut or claim.unfinished else None
     try:
         decoder = Decoder(seen, frames if frames >= 256 else PIECE_FRAMES, part.stream, declared)
         decoder.unread = behind
@@ -188,7 +188,7 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
         return Opened(decoder, claim, part.stream, ogg_end, told)
     except soundfile.LibsndfileError as error:
         refusal = error
-    if lies or ogg_end == headers.OGG_CUT:
+    if (claim is not None and claim.cut) or ogg_end == headers.OGG_CUT:
         reason = _reason(refusal)
         text = f"{path} is cut short: nothing of it can be decoded ({reason}); fetch a whole copy"
         raise TruncatedAudio(text) from None

@@ -126,7 +126,7 @@ def _unwrapped(file: BinaryIO, offset: int, data: int, size: int, order: str) ->
     """The bytes of audio, of which 32 bits were written: as many times 4 GiB more as the file has room for."""
     name, _ = unpack(file, offset + data + data % 2, order + "4sI")
     lacks = (size - offset - data) >> 32 << 32
-    return data + (0 if _is_name(name) or lacks < 0 else lacks)
+    return data + (0 if riff.is_name(name) or lacks < 0 else lacks)
 
 
 def _head(format_chunk: bytes, data_bytes: int, order: str, wide: bool) -> bytes:
@@ -172,11 +172,11 @@ def _behind(file: BinaryIO, at: int, size: int, order: str) -> tuple[int | None,
     """(where another file begins behind the chunks from `at` on, bytes there that are no chunk)."""
     for _ in range(MAX_CHUNKS):
         name = bytes_at(file, at + at % 2, 4)
-        at += at % 2 if _is_name(name) else 0  # some writers forget the pad byte
+        at += at % 2 if riff.is_name(name) else 0  # some writers forget the pad byte
         name, length, form = unpack(file, at, order + "4sI4s")
         if name in _FORMS and form in _FORMS[name]:
             return at, 0
-        if at + 8 > size or name == b"data" or not _is_name(name) or at + 8 + length > size + 1:
+        if at + 8 > size or name == b"data" or not riff.is_name(name) or at + 8 + length > size + 1:
             break
         at += 8 + length
     return None, max(tags_begin(file, at, size) - at - at % 2, 0)  # many programs append tags, such as ID3v1
@@ -236,7 +236,7 @@ def _next_caf(file: BinaryIO, at: int, size: int) -> int | None:
         if (found := _next(file, at, size, b"caff\0\1")) is not None:
             return found
         name, length = unpack(file, at, ">4sq")
-        if not _is_name(name) or length < 0:
+        if not riff.is_name(name) or length < 0:
             return None
         at += 12 + length
     return None
@@ -274,14 +274,10 @@ def _next(file: BinaryIO, at: int, size: int, magic: bytes) -> int | None:
     return at if at + 12 <= size and bytes_at(file, at, len(magic)) == magic else None
 
 
-def _is_name(name: bytes) -> bool:
-    return len(name) == 4 and all(32 <= byte < 127 for byte in name)
-
-
 def _there(file: BinaryIO, offset: int, length: int, size: int, order: str) -> int:
     """Bytes of audio from `offset` on; none where its length is 0 and a chunk follows.
 
     Where none does, a recorder was killed before it wrote the length.
     """
     name, after = unpack(file, offset, order + "4sI")
-    return 0 if length == 0 and _is_name(name) and after <= size - offset - 8 else size - offset
+    return 0 if length == 0 and riff.is_name(name) and after <= size - offset - 8 else size - offset

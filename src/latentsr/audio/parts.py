@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -74,7 +75,10 @@ def layout(file: BinaryIO, path: Path) -> Layout:
         if len(starts) == MAX_PARTS:
             raise AudioError(f"{path} is more than {MAX_PARTS} recordings joined; split it")
         starts.append(at)
-    return Layout(kind, _between(file, starts, end))
+    parts = []
+    for at, to in pairwise([*starts, end]):
+        parts.append(Part(tags_end(file, at) if at else at, to if to == end else _without_tags(file, at, to)))
+    return Layout(kind, tuple(parts))
 
 
 def mpeg_layout(file: BinaryIO, path: Path) -> Layout | None:
@@ -87,16 +91,8 @@ def mpeg_layout(file: BinaryIO, path: Path) -> Layout | None:
     return Layout(MPEG, parts, junk) if parts else None
 
 
-def _between(file: BinaryIO, starts: list[int], end: int) -> tuple[Part, ...]:
-    """Parts from each start to the next, without the tags in between."""
-    limits = zip(starts, [*starts[1:], end], strict=True)
-    return tuple(Part(tags_end(file, at) if at else at, _without_tags(file, at, to, to < end)) for at, to in limits)
-
-
-def _without_tags(file: BinaryIO, start: int, end: int, inner: bool) -> int:
-    """Where a part ends before the tags of the next one, or its own; only tags between two parts are looked for."""
-    if not inner:
-        return end
+def _without_tags(file: BinaryIO, start: int, end: int) -> int:
+    """Where a part that another follows ends: before that one's tags, and its own."""
     window = bytes_at(file, max(end - _WINDOW_BYTES, start), min(_WINDOW_BYTES, end - start))
     at = window.rfind(b"ID3")
     if at >= 0 and tags_end(file, end - len(window) + at) == end:

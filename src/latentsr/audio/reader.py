@@ -247,20 +247,16 @@ class Reader:
         if decoder.overrun:
             self.notes.append(f"its header declares {(declared or 0) / rate:.3f} s; there was more, and it was read")
         self.notes += decoder.notes
-        self._take_account(decoder, done)
-
-    def _take_account(self, decoder: decoders.Decoder | ffmpeg.Decoder, done: int) -> None:
         count = len(self._layout.parts)
-        declared = self.info.frames if self._told else None
         self.account = Account(
-            decoder.name, self.info.format, self.info.subtype, count, declared, done, done / self.info.sample_rate,
+            decoder.name, info.format, info.subtype, count, declared if self._told else None, done, done / rate,
             self._unread, self._removed,
         )  # fmt: skip
         if count > 1:
             self.notes.append(f"it is {count} recordings joined; all were read, with the tags of the first")
         if self._unread > UNREAD_BYTES and self._cut is None:
             self.notes.append(f"{self._unread} bytes are neither sound nor tags that are known, and were not read")
-        self.notes += odd_scale(self.info.subtype, self.peak)
+        self.notes += odd_scale(info.subtype, self.peak)
 
     def _lose(self, done_s: float, declared_s: float | None, why: str) -> None:
         claimed = "" if declared_s is None else f" of {declared_s:.3f}"

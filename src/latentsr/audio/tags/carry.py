@@ -67,11 +67,11 @@ def fitted(metadata: Metadata, major: str, subtype: str, channels: int, sample_r
         plan = _riff(known, major, subtype, channels, sample_rate)
     else:
         plan = _OTHERS.get(major, _strings)(known, major, subtype, channels, sample_rate)
-        plan.notes += _no_chunks(known, major)
-        lost = id3.without_plain(known) if major not in ("MP3", "AIFF") else []
-        plan.notes += (f"{major} has no room for the ID3 frames {listed(lost)}; write WAV or MP3 to keep them",) * bool(
-            lost
-        )
+        if known.chunks:
+            names = list(dict.fromkeys(chunk.id.decode("latin-1").strip() for chunk in known.chunks))
+            plan.notes += (f"{major} has no room for {listed(names)}; write WAV to keep such chunks",)
+        if known.frames and major not in ("MP3", "AIFF") and (lost := id3.without_plain(known)):
+            plan.notes += (f"{major} has no room for the ID3 frames {listed(lost)}; write WAV or MP3 to keep them",)
     plan.notes = tuple(dict.fromkeys((*known.notes, *plan.notes)))
     return plan
 
@@ -179,11 +179,6 @@ def _no_speakers(metadata: Metadata, major: str, channels: int) -> tuple[str, ..
     return (
         f"{major} does not say which speakers the channels are for (mask 0x{mask:X}); write WAV or FLAC to keep it",
     )
-
-
-def _no_chunks(metadata: Metadata, major: str) -> tuple[str, ...]:
-    names = list(dict.fromkeys(chunk.id.decode("latin-1").strip() for chunk in metadata.chunks))
-    return (f"{major} has no room for {listed(names)}; write WAV to keep such chunks",) if names else ()
 
 
 def _data_offset(major: str, subtype: str, channels: int, sample_rate: int) -> int:
