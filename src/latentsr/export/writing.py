@@ -9,18 +9,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+
 from latentsr import __version__
 from latentsr.dtypes import GRAPH_DTYPES
-from latentsr.export.check import largest_difference
 from latentsr.export.convert import DEFAULT_OPSET, MAX_BYTES, to_onnx
 from latentsr.export.description import describe
-from latentsr.export.graphs import HEAD_PARTS, PARTS, ExportError
-from latentsr.export.precision import store_as
+from latentsr.export.graphs import HEAD_PARTS, PARTS, ExportError, Graph
+from latentsr.models.fastconv import ordinary_convolutions
 from latentsr.options import Options
 from latentsr.wholefiles import replace_file, replacing_folder
 
 DESCRIPTION = "latentsr.json"
 KEY = "latentsr"  # of the description in a graph's metadata
+LEAST_ELEMENTS = 4096  # of a weight that is worth it
+TOLERANCE = 1e-3  # of the largest value, where that is above 1
+SHAPES = ((1, 1), (2, 9), (1, 40))  # batch and length
 
 
 @dataclass(frozen=True)
@@ -154,3 +161,106 @@ def _existing_parent(target: Path) -> Path:
     if not parent.is_dir():
         raise ExportError(f"the folder {target.parent} does not exist; make it first")
     return parent
+
+
+def store_as(model: onnx.ModelProto, dtype: str) -> None:
+    """Store the large weights of a model in `dtype`, in place. Those of loops stay as they are."""
+    if dtype == "float32":
+        return
+    make: Callable[..., tuple[list[onnx.TensorProto], list[onnx.NodeProto]]] = _half if dtype == "float16" else _bytes
+    channels = _output_axes(model.graph)
+    kept, small, nodes = [], [], []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        worth = values.dtype == np.float32 and values.size >= LEAST_ELEMENTS and values.ndim >= 2
+        if not worth or (dtype == "int8" and tensor.name not in channels):
+            kept.append(tensor)
+            continue
+        tensors, added = make(tensor.name, values, channels.get(tensor.name, 0))
+        small += tensors
+        nodes += added
+    rest = list(model.graph.node)
+    for field, content in ((model.graph.initializer, kept + small), (model.graph.node, nodes + rest)):
+        del field[:]
+        field.extend(content)
+
+
+def _output_axes(graph: onnx.GraphProto) -> dict[str, int]:
+    """The weights of products and convolutions, and along which axis their outputs lie."""
+    axes: dict[str, int] = {}
+    for node in graph.node:
+        if node.op_type == "MatMul":
+            axes[node.input[1]] = -1
+        elif node.op_type == "Gemm":
+            transposed = any(each.name == "transB" and each.i for each in node.attribute)
+            axes[node.input[1]] = 0 if transposed else -1
+        elif node.op_type == "Conv":
+            axes[node.input[1]] = 0
+        elif node.op_type == "ConvTranspose":
+            axes[node.input[1]] = 1
+    return axes
+
+
+def _half(name: str, values: np.ndarray, _axis: int) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
+    stored = numpy_helper.from_array(values.astype(np.float16), f"{name}.half")
+    return [stored], [helper.make_node("Cast", [stored.name], [name], to=onnx.TensorProto.FLOAT)]
+
+
+def _bytes(name: str, values: np.ndarray, axis: int) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
+    """One scale for each output, symmetric: w = scale * q, q in [-127, 127]."""
+    others = tuple(place for place in range(values.ndim) if place != axis % values.ndim)
+    scale = np.maximum(np.abs(values).max(axis=others, keepdims=True), 1e-12) / 127
+    stored = numpy_helper.from_array(np.round(values / scale).astype(np.int8), f"{name}.int8")
+    scales = numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale")
+    cast = helper.make_node("Cast", [stored.name], [f"{name}.cast"], to=onnx.TensorProto.FLOAT)
+    return [stored, scales], [cast, helper.make_node("Mul", [f"{name}.cast", scales.name], [name])]
+
+
+def largest_difference(graph: Graph, model: onnx.ModelProto) -> float:
+    """The largest |a - b| / max(1, max |b|) of both on the same inputs.
+
+    Raises:
+        ExportError: it is beyond the tolerance, or onnxruntime cannot run the model; the message says where.
+    """
+    session = open_session(model)
+    wanted_names = [each.name for each in session.get_inputs()]
+    worst = 0.0
+    for batch, length in SHAPES:
+        inputs = graph.example(batch, length)
+        with torch.inference_mode(), ordinary_convolutions():
+            wanted = graph.module(*inputs)
+        feeds = dict(zip(graph.inputs, (each.numpy() for each in inputs), strict=True))
+        try:
+            made = session.run(list(graph.outputs), {name: feeds[name] for name in wanted_names})
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            raise ExportError(f"onnxruntime fails at batch {batch}, length {length}: {text}") from error
+        for name, a, b in zip(graph.outputs, made, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
+            difference = _difference(a, b.numpy())
+            if not difference <= TOLERANCE:  # a NaN is not either
+                raise ExportError(
+                    f"{model.graph.name}: {name} differs from torch's by {difference:.2g} at batch {batch}, "
+                    f"length {length * graph.multiple}; at most {TOLERANCE:g} is allowed"
+                )
+            worst = max(worst, difference)
+    return worst
+
+
+def open_session(model: onnx.ModelProto) -> Any:
+    """onnxruntime's session of a model in memory, on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise ExportError(f"onnxruntime {onnxruntime.__version__} does not take {model.graph.name}: {text}") from error
+
+
+def _difference(made: np.ndarray, wanted: np.ndarray) -> float:
+    if made.shape != wanted.shape:
+        return float("inf")
+    return float(np.abs(made - wanted).max() / max(1.0, float(np.abs(wanted).max())))

@@ -11,27 +11,32 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
-from latentsr.config import dump
+from latentsr.config import AUDIO, dump
 from latentsr.data.dataset import Corpus, DataConfig
 from latentsr.data.sources import Found, SourceConfig, open_recordings
+from latentsr.evaluation import benchmark, report
+from latentsr.head_kinds import HEADS
+from latentsr.pipeline import Pipeline
 from latentsr.training.assemble import LOADERS, assemble
 from latentsr.training.card import write_card
 from latentsr.training.curves import draw_curves
 from latentsr.training.dry_run import FOLDER, dry_run
 from latentsr.training.launch import DONE, ERRORS, INTERRUPTED, NO_DATA, TIME_UP, denormals_flushed, failed, parse
 from latentsr.training.loop import fit
-from latentsr.training.measure import TABLE, measure
 from latentsr.training.pace import duration
-from latentsr.training.recipe import Recipe, RecipeStage, load_recipe, references, stage_configs
+from latentsr.training.recipe import EvalConfig, Recipe, RecipeStage, load_recipe, references, stage_configs
 from latentsr.training.record import Record, digest, read_json, write_json, write_text
 from latentsr.training.stages import STAGES, build_stage
 from latentsr.wholefiles import publish_folder
 
 ASSEMBLED, MEASURED = "model.json", "eval.json"  # in OUT: what the model, and its table, were made from
+TABLE = "table.md"
 
 
 @denormals_flushed()
@@ -221,3 +226,40 @@ class Driver:
     def _print(self, text: str) -> None:
         if self.main:
             print(text, flush=True)
+
+
+def heads_of(components: set[str]) -> list[str]:
+    """The heads that a model with these components has: as `latentsr eval` takes them."""
+    return [name for name, head in HEADS.items() if components >= _needed(name)]
+
+
+def _needed(head: str) -> set[str]:
+    diffusion = {"vae", "unet"} if HEADS[head].needs_latents else set[str]()
+    return {*HEADS[head].components, *diffusion}
+
+
+def measure(model: Path, config: EvalConfig, device: str, out: Path) -> None:
+    """Score a model folder on a device; `out` gets table.md, and CSV and JSON of every condition."""
+    out.mkdir(parents=True, exist_ok=True)
+    pipe = Pipeline.from_pretrained(model).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    components = {name for name, part in pipe.components.items() if part is not None}
+    heads = list(config.heads) or heads_of(components)
+    about: dict[str, Any] = {"references": Path(config.references).name, "visqol": config.visqol, "device": device}
+    about["model_sha256"] = benchmark.model_hash(pipe.components.items())
+    text = []
+    for number, conditions in enumerate(config.conditions, start=1):
+        clips = benchmark.find_clips(Path(config.references), conditions.limit)
+        options = {"seed": conditions.seed, **config.options}
+        systems = [benchmark.unprocessed()]
+        systems += benchmark.head_rows(pipe, heads, config.steps or (None,), conditions.known_cutoff, options)
+        if components >= {"vae", "vocoder"}:
+            pipe.reconstruct(torch.zeros(1, 1, AUDIO.sample_rate))  # what is compiled or loaded late is not timed
+            systems.append(benchmark.ceiling(pipe.reconstruct))
+        records = benchmark.run(benchmark.Comparison(clips, systems, conditions), visqol=config.visqol)
+        summary, described = report.summarise(records), report.describe(conditions, {**about, **config.options})
+        report.write_csv(out / f"table-{number}.csv", summary, described)
+        report.write_json(out / f"table-{number}.json", summary, records, described)
+        text.append(report.format_table(summary))
+        text.append(report.format_conditions(described))
+    write_text(out / TABLE, "\n\n".join(text) + "\n")
