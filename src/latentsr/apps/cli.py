@@ -34,6 +34,7 @@ from latentsr.apps.terminal import (
     warn,
 )
 from latentsr.config import AUDIO
+from latentsr.errors import UsageError
 
 if TYPE_CHECKING:
     from latentsr.apps.restore import Job, Record
@@ -90,7 +91,6 @@ def restore(
     """Restore recordings; each comes back at 48 kHz as <stem>.48k.<ext> beside it unless told otherwise."""
     from latentsr.apps.draws import seeds_of, with_band, with_seeds
     from latentsr.apps.restore import check_clashes, plan
-    from latentsr.errors import UsageError
 
     if output is None and out_dir is None and len(inputs) == 2 and inputs[0].exists() and not inputs[1].exists():
         raise UsageError(f"{inputs[1]} is not there; to write the result to it, say -o {inputs[1]}")
@@ -115,8 +115,6 @@ def restore(
 
 def _check_beside(options: Options, write_band: Path | None, draws: int | None, best: bool) -> None:
     """Refuse what goes with no other, before anything is read."""
-    from latentsr.errors import UsageError
-
     if best and draws is None:
         raise UsageError("--best keeps one of several draws; add --draws N")
     if write_band is not None and draws is not None:
@@ -126,8 +124,6 @@ def _check_beside(options: Options, write_band: Path | None, draws: int | None, 
 
 
 def _check_album(options: Options, jobs: Sequence[Job], draws: int | None) -> None:
-    from latentsr.errors import UsageError
-
     if len(jobs) == 1:
         raise UsageError("--album joins several tracks; name them in their order, or leave --album out")
     if draws is not None or options.compat_filter is not None:
@@ -187,7 +183,6 @@ def main() -> None:
         app(prog_name="latentsr")
     except (Exception, MemoryError) as error:
         from latentsr.apps.restore import one_line
-        from latentsr.errors import UsageError
 
         fail(one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
 

@@ -100,7 +100,11 @@ def plan(
     """
     sources = list(sources)
     if output is not None:
-        _check_output(output, format)
+        if output.is_dir():
+            raise UsageError(f"-o names one file, and {output} is a directory; use --out-dir {output}")
+        if format is not None and output.suffix and output.suffix.lower() != f".{format}":
+            raise UsageError(f"-o {output} and --format {format} disagree; leave one out")
+        check_container(output, format)
     if output is not None and out_dir is not None:
         raise UsageError("give either -o or --out-dir, not both")
     if output is not None and len(sources) > 1:
@@ -235,14 +239,6 @@ def one_line(error: BaseException, path: Path | None = None) -> str:
         raise error
     where = f"{path}: " if path is not None else ""
     return f"{where}{type(error).__name__}: {text or 'no message'} (LATENTSR_DEBUG=1 shows where)"
-
-
-def _check_output(output: Path, format: str | None) -> None:
-    if output.is_dir():
-        raise UsageError(f"-o names one file, and {output} is a directory; use --out-dir {output}")
-    if format is not None and output.suffix and output.suffix.lower() != f".{format}":
-        raise UsageError(f"-o {output} and --format {format} disagree; leave one out")
-    check_container(output, format)
 
 
 def check_container(output: Path, format: str | None = None) -> None:

@@ -70,14 +70,10 @@ class Decoder(soundfile.SoundFile):
         self.length = self.frames if self.frames < UNKNOWN_FRAMES else None  # samples per channel, as declared
         self.slack = mpeg.SLACK if self.subtype.startswith("MPEG") else 0  # samples by which it may be too long
         self.overrun = False  # more came than the header declares
+        self.metadata = Metadata(collected(self.copy_metadata().items()))  # the tags that libsndfile knows
         if stream is not None:
             self.delay, self.removed = stream.delay, stream.removed
             self.length = self.length if stream.layer == 3 else stream.counted
-
-    @property
-    def metadata(self) -> Metadata:
-        """The tags that libsndfile knows."""
-        return Metadata(collected(self.copy_metadata().items()))
 
     def seekable(self) -> bool:
         return False

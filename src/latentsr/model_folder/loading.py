@@ -117,7 +117,16 @@ def load_component(folder: Path, name: str, index: dict[str, Any], dtype: torch.
     What is loaded is known before: a class of `CLASSES`, files within the folder that are those of sha256.json where
     there is one, and a network no larger than its weights.
     """
-    cls, component = _class(folder, name, index), folder / name
+    entry = index.get(name)
+    class_name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    if class_name is None:
+        there = ", ".join(key for key, value in sorted(index.items()) if isinstance(value, list) and any(value))
+        raise ModelError(f"{folder} has no {name}, only {there}; choose a head that needs none, or another model")
+    if not isinstance(class_name, str) or class_name not in CLASSES:
+        raise ModelError(
+            f"{folder}: {name} is a {str(class_name)[:60]}, which this version does not know; upgrade latentsr"
+        )
+    cls, component = class_named(class_name), folder / name
     check_hashes(folder, name)
     return _network(cls, component, dtype) if issubclass(cls, nn.Module) else _scheduler(cls, component)
 
@@ -175,20 +184,6 @@ def _read_by_library(cls: Any, component: Path, dtype: torch.dtype) -> Any:
     if wrong:
         raise ValueError(f"what is stored does not fit its config: {wrong}")
     return network
-
-
-def _class(folder: Path, name: str, index: dict[str, Any]) -> Any:
-    """The class that the index names for a component, if it is one of ours."""
-    entry = index.get(name)
-    class_name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    if class_name is None:
-        there = ", ".join(key for key, value in sorted(index.items()) if isinstance(value, list) and any(value))
-        raise ModelError(f"{folder} has no {name}, only {there}; choose a head that needs none, or another model")
-    if not isinstance(class_name, str) or class_name not in CLASSES:
-        raise ModelError(
-            f"{folder}: {name} is a {str(class_name)[:60]}, which this version does not know; upgrade latentsr"
-        )
-    return class_named(class_name)
 
 
 def _config(component: Path, cls: type, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
@@ -122,7 +123,9 @@ def parse_comment(data: bytes) -> Metadata:
         else:
             pairs.append((name, text.decode("utf-8", "replace")))
     tags = collected(pairs)
-    mask = _mask(tags.pop(MASK, ""))
+    mask = None
+    with suppress(ValueError):
+        mask = int(tags.pop(MASK, ""), 16) & 0xFFFFFFFF
     return Metadata(tags, tuple(pictures), channel_mask=mask, notes=tuple(notes))
 
 
@@ -348,10 +351,3 @@ def _ogg_mask(first: bytes) -> int | None:
     if first.startswith(b"OpusHead"):
         return FLAC_MASKS.get(first[9]) if first[18] <= 1 else None
     return FLAC_MASKS.get(first[11])
-
-
-def _mask(text: str) -> int | None:
-    try:
-        return int(text, 16) & 0xFFFFFFFF
-    except ValueError:
-        return None
