@@ -11,16 +11,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from latentsr import __version__
-from latentsr.apps.help import grouped, plain_app
 from latentsr.apps.options import Settings, takes_settings
 from latentsr.apps.terminal import (
     FAILED,
@@ -41,6 +41,37 @@ if TYPE_CHECKING:
     from latentsr.audio import SourceFile
     from latentsr.options import Options
     from latentsr.restoring.files import RestoredFile
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+OTHERS = "Options"
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its options under the headings that they name (`rich_help_panel`)."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then each group of options in the order in which they come."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if parameter.param_type_name == "argument" else OTHERS
+                groups.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def plain_app(**settings: Any) -> typer.Typer:
+    """An app that prints plain text."""
+    plain: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode": None, "context_settings": CONTEXT}
+    return typer.Typer(**plain | settings)
+
+
+def grouped(app: typer.Typer, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command whose help is grouped."""
+    return app.command(cls=GroupedCommand, context_settings=CONTEXT, **settings)
+
 
 app = plain_app(
     help="Restore sound: recordings that lost their top come back at 48 kHz, with what was there untouched.",

@@ -222,19 +222,6 @@ def check_claim(path: Path, claim: headers.Claim | None) -> None:
         raise AudioError(f"{path} declares {claim.data_bytes} bytes of audio; {remedy}")
 
 
-def check_shape(path: Path, channels: int, rate_hz: int) -> None:
-    """Raise `AudioError` for more channels than can be restored, and for rates that no recording has."""
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise AudioError(
-            f"{path} has {channels} channels, at most {MAX_CHANNELS} can be restored; split it into groups"
-        )
-    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise AudioError(
-            f"{path} declares {rate_hz} Hz; rates from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz can be "
-            "restored: correct the header or resample the file"
-        )
-
-
 def _why_not_audio(path: Path, head: bytes, error: soundfile.LibsndfileError) -> str:
     if (other := kinds.unreadable(head, path)) is not None:
         return f"{path} is {other[0]}, which cannot be decoded here; convert it first: {other[1]}"

@@ -15,6 +15,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from latentsr.audio import decoders, ffmpeg, headers, parts
+from latentsr.audio.decoders import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
 from latentsr.audio.facts import Account, Asks, Audio, How, Info, odd_scale
 from latentsr.audio.spans import View, bytes_at, tags_end
 from latentsr.audio.tags import ape, carry
@@ -164,7 +165,16 @@ class Reader:
         which = ffmpeg.Which(self.how.track, not self.how.no_timeline)
         opened = decoders.opened(self.path, self._file, self._layout, part, which)
         self._decoder = opened.decoder  # to be closed if what follows raises
-        decoders.check_shape(self.path, opened.decoder.channels, opened.decoder.samplerate)
+        channels, rate_hz = opened.decoder.channels, opened.decoder.samplerate
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise AudioError(
+                f"{self.path} has {channels} channels, at most {MAX_CHANNELS} can be restored; split it into groups"
+            )
+        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+            raise AudioError(
+                f"{self.path} declares {rate_hz} Hz; rates from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz can be "
+                "restored: correct the header or resample the file"
+            )
         self._told = opened.told
         self._compare(opened)
         return opened.decoder
