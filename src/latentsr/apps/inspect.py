@@ -1,4 +1,7 @@
-"""`latentsr inspect`: what a recording is, what probably cut it, and what restoring would do."""
+"""`latentsr inspect`: what a recording is, what probably cut it, and what restoring would do.
+
+`--plot` draws a row for each recording: its spectrogram and its long-term spectrum.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where recordings come from: files that are decoded at the start, shards read as they are needed, or pairs."""
+"""Where recordings come from: files that are decoded at the start, shards read as they are needed, or pairs.
+
+Pairs are the user's: low/NAME degraded and high/NAME clean, equal in time. Nothing is shifted in silence.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 The page's own text, style and programs lie in `page_files/`. The template escapes everything from outside (names of
 files, groups, systems and models). A content security policy lets run what this file put in, by its hash, and lets the
 page load nothing at all.
+
+Intervals are pictures: a panel for each input and group, a line for each system, on one scale for a figure.
 """
 
 from __future__ import annotations

@@ -94,7 +94,12 @@ class LiveStream:
 
 
 class RunningCutoff:
-    """One cutoff for all channels of a recording, hop by hop.
+    """One cutoff for all channels, hop by hop: the learned estimator on the last second.
+
+    It is asked every 260 ms, a layer every 5 ms, so that no block waits for it; at the beginning twice before, at once,
+    of what little has come. What it says moves the cutoff once two answers agree, or when it is the first, and then at
+    a limited pace, so that nothing clicks. Down it takes eight, once it is sure: a sound that dies away ends lower, and
+    a cutoff that is too low doubles what is there.
 
     Args:
         nyquist_hz: of the recording, Hz; above there is no evidence.

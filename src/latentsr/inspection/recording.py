@@ -1,4 +1,7 @@
-"""A recording heard once, in blocks, and everything that was found out about it."""
+"""A recording heard once, in blocks, and everything that was found out about it.
+
+What stands still in it is looked for here too: mains hum, steady lines, and the floor at its quietest moments.
+"""
 
 from __future__ import annotations
 

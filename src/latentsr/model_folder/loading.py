@@ -1,6 +1,8 @@
 """Model folders (the layout of diffusers): strict loading, no pickles, every file held to its hash.
 
 diffusers itself falls back to pickles, only warns of missing tensors, and loads flipped bits in silence.
+
+Whether a network's config fits its weights is found out before any memory is taken for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`upscale`: which kind of generator this is, and the wrapper for it."""
+"""`upscale`: which kind of generator this is, and the wrapper for it.
+
+A function or torch module is one too. The audio pipelines of diffusers hand out `audios` of an output, or a tuple.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 """All stages of a recipe in order, in time windows, over a kill at any moment; then the model, its table and its card.
 
 OUT/NAME is the run folder of a stage, OUT/curves has a picture of each, OUT/model is the model, OUT/eval its tables.
+
+The table is the benchmark on recordings that no stage was trained on; the curves are training and validation side by
+side, from a run's metrics.jsonl.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from latentsr.config import ConfigError, differences, dump
 from latentsr.data.dataset import Batch, Corpus, Share
 from latentsr.data.prefetch import prefetch
 from latentsr.training import checkpoint
-from latentsr.training.best import Averages, Best
+from latentsr.training.checkpoint import Averages, Best
 from latentsr.training.draws import Draws
 from latentsr.training.interrupt import Interrupt
 from latentsr.training.logbook import Journal

@@ -51,7 +51,7 @@ def found(file: BinaryIO) -> Metadata:
     if head[:3] == b"ID3":
         return _behind_id3(file, id3.size(head[:10]))
     if head[:4] == b"fLaC":
-        return _flac(file, 0)
+        return xiph.read_flac(file).checked()
     if head[:4] == b"OggS":
         return xiph.read_ogg(file).checked()
     held = riff.read(file)
@@ -83,17 +83,7 @@ def _behind_id3(file: BinaryIO, size: int) -> Metadata:
     file.seek(0)
     tag = id3.parse(file.read(size))
     file.seek(size)
-    return (_flac(file, size).over(tag) if file.read(4) == b"fLaC" else tag).checked()
-
-
-def _flac(file: BinaryIO, start: int) -> Metadata:
-    known = xiph.read_flac(file, start)
-    file.seek(start)
-    info = file.read(21)[18:].ljust(3, b"\0")  # 20 bits of rate, 3 of channels less one
-    default = Metadata(
-        sample_rate=int.from_bytes(info, "big") >> 4 or None, channel_mask=xiph.FLAC_MASKS[(info[2] >> 1 & 7) + 1]
-    )
-    return known.over(default).checked()
+    return (xiph.read_flac(file, size).checked().over(tag) if file.read(4) == b"fLaC" else tag).checked()
 
 
 def _riff(metadata: Metadata, major: str, subtype: str, channels: int, sample_rate: int) -> Fitted:
