@@ -8,7 +8,7 @@ import torch
 from latentsr import audio
 from latentsr.errors import UsageError
 from latentsr.options import Options
-from latentsr.restoring.control import Control
+from latentsr.restoring.chain import Control
 from tiny import RATE, programme, tiny_pipeline
 
 CUTOFF_HZ = 4_000.0

@@ -128,7 +128,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
 
 
 class Best:
-    """The averaged weights of the validation at which a named metric was best, kept beside the last ones, over a kill too.
+    """The averaged weights of the validation at which a named metric was best, beside the last ones, over a kill too.
 
     They lie in RUN/checkpoints/best. Nothing is done where the config names no metric.
     """

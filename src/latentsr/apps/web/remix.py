@@ -13,7 +13,7 @@ import torch
 from latentsr import audio
 from latentsr.apps.web.work import BAND, Order, Result
 from latentsr.options import Options
-from latentsr.restoring.control import REACH, Control
+from latentsr.restoring.chain import REACH, Control
 from latentsr.restoring.source import resampled
 from latentsr.signal.level import StreamTurnDown
 
