@@ -111,13 +111,10 @@ def _seams(file: BinaryIO, kind: Kind | None, start: int, end: int) -> Iterator[
         shape = re.compile(pattern, re.DOTALL)
         group_end = start
         for at in _hits(file, start, end, magic):
-            if not shape.match(bytes_at(file, at, 80)):
+            if not shape.match(bytes_at(file, at, 80)) or (beside := _beside(file, at, kind)) is None:
                 continue
-            goes_on, beside = at == group_end, _beside(file, at, kind)
-            group_end = group_end if beside is None else beside
-            if beside is None or (goes_on and at > start):
-                continue
-            if at > start:
+            begins, group_end = at not in (start, group_end), beside
+            if begins:
                 yield at
     else:
         at = start
