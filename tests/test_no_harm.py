@@ -31,7 +31,7 @@ def test_full_band_comes_back(pipe, full_band, tmp_path, head, rate):
     wave = (0.1 * np.random.default_rng(0).standard_normal((2, 2 * rate))).astype(np.float32)
     out = pipe(wave, sample_rate=rate, head=head)
     assert np.array_equal(out.audio, audio.resample(wave, rate, RATE))
-    audio.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
+    audio.write(audio.Target.of(tmp_path / "a.wav", subtype="FLOAT"), wave, rate)
     pipe.restore_file(tmp_path / "a.wav", tmp_path / "b.wav", head=head, sample_rate="source")
     assert np.array_equal(audio.read(tmp_path / "b.wav").samples, wave)
     blocks = np.array_split(wave, 7, axis=1)
@@ -73,7 +73,7 @@ def test_pauses_at_another_rate_begin_when_the_resampler_has_rung(pipe, tmp_path
     wave[:, 44_100 : 2 * 44_100] = 0
     made = pipe(wave, sample_rate=44_100, head="mamba-gan", cutoff_hz=4_000.0).audio
     assert not made[:, round(1.004 * RATE) : round(1.996 * RATE)].any()
-    audio.write(tmp_path / "a.wav", wave, 44_100, subtype="PCM_16")
+    audio.write(audio.Target.of(tmp_path / "a.wav", subtype="PCM_16"), wave, 44_100)
     pipe.restore_file(tmp_path / "a.wav", tmp_path / "b.wav", head="mamba-gan", cutoff_hz=4_000.0, sample_rate="source")
     silent = audio.read(tmp_path / "b.wav").samples[:, round(1.004 * 44_100) : round(1.996 * 44_100)]
     assert not silent.any()

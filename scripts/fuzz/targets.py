@@ -53,7 +53,7 @@ def _recordings() -> Iterable[bytes]:
 
 
 def _containers(data: bytes) -> None:
-    from latentsr.audio import AudioError, ends, headers, kinds, mp4, mpeg, parts
+    from latentsr.audio import AudioError, headers, kinds, mp4, mpeg, parts, spans
     from latentsr.audio.tags import ape
 
     path = _file(data)
@@ -61,7 +61,7 @@ def _containers(data: bytes) -> None:
         claim = headers.claim(file)
         for look in (headers.ogg_end, mp4.index_is_lost, mp4.lie):
             look(file)
-        assert ends.front(file, 0) >= 0 and 0 <= ends.back(file, 0, len(data)) <= len(data)
+        assert spans.tags_end(file, 0) >= 0 and 0 <= spans.tags_begin(file, 0, len(data)) <= len(data)
         streams, junk = mpeg.streams(file, 0, len(data), 10)
         assert 0 <= junk <= len(data) and all(0 <= one.start <= one.end <= len(data) for one in streams)
         ape.read(file, len(data))

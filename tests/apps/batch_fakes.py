@@ -50,7 +50,9 @@ def copy(model, recording, target, options, progress=None) -> Record:
     try:
         recording = audio.read(source)
         wave = audio.resample(recording.samples, recording.sample_rate, 48_000)
-        audio.write(target, 0.5 * wave, 48_000, overwrite=options.overwrite)  # resampled, its peaks may lie higher
+        audio.write(
+            audio.Target.of(target, overwrite=options.overwrite), 0.5 * wave, 48_000
+        )  # resampled, its peaks may lie higher
     except FILE_ERRORS as error:
         return Record(str(source), None, error=one_line(error, source))
     if source.name.startswith("late") and not (source.parent / "again").exists():

@@ -15,7 +15,7 @@ from latentsr.apps.web.desk import Desk, Limits, WrongOrderError
 from latentsr.apps.web.look import WrongFileError
 from latentsr.apps.web.store import Store
 from latentsr.apps.web.supervisor import Engine, QueueFullError
-from latentsr.restoring.control import Control
+from latentsr.restoring.chain import Control
 
 SOON_S = 120.0  # for what takes a second or two on a quiet machine
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latentsr import audio
-from latentsr.audio import AudioError, Reader, Writer, headers, probe, read, resample, write
+from latentsr.audio import AudioError, Reader, Target, Writer, headers, probe, read, resample, write
 from latentsr.audio import writer as writer_module
 from latentsr.audio.tags.metadata import Metadata
 
@@ -318,7 +318,7 @@ def test_truncated_m4a(m4a, share):
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
 def test_pcm_is_the_same_to_the_bit_after_a_round_trip(tmp_path, format, subtype):
     first = read(save(tmp_path / "a.wav", noise(), subtype=subtype))
-    write(tmp_path / f"b.{format}", first.samples, RATE_HZ, subtype=subtype)
+    write(Target.of(tmp_path / f"b.{format}", subtype=subtype), first.samples, RATE_HZ)
     second = read(tmp_path / f"b.{format}")
     assert second.subtype == subtype
     assert np.array_equal(first.samples, second.samples)
@@ -327,7 +327,7 @@ def test_pcm_is_the_same_to_the_bit_after_a_round_trip(tmp_path, format, subtype
 @pytest.mark.parametrize(("subtype", "bits"), [("PCM_U8", 8), ("PCM_16", 16), ("PCM_24", 24), ("PCM_32", 32)])
 def test_pcm_is_rounded_to_the_nearest_step_without_bias(tmp_path, subtype, bits):
     samples = noise(1, 100_000).astype(np.float64)
-    write(tmp_path / "a.wav", samples, RATE_HZ, subtype=subtype)
+    write(Target.of(tmp_path / "a.wav", subtype=subtype), samples, RATE_HZ)
     error = (soundfile.read(tmp_path / "a.wav", dtype="float64")[0] - samples[0]) * 2 ** (bits - 1)
     assert np.abs(error).max() <= 0.5 + 1e-6
     assert abs(error.mean()) < 0.01
@@ -335,7 +335,7 @@ def test_pcm_is_rounded_to_the_nearest_step_without_bias(tmp_path, subtype, bits
 
 @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
 def test_float_goes_beyond_full_scale(tmp_path, subtype):
-    write(tmp_path / "a.wav", 4 * noise(), RATE_HZ, subtype=subtype)
+    write(Target.of(tmp_path / "a.wav", subtype=subtype), 4 * noise(), RATE_HZ)
     assert np.array_equal(read(tmp_path / "a.wav").samples, 4 * noise())
 
 
@@ -439,7 +439,8 @@ def test_a_refused_write_leaves_nothing(tmp_path, case):
     arguments = {"samples": noise(1, 9), "name": "a.wav", "rate_hz": RATE_HZ, **given}
     path = tmp_path / arguments.pop("name")
     with pytest.raises(AudioError, match=message) as caught:
-        write(path, arguments.pop("samples"), arguments.pop("rate_hz"), **arguments)
+        samples, rate_hz = arguments.pop("samples"), arguments.pop("rate_hz")
+        write(Target.of(path, **arguments) if arguments else path, samples, rate_hz)
     assert str(path) in str(caught.value)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
@@ -449,7 +450,7 @@ def test_an_existing_file_is_replaced_only_when_asked(tmp_path, wav):
     with pytest.raises(AudioError, match="exists already.*--overwrite"):
         write(wav, noise(1, 9), RATE_HZ)
     assert wav.read_bytes() == before
-    write(wav, noise(1, 9), RATE_HZ, overwrite=True)
+    write(Target.of(wav, overwrite=True), noise(1, 9), RATE_HZ)
     assert read(wav).samples.shape == (1, 9)
 
 
@@ -465,7 +466,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
 def test_an_interrupted_write_leaves_the_old_file(wav, error):
     before = wav.read_bytes()
-    with pytest.raises(error), Writer(wav, 2, RATE_HZ, 99_999, overwrite=True) as writer:
+    with pytest.raises(error), Writer(Target.of(wav, overwrite=True), 2, RATE_HZ, 99_999) as writer:
         writer.write(noise())
         raise error
     assert wav.read_bytes() == before
@@ -513,11 +514,11 @@ def test_a_name_of_255_bytes_can_be_written(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_check_writable_leaves_nothing(tmp_path, wav):
-    audio.check_writable(tmp_path / "new.wav")
+def test_a_look_at_a_target_leaves_nothing(tmp_path, wav):
+    audio.Target.of(tmp_path / "new.wav").check_now(1, RATE_HZ)
     assert list(tmp_path.iterdir()) == [wav]
     with pytest.raises(AudioError, match="exists already"):
-        audio.check_writable(wav)
+        audio.Target.of(wav).check_now(1, RATE_HZ)
 
 
 def test_reading_ten_minutes_takes_little_memory(tmp_path):

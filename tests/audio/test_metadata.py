@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from latentsr import audio
 from latentsr.apps.restore import restore_file
-from latentsr.audio import AudioError, Writer, probe, read, write
+from latentsr.audio import AudioError, Target, Writer, probe, read, write
 from latentsr.audio.sink import Sink
 from latentsr.audio.tags import carry, id3, riff, xiph
 from latentsr.audio.tags.metadata import MAX_ITEM_BYTES, Chunk, Metadata, Picture
@@ -58,7 +58,7 @@ def ogg_is_whole(path: Path) -> bool:
 @pytest.mark.parametrize("format", FULL)
 def test_all_tags_and_covers_come_back(tmp_path, format):
     metadata = Metadata(TAGS, (cover(), Picture("image/png", b"\x89PNG" + bytes(50), 4, "")))
-    notes = write(tmp_path / "a", noise(), RATE_HZ, format=format, metadata=metadata)
+    notes = write(Target.of(tmp_path / "a", format=format), noise(), RATE_HZ, metadata=metadata)
     got = probe(tmp_path / "a").metadata
     assert (dict(got.tags), got.pictures, notes) == (TAGS, metadata.pictures, ())
 
@@ -67,8 +67,8 @@ def test_all_tags_and_covers_come_back(tmp_path, format):
 @pytest.mark.parametrize("size", [0, 10, 64_000, 65_025 * 3, 2_000_000])
 def test_the_samples_know_nothing_of_it(tmp_path, format, size):
     metadata = Metadata({"title": "t"}, (cover(size),) if size else ())
-    write(tmp_path / "a", noise(1, 70_000), RATE_HZ, format=format)
-    write(tmp_path / "b", noise(1, 70_000), RATE_HZ, format=format, metadata=metadata)
+    write(Target.of(tmp_path / "a", format=format), noise(1, 70_000), RATE_HZ)
+    write(Target.of(tmp_path / "b", format=format), noise(1, 70_000), RATE_HZ, metadata=metadata)
     plain, tagged = read(tmp_path / "a"), read(tmp_path / "b")
     assert np.array_equal(plain.samples, tagged.samples) and tagged.metadata.pictures == metadata.pictures
     assert format not in ("ogg", "opus") or ogg_is_whole(tmp_path / "b")
@@ -78,7 +78,7 @@ def test_the_samples_know_nothing_of_it(tmp_path, format, size):
 def test_another_reader_sees_them(tmp_path, format):
     av = pytest.importorskip("av")
     metadata = Metadata(TAGS, (cover(),))
-    write(tmp_path / "a", noise(), RATE_HZ, format=format, metadata=metadata)
+    write(Target.of(tmp_path / "a", format=format), noise(), RATE_HZ, metadata=metadata)
     with av.open(str(tmp_path / "a")) as container:
         known = {**container.metadata, **container.streams.audio[0].metadata}
         known = {key.lower(): text for key, text in known.items()}
@@ -91,7 +91,12 @@ def test_another_reader_sees_them(tmp_path, format):
 
 def test_libsndfile_sees_the_nine_tags_it_knows(tmp_path):
     for format in ("wav", "flac", "ogg", "opus", "mp3", "aiff", "caf"):
-        write(tmp_path / format, noise(), RATE_HZ, format=format, metadata=Metadata({"title": "Süß", "artist": "B"}))
+        write(
+            Target.of(tmp_path / format, format=format),
+            noise(),
+            RATE_HZ,
+            metadata=Metadata({"title": "Süß", "artist": "B"}),
+        )
         with soundfile.SoundFile(tmp_path / format) as file:
             assert (file.title, file.artist) == ("Süß", "B"), format
 
@@ -100,7 +105,7 @@ def test_libsndfile_sees_the_nine_tags_it_knows(tmp_path):
                                               ("caf", "CAF does not keep the tags albumartist")])  # fmt: skip
 def test_what_a_format_cannot_hold_is_said_and_costs_nothing_else(tmp_path, format, says):
     metadata = Metadata(TAGS, (cover(),), (Chunk(b"bext", bytes(602)),), channel_mask=0x60F)
-    with Writer(tmp_path / "a", 6, RATE_HZ, 1000, format=format, metadata=metadata) as writer:
+    with Writer(Target.of(tmp_path / "a", format=format), 6, RATE_HZ, 1000, metadata=metadata) as writer:
         writer.write(noise(6, 1000))
     assert says in "; ".join(writer.notes) and "has no room for bext; write WAV" in writer.notes[-1]
     assert any("does not say which speakers" in note for note in writer.notes)
@@ -111,7 +116,7 @@ def test_what_a_format_cannot_hold_is_said_and_costs_nothing_else(tmp_path, form
 def test_what_is_too_big_or_holds_a_nul_is_left_out_with_a_note(tmp_path, format):
     tags = {"title": "Whole", "artist": "a\0b", "naïve=": "x", "comment": "\ud800 lone"}
     metadata = Metadata(tags, (cover(MAX_ITEM_BYTES), cover(10)))
-    notes = write(tmp_path / "a", noise(), RATE_HZ, format=format, metadata=metadata)
+    notes = write(Target.of(tmp_path / "a", format=format), noise(), RATE_HZ, metadata=metadata)
     got = read(tmp_path / "a").metadata
     assert "artist" not in got.tags and len(got.pictures) == (format in FULL)
     assert any("16.0 MiB" in note for note in notes) and any("artist holds a NUL" in note for note in notes)
@@ -121,7 +126,7 @@ def test_what_is_too_big_or_holds_a_nul_is_left_out_with_a_note(tmp_path, format
 @pytest.mark.parametrize("format", FULL)
 def test_fifteen_mebibytes_of_cover_are_carried(tmp_path, format):
     picture = cover(15 * 2**20)
-    write(tmp_path / "a", noise(1, 5_000), RATE_HZ, format=format, metadata=Metadata(pictures=(picture,)))
+    write(Target.of(tmp_path / "a", format=format), noise(1, 5_000), RATE_HZ, metadata=Metadata(pictures=(picture,)))
     assert probe(tmp_path / "a").metadata.pictures == (picture,)
     assert format not in ("ogg", "opus") or ogg_is_whole(tmp_path / "a")
 
@@ -137,7 +142,12 @@ def test_a_disk_that_fills_while_the_tags_are_written_leaves_nothing(tmp_path, f
 
     monkeypatch.setattr(Sink, "_write_whole", until_full)
     with pytest.raises(AudioError, match="free some space"):
-        write(tmp_path / "a", noise(1, 5_000), RATE_HZ, format=format, metadata=Metadata(pictures=(cover(300_000),)))
+        write(
+            Target.of(tmp_path / "a", format=format),
+            noise(1, 5_000),
+            RATE_HZ,
+            metadata=Metadata(pictures=(cover(300_000),)),
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,7 +184,7 @@ def test_an_m4a_keeps_tags_and_cover(tmp_path, m4a, format):
     path, jpeg = m4a
     source = read(path)
     assert source.samples.shape == (2, RATE_HZ)  # taking the cover first cost no samples
-    write(tmp_path / "b", source.samples * 0.5, RATE_HZ, format=format, metadata=source.metadata)
+    write(Target.of(tmp_path / "b", format=format), source.samples * 0.5, RATE_HZ, metadata=source.metadata)
     got = probe(tmp_path / "b").metadata
     assert got.tags == {"title": "Süß", "albumartist": "AA", "tracknumber": "3/12", "composer": "C"}
     assert [(picture.mime, picture.data) for picture in got.pictures] == [("image/jpeg", jpeg)]
@@ -184,9 +194,9 @@ def test_an_m4a_keeps_tags_and_cover(tmp_path, m4a, format):
 @pytest.mark.parametrize("target", FULL)
 def test_between_any_two_formats_nothing_is_lost(tmp_path, source, target):
     metadata = Metadata(TAGS, (cover(70_000),))
-    write(tmp_path / "a", noise(1, 5_000), RATE_HZ, format=source, metadata=metadata)
+    write(Target.of(tmp_path / "a", format=source), noise(1, 5_000), RATE_HZ, metadata=metadata)
     first = probe(tmp_path / "a").metadata
-    write(tmp_path / "b", noise(1, 5_000), RATE_HZ, format=target, metadata=first)
+    write(Target.of(tmp_path / "b", format=target), noise(1, 5_000), RATE_HZ, metadata=first)
     got = probe(tmp_path / "b").metadata
     assert (dict(got.tags), got.pictures) == (TAGS, metadata.pictures)
 
@@ -293,7 +303,7 @@ def tagged_files(tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("tagged") if not _FILES else None
     for format in FULL if folder else ():
         metadata = Metadata(TAGS, (cover(500),), (Chunk(b"bext", bytes(610)),))
-        write(folder / format, noise(1, 2_000), RATE_HZ, format=format, metadata=metadata)
+        write(Target.of(folder / format, format=format), noise(1, 2_000), RATE_HZ, metadata=metadata)
         _FILES[format] = (folder / format).read_bytes()
     return _FILES
 
@@ -333,7 +343,7 @@ def test_every_channel_stays_with_its_speaker(tmp_path, format, channels):
     seconds = np.arange(RATE_HZ) / RATE_HZ
     tones = np.stack([0.2 * np.sin(2 * np.pi * each * seconds) for each in hz]).astype(np.float32)
     metadata = Metadata(channel_mask=xiph.FLAC_MASKS[channels])
-    write(tmp_path / "a", tones, RATE_HZ, format=format, metadata=metadata)
+    write(Target.of(tmp_path / "a", format=format), tones, RATE_HZ, metadata=metadata)
     ours = read(tmp_path / "a")
     with av.open(str(tmp_path / "a")) as container:
         layout = [channel.name for channel in container.streams.audio[0].layout.channels]
@@ -358,13 +368,16 @@ def test_every_channel_stays_with_its_speaker(tmp_path, format, channels):
     ("MPEG_LAYER_III", "PCM_24", "PCM_24"), ("VORBIS", "PCM_24", "PCM_24"), ("AAC", "PCM_24", "PCM_24"),
 ])  # fmt: skip
 def test_the_output_is_as_deep_as_the_input_or_says_that_it_is_not(subtype, wav, flac):
-    assert audio.choose_subtype("wav", subtype) == wav and audio.depth_note("wav", wav, subtype) is None
-    shallow = audio.depth_note("flac", audio.choose_subtype("flac", subtype), subtype)
+    assert (
+        audio.choose_subtype("wav", subtype) == wav
+        and audio.Target.of("a.wav", subtype=wav).depth_note(subtype) is None
+    )
+    shallow = audio.Target.of("a.flac", like=subtype).depth_note(subtype)
     if flac is None:
         assert shallow == f"flac holds 24 bits, and the source is {subtype}; write WAV to keep its depth"
     else:
         assert audio.choose_subtype("flac", subtype) == flac and shallow is None
-    assert audio.depth_note("mp3", "MPEG_LAYER_III", subtype) is None  # a lossy codec was asked for
+    assert audio.Target.of("a.mp3").depth_note(subtype) is None  # a lossy codec was asked for
 
 
 @pytest.mark.parametrize(("codec", "format", "like"), [
@@ -406,7 +419,7 @@ def test_a_broadcast_wav_is_restored_with_all_it_carries(tmp_path, pipe):
     chunks = (Chunk(b"bext", bext), Chunk(b"iXML", xml))
     metadata = Metadata({"title": "Süß", "albumartist": "AA"}, (cover(70_000),), chunks, sample_rate=44_100)
     samples = noise(2, 44_100) * np.linspace(0, 1, 44_100, dtype=np.float32)
-    write(tmp_path / "a.wav", samples, 44_100, subtype="PCM_24", metadata=metadata)
+    write(Target.of(tmp_path / "a.wav", subtype="PCM_24"), samples, 44_100, metadata=metadata)
     done = restore_file(
         pipe, audio.SourceFile(tmp_path / "a.wav"), tmp_path / "b.wav", Options(steps=1, cutoff_hz=4_000.0)
     )
@@ -424,7 +437,7 @@ def test_a_broadcast_wav_is_restored_with_all_it_carries(tmp_path, pipe):
 
 def test_what_a_restoration_cannot_carry_is_in_its_record(tmp_path, pipe):
     metadata = Metadata(chunks=(Chunk(b"bext", bytes(602)),))
-    write(tmp_path / "a.wav", noise(1, 48_000), RATE_HZ, subtype="FLOAT", metadata=metadata)
+    write(Target.of(tmp_path / "a.wav", subtype="FLOAT"), noise(1, 48_000), RATE_HZ, metadata=metadata)
     done = restore_file(
         pipe, audio.SourceFile(tmp_path / "a.wav"), tmp_path / "b.flac", Options(steps=1, cutoff_hz=4_000.0)
     )

@@ -11,7 +11,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latentsr.audio import probe, read, write
+from latentsr.audio import Target, probe, read, write
 from latentsr.audio.tags import broadcast, carry, riff
 from latentsr.audio.tags.metadata import MAX_ITEM_BYTES, Chunk, Metadata
 
@@ -210,8 +210,8 @@ def test_a_written_file_holds_them_and_its_sizes_are_right(tmp_path, format, sub
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (channels, 4_801)).astype(np.float32)
     chunks = (Chunk(b"bext", bext(44_100)), Chunk(b"iXML", b"<A>odd</A>\n"), Chunk(b"cart", bytes(2049)))
     metadata = Metadata({"title": "Süß"}, chunks=chunks, sample_rate=44_100)
-    notes = write(tmp_path / "a", samples, 48_000, format=format, subtype=subtype, metadata=metadata)
-    write(tmp_path / "b", samples, 48_000, format=format, subtype=subtype)
+    notes = write(Target.of(tmp_path / "a", format=format, subtype=subtype), samples, 48_000, metadata=metadata)
+    write(Target.of(tmp_path / "b", format=format, subtype=subtype), samples, 48_000)
     whole = (tmp_path / "a").read_bytes()
     size = struct.unpack_from("<Q", whole, 20)[0] if format == "rf64" else struct.unpack_from("<I", whole, 4)[0]
     assert size == len(whole) - 8 and size % 2 == 0 and notes == ()
@@ -229,7 +229,7 @@ def test_a_written_file_holds_them_and_its_sizes_are_right(tmp_path, format, sub
 @pytest.mark.parametrize("kind", [b"RF64", b"BW64"])
 def test_a_broadcast_wave_64_with_odd_chunks_is_read(tmp_path, kind):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 1_000)).astype(np.float32)
-    write(tmp_path / "a", samples, 48_000, format="rf64", subtype="FLOAT")
+    write(Target.of(tmp_path / "a", format="rf64", subtype="FLOAT"), samples, 48_000)
     whole = (tmp_path / "a").read_bytes()
     at = riff.offset_of(io.BytesIO(whole), b"data")
     chunks = (Chunk(b"iXML", b"<a/>\n"), Chunk(b"axml", b"<b>"), Chunk(b"bext", bext()))
@@ -251,7 +251,7 @@ def test_a_file_that_passes_4_gib_by_its_chunks_is_an_rf64(tmp_path, monkeypatch
 @pytest.mark.parametrize("format", ["wav", "rf64", "flac"])
 def test_six_channels_keep_their_speakers(tmp_path, mask, format):
     samples = np.tile(np.linspace(-0.5, 0.5, 6, dtype=np.float32)[:, None], 100)
-    write(tmp_path / "a", samples, 48_000, format=format, metadata=Metadata(channel_mask=mask))
+    write(Target.of(tmp_path / "a", format=format), samples, 48_000, metadata=Metadata(channel_mask=mask))
     got = read(tmp_path / "a")
     assert got.metadata.channel_mask == mask and np.abs(got.samples - samples).max() < 1e-4
 
@@ -262,7 +262,7 @@ def test_channels_without_speakers_get_none(tmp_path):
     metadata = probe(tmp_path / "a.wav").metadata
     assert metadata.channel_mask is None
     for format, mask in (("wav", None), ("rf64", 0)):
-        write(tmp_path / format, samples, 48_000, format=format, metadata=metadata)
+        write(Target.of(tmp_path / format, format=format), samples, 48_000, metadata=metadata)
         assert probe(tmp_path / format).metadata.channel_mask == mask
 
 

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from latentsr.data.augment import AugmentConfig
-from latentsr.data.dataset import Corpus, DataConfig
+from latentsr.data.dataset import Corpus, DataConfig, Share
 from latentsr.data.decode import Recording
 from latentsr.data.manifest import Clip, DataError
 from latentsr.data.sources import split_recordings
@@ -73,7 +73,7 @@ def test_a_corpus_opened_again_gives_the_same(tmp_path, make_wav):
 def test_the_global_batch_is_the_same_however_it_is_shared(corpus, world_size):
     whole = corpus.batch(9, 8, SAMPLES, seed=3)
     per_rank = 8 // world_size
-    parts = [corpus.batch(9, per_rank, SAMPLES, seed=3, rank=rank, world_size=world_size) for rank in range(world_size)]
+    parts = [corpus.batch(9, per_rank, SAMPLES, seed=3, share=Share(rank, world_size)) for rank in range(world_size)]
     assert torch.equal(torch.cat([part.wide for part in parts]), whole.wide)
     assert sum((part.kinds for part in parts), []) == whole.kinds
 
@@ -86,7 +86,7 @@ def test_seeds_steps_and_examples_differ(corpus):
 @pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 1)])
 def test_a_rank_outside_the_world_is_refused(corpus, rank, world_size):
     with pytest.raises(ValueError, match="is not below world_size"):
-        corpus.batch(0, 1, SAMPLES, seed=0, rank=rank, world_size=world_size)
+        corpus.batch(0, 1, SAMPLES, seed=0, share=Share(rank, world_size))
 
 
 def draws(corpus, count=2000, **options):

@@ -20,7 +20,7 @@ from latentsr.data.dataset import Corpus, DataConfig
 from latentsr.data.decode import decode
 from latentsr.data.layouts import find_clips
 from latentsr.data.manifest import DataError
-from latentsr.data.shard_writer import write_shards
+from latentsr.data.shard_writer import Packing, write_shards
 from latentsr.data.shards import INDEX, UNFINISHED, expand_braces, open_shards
 
 SAMPLES = 12_000
@@ -43,8 +43,9 @@ def shards(source, tmp_path):
     return tmp_path / "shards"
 
 
-def make(source, folder, **options):
-    return write_shards(find_clips(source, split="all"), source, folder, **(SMALL | options))
+def make(source, folder, *, on_bad="error", overwrite=False, **packing):
+    clips = find_clips(source, split="all")
+    return write_shards(clips, source, folder, Packing(**(SMALL | packing)), on_bad=on_bad, overwrite=overwrite)
 
 
 def contents(folder):

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from report_page import EVIL, RATE, programme
 
-from latentsr.evaluation import benchmark, listening, page, plots, report
+from latentsr.evaluation import benchmark, listening, page, report
 from latentsr.evaluation.benchmark import Clip
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `eval`)")
@@ -168,7 +168,7 @@ def test_ticks_are_few_round_and_hold_everything():
         row = nothing | {"input": "4000", "group": "music", "system": "x", "clips": 5}
         row |= {"lsd": low, "lsd_low": low, "lsd_high": high}
         drawn = page.render(report.Scores([row], [], {}), [], baseline="x", wanted=0)
-        ticks, labels = plots.ticks(low, high), re.findall(r"middle\">([^<]*)<", drawn)
+        ticks, labels = page.ticks(low, high), re.findall(r"middle\">([^<]*)<", drawn)
         assert ticks[0] <= low <= high <= ticks[-1]
         assert 2 <= len(ticks) <= 7
         assert len(set(labels)) == len(ticks)

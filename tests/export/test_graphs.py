@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from latentsr.export import PARTS, ExportError
-from latentsr.export.check import largest_difference, open_session
 from latentsr.export.convert import to_onnx
 from latentsr.export.graphs import cutoff_by
 from latentsr.export.scan import mamba_forward, softplus
+from latentsr.export.writing import largest_difference, open_session
 from latentsr.models.cutoff import CutoffNet
 from latentsr.models.excited import ExcitationGenerator
 from latentsr.models.hifigan import build_vocoder

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from latentsr.export import ExportError, Form, export, writing
-from latentsr.export.check import open_session
+from latentsr.export.writing import open_session
 from tiny import tiny_pipeline
 
 

@@ -8,7 +8,7 @@ import torch
 from latentsr import audio
 from latentsr.errors import UsageError
 from latentsr.options import Options
-from latentsr.restoring.control import Control
+from latentsr.restoring.chain import Control
 from tiny import RATE, programme, tiny_pipeline
 
 CUTOFF_HZ = 4_000.0
@@ -47,7 +47,7 @@ def test_amount_0_gives_the_recording_back_to_the_bit(pipe, wave, tmp_path):
     assert np.array_equal(restored(pipe, wave, amount=0), wave)
     assert np.array_equal(restored(pipe, wave, amount="0%"), wave)
     assert np.array_equal(np.concatenate(list(pipe.stream([wave], RATE, amount=0.0, steps=1)), axis=1), wave)
-    audio.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
+    audio.write(audio.Target.of(tmp_path / "a.wav", subtype="FLOAT"), wave, RATE)
     pipe.restore_file(tmp_path / "a.wav", tmp_path / "b.wav", amount=0.0, steps=1)
     assert np.array_equal(audio.read(tmp_path / "b.wav").samples, wave)
     third = audio.resample(wave, RATE, 16_000)

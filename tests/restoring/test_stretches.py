@@ -104,7 +104,7 @@ def test_streams_and_files_are_as_calls(tiny, told, tmp_path, size):
     known = {"peak": float(np.abs(wave).max()), "channel_correlation": whole.channel_correlation}
     made = tiny.stream(blocks, RATE, steps=1, **known)
     assert error_db(np.concatenate(list(made), axis=1), whole.audio) < -80
-    audio.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
+    audio.write(audio.Target.of(tmp_path / "a.wav", subtype="FLOAT"), wave, RATE)
     done = tiny.restore_file(tmp_path / "a.wav", tmp_path / "b.wav", steps=1)
     assert error_db(audio.read(tmp_path / "b.wav").samples, whole.audio) < -80
     assert done.cutoff_track == whole.cutoff_track
@@ -115,7 +115,7 @@ def test_a_file_is_heard_at_its_own_rate_and_once(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(BandEstimator, "update", lambda self, block: heard.append((self.sample_rate, block)))
     monkeypatch.setattr(BandEstimator, "result", lambda self: Track.constant(3_000, 2, 3.0))
     wave = audio.resample(programme(3.0, 2, cutoff_hz=3_000), RATE, 16_000)
-    audio.write(tmp_path / "a.wav", wave, 16_000, subtype="FLOAT")
+    audio.write(audio.Target.of(tmp_path / "a.wav", subtype="FLOAT"), wave, 16_000)
     for denoise in (False, True):
         tiny.restore_file(tmp_path / "a.wav", tmp_path / "b.wav", steps=1, denoise=denoise, overwrite=True)
         assert {rate for rate, _ in heard} == {16_000}

@@ -14,8 +14,7 @@ from latentsr.signal.codecs import CODECS
 from latentsr.signal.effects import EFFECTS
 from latentsr.signal.recipes import DegradeConfig
 from latentsr.training.card import _licences, _table
-from latentsr.training.curves import draw_curves, read_curves
-from latentsr.training.measure import heads_of
+from latentsr.training.driver import draw_curves, heads_of, read_curves
 from latentsr.training.recipe import load_recipe, references, stage_configs
 from latentsr.training.record import Record, cost, digest, hardware, read_json
 from latentsr.training.stages import STAGES

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from latentsr.config import ConfigError, load
 from latentsr.data.dataset import Corpus, DataConfig
-from latentsr.training import trackers
+from latentsr.training import logbook
 from latentsr.training.launch import launch_stage
 from latentsr.training.loop import fit
 from latentsr.training.names import CONFIGS
@@ -177,7 +177,7 @@ def test_a_time_limit_has_an_exit_code_of_its_own(command, tmp_path):
 def test_trackers_that_are_not_there_are_named(command):
     code, _, said = command("--tracker", "nonsense")
     assert code == 1 and "unknown tracker 'nonsense'; choose one of" in said and "wandb" in said
-    absent = {"dvclive", "swanlab", "aim"} - {str(name) for name in trackers.get_available_trackers()}
+    absent = {"dvclive", "swanlab", "aim"} - {str(name) for name in logbook.get_available_trackers()}
     code, _, said = command("--tracker", min(absent))
     assert code == 1 and f"pip install {min(absent)}" in said
 
@@ -199,8 +199,8 @@ def test_a_tracker_of_accelerate_gets_the_run_and_its_figures(train, monkeypatch
 
         start = finish = lambda self: None
 
-    monkeypatch.setitem(trackers.LOGGER_TYPE_TO_CLASS, "wandb", Tracker)
-    monkeypatch.setattr(trackers, "get_available_trackers", lambda: ["wandb"])
+    monkeypatch.setitem(logbook.LOGGER_TYPE_TO_CLASS, "wandb", Tracker)
+    monkeypatch.setattr(logbook, "get_available_trackers", lambda: ["wandb"])
     train("steps=1", trackers=["all"])
     assert logged[:2] == [("latentsr", "run"), 1]
     assert [step for step, _ in logged[2:]] == [1, 1] and "data_share" in logged[2][1]

@@ -11,16 +11,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from latentsr import __version__
-from latentsr.apps.help import grouped, plain_app
 from latentsr.apps.options import Settings, takes_settings
 from latentsr.apps.terminal import (
     FAILED,
@@ -34,12 +34,44 @@ from latentsr.apps.terminal import (
     warn,
 )
 from latentsr.config import AUDIO
+from latentsr.errors import UsageError
 
 if TYPE_CHECKING:
     from latentsr.apps.restore import Job, Record
     from latentsr.audio import SourceFile
     from latentsr.options import Options
     from latentsr.restoring.files import RestoredFile
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+OTHERS = "Options"
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help lists its options under the headings that they name (`rich_help_panel`)."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then each group of options in the order in which they come."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if parameter.param_type_name == "argument" else OTHERS
+                groups.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def plain_app(**settings: Any) -> typer.Typer:
+    """An app that prints plain text."""
+    plain: dict[str, Any] = {"pretty_exceptions_enable": False, "rich_markup_mode": None, "context_settings": CONTEXT}
+    return typer.Typer(**plain | settings)
+
+
+def grouped(app: typer.Typer, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a command whose help is grouped."""
+    return app.command(cls=GroupedCommand, context_settings=CONTEXT, **settings)
+
 
 app = plain_app(
     help="Restore sound: recordings that lost their top come back at 48 kHz, with what was there untouched.",
@@ -90,7 +122,6 @@ def restore(
     """Restore recordings; each comes back at 48 kHz as <stem>.48k.<ext> beside it unless told otherwise."""
     from latentsr.apps.draws import seeds_of, with_band, with_seeds
     from latentsr.apps.restore import check_clashes, plan
-    from latentsr.errors import UsageError
 
     if output is None and out_dir is None and len(inputs) == 2 and inputs[0].exists() and not inputs[1].exists():
         raise UsageError(f"{inputs[1]} is not there; to write the result to it, say -o {inputs[1]}")
@@ -115,8 +146,6 @@ def restore(
 
 def _check_beside(options: Options, write_band: Path | None, draws: int | None, best: bool) -> None:
     """Refuse what goes with no other, before anything is read."""
-    from latentsr.errors import UsageError
-
     if best and draws is None:
         raise UsageError("--best keeps one of several draws; add --draws N")
     if write_band is not None and draws is not None:
@@ -126,8 +155,6 @@ def _check_beside(options: Options, write_band: Path | None, draws: int | None, 
 
 
 def _check_album(options: Options, jobs: Sequence[Job], draws: int | None) -> None:
-    from latentsr.errors import UsageError
-
     if len(jobs) == 1:
         raise UsageError("--album joins several tracks; name them in their order, or leave --album out")
     if draws is not None or options.compat_filter is not None:
@@ -187,7 +214,6 @@ def main() -> None:
         app(prog_name="latentsr")
     except (Exception, MemoryError) as error:
         from latentsr.apps.restore import one_line
-        from latentsr.errors import UsageError
 
         fail(one_line(error), USAGE if isinstance(error, UsageError) else FAILED)
 

@@ -30,15 +30,15 @@ def restore_as_audiosr(
         made.audio, made.sample_rate, made.cutoff_hz, made.seconds, info.subtype, info.metadata,
         notes=tuple(recording.notes), cutoff_track=[[(0.0, made.cutoff_hz)]],
     )  # fmt: skip
-    rate, name = options.output_rate(info.sample_rate), audio.container(target, options.format)
-    gain = out.save(target, overwrite=options.overwrite, format=name, sample_rate=rate)
+    rate, written = options.output_rate(info.sample_rate), audio.Target.of(target, options.format, like=info.subtype)
+    gain = out.save(target, overwrite=options.overwrite, format=written.format, sample_rate=rate)
     channels, samples = out.audio.shape
     return RestoredFile(
         path=target,
         sample_rate=rate,
         channels=channels,
         samples=audio.output_length(samples, out.sample_rate, rate),
-        subtype=audio.choose_subtype(name, info.subtype),
+        subtype=written.subtype,
         cutoff_hz=out.cutoff_hz,
         cutoff_track=out.cutoff_track,
         seconds=samples / out.sample_rate,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentsr.errors import UsageError
-from latentsr.head_kinds import HEADS
+from latentsr.head_kinds import DEFAULT_HEAD, HEADS
 from latentsr.wholefiles import sha256
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ class Loader:
 
     def default_head(self) -> str:
         """The head that the model takes unless told otherwise, known before it is loaded."""
-        from latentsr.head_kinds import DEFAULT_HEAD
         from latentsr.restoring.model import default_head_of
 
         return DEFAULT_HEAD if self.is_checkpoint else default_head_of(self.model)

@@ -100,7 +100,11 @@ def plan(
     """
     sources = list(sources)
     if output is not None:
-        _check_output(output, format)
+        if output.is_dir():
+            raise UsageError(f"-o names one file, and {output} is a directory; use --out-dir {output}")
+        if format is not None and output.suffix and output.suffix.lower() != f".{format}":
+            raise UsageError(f"-o {output} and --format {format} disagree; leave one out")
+        check_container(output, format)
     if output is not None and out_dir is not None:
         raise UsageError("give either -o or --out-dir, not both")
     if output is not None and len(sources) > 1:
@@ -135,14 +139,12 @@ def preflight(job: Job, options: Options) -> audio.SourceFile:
         )
     source = audio.SourceFile(job.source, **options.reading)
     try:
-        info, name = source.info, audio.container(job.target, options.format)
-        subtype = audio.choose_subtype(name, info.subtype)
-        audio.check_format(job.target, name, subtype, info.channels, options.output_rate(info.sample_rate))
-        audio.check_writable(job.target, overwrite=options.overwrite)
+        info, rate = source.info, options.output_rate(source.sample_rate)
+        files = [audio.Target.of(job.target, options.format, like=info.subtype, overwrite=options.overwrite)]
         if job.band is not None:
-            beside, rate = audio.container(job.band), options.output_rate(info.sample_rate)
-            audio.check_format(job.band, beside, audio.choose_subtype(beside, "FLOAT"), info.channels, rate)
-            audio.check_writable(job.band, overwrite=options.overwrite)
+            files.append(audio.Target.of(job.band, like="FLOAT", overwrite=options.overwrite))
+        for file in files:
+            file.check_now(info.channels, rate)
     except BaseException:
         source.release()
         raise
@@ -237,14 +239,6 @@ def one_line(error: BaseException, path: Path | None = None) -> str:
         raise error
     where = f"{path}: " if path is not None else ""
     return f"{where}{type(error).__name__}: {text or 'no message'} (LATENTSR_DEBUG=1 shows where)"
-
-
-def _check_output(output: Path, format: str | None) -> None:
-    if output.is_dir():
-        raise UsageError(f"-o names one file, and {output} is a directory; use --out-dir {output}")
-    if format is not None and output.suffix and output.suffix.lower() != f".{format}":
-        raise UsageError(f"-o {output} and --format {format} disagree; leave one out")
-    check_container(output, format)
 
 
 def check_container(output: Path, format: str | None = None) -> None:

@@ -31,22 +31,15 @@ def shard_command(
     """
     from latentsr.data.layouts import exclude_clips, find_clips, guess_layout
     from latentsr.data.manifest import DataError
-    from latentsr.data.shard_writer import write_shards
+    from latentsr.data.shard_writer import Packing, write_shards
 
     if "pairs" in (layout, guess_layout(src) if layout == "auto" else None):
         raise DataError(
             f"{src} holds pairs, and pairs train without shards; pass --layout folder to pack every file by itself"
         )
     clips = exclude_clips(find_clips(src, layout, "all"), exclude or [], src)
-    index = write_shards(
-        clips,
-        src if src.is_dir() else src.parent,
-        dest,
-        max_mb=max_mb,
-        segment_s=segment,
-        on_bad=on_bad,
-        overwrite=overwrite,
-    )
+    root = src if src.is_dir() else src.parent
+    index = write_shards(clips, root, dest, Packing(max_mb, segment), on_bad=on_bad, overwrite=overwrite)
     count = sum(len(shard["members"]) for shard in index["shards"])
     left_out = f", {len(index['left_out'])} files left out" if index["left_out"] else ""
     typer.echo(f"{src} -> {dest}: {len(index['shards'])} shards, {count} segments{left_out}; train with data={dest}")

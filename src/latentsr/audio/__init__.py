@@ -1,21 +1,11 @@
 """Recordings in and out: read in blocks, resampled sharply, written whole or not at all."""
 
-from latentsr.audio.album import Album
+from latentsr.audio.album import Album, SourceFile
 from latentsr.audio.decoders import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
 from latentsr.audio.facts import Account, Audio, Info
 from latentsr.audio.reader import Reader, probe, read
 from latentsr.audio.resampling import Resampler, output_length, resample
-from latentsr.audio.source_file import SourceFile
-from latentsr.audio.writer import (
-    Writer,
-    check_format,
-    check_writable,
-    choose_subtype,
-    container,
-    depth_note,
-    full_scale_gain,
-    write,
-)
+from latentsr.audio.writer import Target, Writer, choose_subtype, container, write
 from latentsr.errors import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio, UnsupportedAudio
 
 __all__ = [
@@ -32,15 +22,12 @@ __all__ = [
     "Reader",
     "Resampler",
     "SourceFile",
+    "Target",
     "TruncatedAudio",
     "UnsupportedAudio",
     "Writer",
-    "check_format",
-    "check_writable",
     "choose_subtype",
     "container",
-    "depth_note",
-    "full_scale_gain",
     "output_length",
     "probe",
     "read",

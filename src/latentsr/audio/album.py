@@ -1,18 +1,65 @@
-"""Recordings that play one after the other, gone through as one."""
+"""Recordings on disk that are gone through more than once: one alone, or several that play one after the other."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
+from latentsr.audio.facts import Account, Asks
+from latentsr.audio.reader import Reader
 from latentsr.audio.resampling import output_length
-from latentsr.audio.source_file import SourceFile
-from latentsr.errors import UsageError
+from latentsr.errors import AudioError, UsageError
 
 NEAR_S = 0.001  # beside a joint
 STEEPER = 2.0  # a step across a joint is at most so many times the largest near it, where tracks play through
+
+
+class SourceFile:
+    """A recording on disk that is gone through more than once, block by block.
+
+    It is opened once for its facts, and stays open for the first pass unless `release` is called.
+
+    Args:
+        path: the recording.
+        asks: see `latentsr.audio.facts.How`.
+
+    Raises:
+        AudioError: it cannot be read, or is another file than at first.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], **asks: Unpack[Asks]) -> None:
+        self.path, self._asks = Path(path), asks
+        self._opened: Reader | None = Reader(self.path, **asks)
+        self.info = self._opened.info
+        self.sample_rate = self.info.sample_rate  # Hz, its own
+        self.account: Account | None = None  # what was read, by whom; known behind the first pass
+        self.notes: tuple[str, ...] = ()  # what was salvaged or repaired; known behind the first pass
+        self.frames = 0  # that were decoded, per channel; known behind the first pass, as is
+        self.peak = 0.0  # their largest absolute sample
+        self._stamp = _stamp(self.path)
+
+    def release(self) -> None:
+        """Close the file; the next pass opens it again."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def native(self) -> Iterator[np.ndarray]:
+        """Blocks (C, n) float32 at its own rate."""
+        opened, self._opened = self._opened or Reader(self.path, known=self.info, **self._asks), None
+        with opened as reader:
+            if _stamp(self.path) != self._stamp:
+                raise AudioError(f"{self.path} was changed while it was being read; restore it again when it is whole")
+            frames = 0
+            for block in reader:
+                frames += block.shape[1]
+                yield block
+        self.frames, self.peak, self.notes, self.account = frames, reader.peak, tuple(reader.notes), reader.account
 
 
 class Album:
@@ -84,3 +131,9 @@ def _plays_through(before: np.ndarray, after: np.ndarray) -> bool:
     steps = [np.abs(np.diff(side, axis=1)).max(initial=0) for side in (before, after)]
     across = np.abs(after[:, 0] - before[:, -1]).max()
     return bool(before.any() and after.any() and across <= STEEPER * max(steps))
+
+
+def _stamp(path: Path) -> tuple[int, int, int, int]:
+    """Changes when a file is written to or replaced."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -26,8 +26,8 @@ from latentsr import errors
 from latentsr.audio import ffmpeg
 from latentsr.audio.kinds import Kind
 from latentsr.audio.parts import Part
+from latentsr.audio.spans import View
 from latentsr.audio.tags.metadata import MAX_BYTES, Metadata, Picture, Text, values_of
-from latentsr.audio.view import View
 
 PATIENCE_S = 5.0  # for a process that has closed its pipe to end
 _STATE = ("samplerate", "channels", "length", "delay", "slack", "format", "subtype", "notes", "damage", "overrun",
@@ -50,9 +50,9 @@ class Decoder(ffmpeg.Decoder):
         self._path = path
         self._process: subprocess.Popen[bytes] | None = _process()
         self._ready = True  # all that was asked was answered
-        asked = str(path), str(path.absolute()), part.start, part.end, kind.label, kind.demuxer
+        asked = str(path), str(path.absolute()), (part.start, part.end), (kind.label, kind.demuxer)
         try:
-            told = self._ask(open=(*asked, which.track, which.timeline))
+            told = self._ask(open=(*asked, (which.track, which.timeline)))
         except BaseException:
             self.close()
             raise
@@ -169,15 +169,21 @@ def serve() -> None:
 
 
 def _open(
-    stack: contextlib.ExitStack, name: str, place: str, start: int, end: int, label: str, demuxer: str, *which: Any
+    stack: contextlib.ExitStack,
+    name: str,
+    place: str,
+    span: tuple[int, int],
+    kind: tuple[str, str],
+    which: tuple[int, bool],
 ) -> ffmpeg.Decoder:
+    """FFmpeg's decoder of the bytes `span` of the file at `place`, which is called `name`, of a label and demuxer."""
     try:
         file = stack.enter_context(FileIO(place))
     except OSError as error:
         raise errors.AudioError(f"{name} cannot be opened again ({error.strerror}); check the name") from None
-    whole = (start, end) == (0, os.fstat(file.fileno()).st_size)
-    view: Any = file if whole else View(file, start, end)
-    decoder = ffmpeg.Decoder(Path(name), view, Kind(label, demuxer), ffmpeg.Which(*which))
+    whole = tuple(span) == (0, os.fstat(file.fileno()).st_size)
+    view: Any = file if whole else View(file, *span)
+    decoder = ffmpeg.Decoder(Path(name), view, Kind(*kind), ffmpeg.Which(*which))
     stack.callback(decoder.close)
     return decoder
 

@@ -16,10 +16,9 @@ import soundfile
 
 from latentsr.audio import apart, ffmpeg, headers, kinds, mpeg
 from latentsr.audio.parts import Layout, Part
-from latentsr.audio.peek import bytes_at
+from latentsr.audio.spans import View, bytes_at
 from latentsr.audio.tags import xiph
 from latentsr.audio.tags.metadata import Metadata, collected
-from latentsr.audio.view import View
 from latentsr.errors import AudioError, EmptyAudio, TruncatedAudio, UnsupportedAudio
 
 MAX_CHANNELS = 64
@@ -69,27 +68,15 @@ class Decoder(soundfile.SoundFile):
         else:
             super().__init__(file)
         self.length = self.frames if self.frames < UNKNOWN_FRAMES else None  # samples per channel, as declared
+        self.slack = mpeg.SLACK if self.subtype.startswith("MPEG") else 0  # samples by which it may be too long
+        self.overrun = False  # more came than the header declares
+        self.metadata = Metadata(collected(self.copy_metadata().items()))  # the tags that libsndfile knows
         if stream is not None:
             self.delay, self.removed = stream.delay, stream.removed
             self.length = self.length if stream.layer == 3 else stream.counted
 
-    @property
-    def metadata(self) -> Metadata:
-        """The tags that libsndfile knows."""
-        return Metadata(collected(self.copy_metadata().items()))
-
     def seekable(self) -> bool:
         return False
-
-    @property
-    def slack(self) -> int:
-        """Samples by which the declared length may be too long."""
-        return mpeg.SLACK if self.subtype.startswith("MPEG") else 0
-
-    @property
-    def overrun(self) -> bool:
-        """Whether more came than the header declares."""
-        return self.length is not None and self._done > self.length + self.slack
 
     def read_block(self, frames: int) -> np.ndarray:
         """The next (n, C) samples, n <= `frames`; n = 0 at the end or where nothing more can be decoded."""
@@ -112,6 +99,7 @@ class Decoder(soundfile.SoundFile):
             block[done : done + len(piece)] = piece
             done += len(piece)
         self._done += done
+        self.overrun = self.length is not None and self._done > self.length + self.slack
         order = xiph.VORBIS_ORDER.get(self.channels) if self.subtype in ("VORBIS", "OPUS") else None
         return block[:done] if order is None else block[:done, np.argsort(order)]
 
@@ -169,26 +157,26 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
         return Opened(apart.opened(path, view, part, kind, which))
     if which.track > 1:
         raise AudioError(f"{path} has 1 audio track, and no track {which.track}; choose another with --track")
-    claim = headers.claim(view)
-    check_claim(path, claim)
-    lies = claim is not None and claim.cut
-    ogg_end = headers.ogg_end(view)
-    seen: Any = view
+    claim = ogg_end = samples = None
+    declared: Any = None
+    seen, told, frames, behind = view, True, 0, 0
     if part.stream is not None:
         seen = View(file, part.stream.start, part.end, part.stream.prefix, part.stream.mends)
-    elif claim is not None and claim.fresh is not None:
-        seen = View(view, *claim.fresh)
-    elif claim is not None and claim.mend is not None and (lies or claim.data_bytes is None or claim.next_at):
-        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[claim.mend])
-    behind = 0 if claim is None else claim.behind_bytes
-    told = claim.data_bytes is not None if claim is not None else part.stream is None or bool(part.stream.declared)
-    claim = claim if claim is not None and (lies or claim.unfinished) else None
-    frames, samples = 0, None
-    declared: Any = None
-    if head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
+        told = bool(part.stream.declared)
+    elif head[:4] == b"fLaC" and len(head) >= 26:  # libsndfile would stop at the length in STREAMINFO, true or not
         frames, samples = struct.unpack(">H", head[8:10])[0], int.from_bytes(head[21:26], "big") & 0xFFFFFFFFF
-        declared = View(view, 0, view.seek(0, os.SEEK_END))
-        seen = View(view, 0, view.seek(0, os.SEEK_END), mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
+        declared = View(view, 0, part.end - part.start)
+        seen = View(view, 0, part.end - part.start, mends=[(21, bytes([head[21] & 0xF0, 0, 0, 0, 0]))])
+    elif head[:4] == b"OggS":
+        ogg_end = headers.ogg_end(view)
+    elif (claim := headers.claim(view)) is not None:
+        check_claim(path, claim)
+        told, behind = claim.data_bytes is not None, claim.behind_bytes
+        if claim.fresh is not None:
+            seen = View(view, *claim.fresh)
+        elif claim.mend is not None and (claim.cut or not told or claim.next_at):
+            seen = View(view, 0, part.end - part.start, mends=[claim.mend])
+        claim = claim if claim.cut or claim.unfinished else None
     try:
         decoder = Decoder(seen, frames if frames >= 256 else PIECE_FRAMES, part.stream, declared)
         decoder.unread = behind
@@ -196,7 +184,7 @@ def opened(path: Path, file: BinaryIO, layout: Layout, part: Part, which: ffmpeg
         return Opened(decoder, claim, part.stream, ogg_end, told)
     except soundfile.LibsndfileError as error:
         refusal = error
-    if lies or ogg_end == headers.OGG_CUT:
+    if (claim is not None and claim.cut) or ogg_end == headers.OGG_CUT:
         reason = _reason(refusal)
         text = f"{path} is cut short: nothing of it can be decoded ({reason}); fetch a whole copy"
         raise TruncatedAudio(text) from None
@@ -232,19 +220,6 @@ def check_claim(path: Path, claim: headers.Claim | None) -> None:
         raise EmptyAudio(f"{path} holds no samples: its header declares 0 bytes of audio; record or copy it again")
     if claim.data_bytes is not None and claim.data_bytes < 0:
         raise AudioError(f"{path} declares {claim.data_bytes} bytes of audio; {remedy}")
-
-
-def check_shape(path: Path, channels: int, rate_hz: int) -> None:
-    """Raise `AudioError` for more channels than can be restored, and for rates that no recording has."""
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise AudioError(
-            f"{path} has {channels} channels, at most {MAX_CHANNELS} can be restored; split it into groups"
-        )
-    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise AudioError(
-            f"{path} declares {rate_hz} Hz; rates from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz can be "
-            "restored: correct the header or resample the file"
-        )
 
 
 def _why_not_audio(path: Path, head: bytes, error: soundfile.LibsndfileError) -> str:

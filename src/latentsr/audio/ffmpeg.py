@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from latentsr.audio import ends, mp4, mpeg
+from latentsr.audio import mp4, mpeg
 from latentsr.audio.kinds import Kind
-from latentsr.audio.peek import size_of
+from latentsr.audio.spans import size_of, tags_begin, tags_end
 from latentsr.audio.tags import av_tags
 from latentsr.errors import AudioError, TruncatedAudio, UnsupportedAudio
 
@@ -167,8 +167,8 @@ class Decoder:
                     for packed in resampler.resample(frame):
                         yield packed.to_ndarray().reshape(-1, now[1])
             if self._kind.demuxer in BARE:
-                end = ends.back(self._file, 0, size_of(self._file))
-                self.unread = max(end - ends.front(self._file, 0) - size, 0)
+                end = tags_begin(self._file, 0, size_of(self._file))
+                self.unread = max(end - tags_end(self._file, 0) - size, 0)
         except (self._av.FFmpegError, ValueError, MemoryError) as error:
             codec = stream.codec_context.name
             if self._kind.demuxer == "wav" and codec in UNFRAMED:

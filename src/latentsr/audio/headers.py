@@ -11,8 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from latentsr.audio import ends
-from latentsr.audio.peek import bytes_at, size_of, unpack
+from latentsr.audio.spans import bytes_at, size_of, tags_begin, unpack
 from latentsr.audio.tags import riff
 
 # Lengths that mean "not known yet", of FFmpeg, SoX (WAV, AIFF), lame and opusdec, and arecord, written into a pipe.
@@ -60,7 +59,7 @@ def claim(file: BinaryIO) -> Claim | None:
     size, head = size_of(file), bytes_at(file, 0, 40)
     if head[8:12] == b"WAVE" and head[:4] in (b"RIFF", b"RF64", b"BW64", b"RIFX"):
         return _riff(file, size, ">" if head[:4] == b"RIFX" else "<")
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX", b"16SV"):
+    if head[:4] == b"FORM" and head[8:12] in _FORMS[b"FORM"]:
         return _aiff(file, size)
     if head[:4] == b"riff" and head[24:28] == b"wave":
         return _wave64(file, size)
@@ -68,16 +67,7 @@ def claim(file: BinaryIO) -> Claim | None:
         return _caf(file, size)
     if head[:8] == b"NIST_1A\n":
         return _nist(file, size)
-    if head[:4] == b".snd" and len(head) >= 24:
-        offset, data, _, rate, channels = struct.unpack(">5I", head[4:24])
-        known = None if data in UNKNOWN_BYTES or (data == 0 and size > offset) else data
-        next_at = _next(file, offset + data, size, b".snd") if known else None
-        behind = _no_tags(file, offset + data, size) if known and next_at is None else 0
-        present = max((next_at or size) - offset, 0)
-        mend = 8, b"\xff" * 4
-        unfinished = data == 0 and present > 0
-        return Claim(known, present, channels, rate, mend, next_at=next_at, behind_bytes=behind, unfinished=unfinished)
-    return None
+    return _au(file, size) if head[:4] == b".snd" and len(head) >= 24 else None
 
 
 def ogg_end(file: BinaryIO) -> str | None:
@@ -99,9 +89,10 @@ def ogg_end(file: BinaryIO) -> str | None:
 
 
 def _riff(file: BinaryIO, size: int, order: str) -> Claim | None:
+    """RIFF, RF64, BW64 and RIFX. A header that lies, or that libsndfile does not follow, is made anew."""
     channels = rate = None
-    block, format_chunk, at = 1, b"", 12
-    (riff_id,), (riff_bytes,) = unpack(file, 0, "4s"), unpack(file, 4, order + "I")
+    block, form, at = 1, b"", 12
+    riff_id, riff_bytes = unpack(file, 0, order + "4sI")
     plain = riff_id != b"BW64"  # libsndfile finds the samples by itself
     for name, offset, length in riff.scan(file, order):
         plain = plain and offset == at + 8
@@ -109,35 +100,33 @@ def _riff(file: BinaryIO, size: int, order: str) -> Claim | None:
         at = offset + length + (length % 2 if riff_id != b"RF64" else 0)
         if name == b"fmt ":
             channels, rate, block = unpack(file, offset + 2, order + "HI4xH")
-            format_chunk = bytes_at(file, offset, min(length, MAX_FORMAT_BYTES))
+            form = bytes_at(file, offset, min(length, MAX_FORMAT_BYTES))
         elif name == b"data":
-            (narrow,) = unpack(file, offset - 4, order + "I")
-            piped = riff_id == b"RIFF" and riff_bytes in UNKNOWN_BYTES and size - offset < 2**30 <= length
-            unfinished = length == 0
-            if narrow not in UNKNOWN_BYTES:
-                length = _unwrapped(file, offset, length, size, order)
-            present = _unclaimed(file, offset, size, order) if unfinished else size - offset
-            unfinished = unfinished and present > 0
-            unknown = length in (*UNKNOWN_BYTES, 2**64 - 1) or piped or unfinished
-            known = None if unknown else length
-            next_at, behind = _behind(file, offset + length, size, order) if known else (None, 0)
-            present = next_at - offset if next_at else present
-            whole = present - present % max(block, 1)  # half a block of ADPCM would be filled up with a buzz
-            whole = min(whole, known or whole)
-            plain = plain and whole == (length if riff_id == b"RF64" else narrow)
-            wide = riff_id not in (b"RIFF", b"RIFX") or (order == "<" and whole > 0xFFFFFFFE)
-            head = _head(format_chunk, whole, order, wide)
-            fresh = None if plain or not format_chunk else (offset, offset + whole, head)
-            return Claim(known, present, channels, rate, block_bytes=max(block, 1), fresh=fresh, next_at=next_at,
-                         behind_bytes=behind, unfinished=unfinished)  # fmt: skip
-    return None
+            break
+    else:
+        return None
+    present, (narrow,) = _there(file, offset, length, size, order), unpack(file, offset - 4, order + "I")
+    unfinished = length == 0 < present
+    piped = riff_id == b"RIFF" and riff_bytes in UNKNOWN_BYTES and size - offset < 2**30 <= length
+    length = length if narrow in UNKNOWN_BYTES else _unwrapped(file, offset, length, size, order)
+    known = None if unfinished or piped or length in (*UNKNOWN_BYTES, 2**64 - 1) else length
+    next_at, behind = _behind(file, offset + length, size, order) if known else (None, 0)
+    present = next_at - offset if next_at else present
+    block = max(block, 1)
+    whole = present - present % block  # half a block of ADPCM would be filled up with a buzz
+    whole = min(whole, known or whole)
+    plain = plain and whole == (length if riff_id == b"RF64" else narrow)
+    wide = riff_id not in (b"RIFF", b"RIFX") or (order == "<" and whole > 0xFFFFFFFE)
+    fresh = None if plain or not form else (offset, offset + whole, _head(form, whole, order, wide))
+    return Claim(known, present, channels, rate, block_bytes=block, fresh=fresh, next_at=next_at, behind_bytes=behind,
+                 unfinished=unfinished)  # fmt: skip
 
 
 def _unwrapped(file: BinaryIO, offset: int, data: int, size: int, order: str) -> int:
     """The bytes of audio, of which 32 bits were written: as many times 4 GiB more as the file has room for."""
     name, _ = unpack(file, offset + data + data % 2, order + "4sI")
     lacks = (size - offset - data) >> 32 << 32
-    return data + (0 if _is_name(name) or lacks < 0 else lacks)
+    return data + (0 if riff.is_name(name) or lacks < 0 else lacks)
 
 
 def _head(format_chunk: bytes, data_bytes: int, order: str, wide: bool) -> bytes:
@@ -158,33 +147,39 @@ def _aiff(file: BinaryIO, size: int) -> Claim | None:
         if name == b"COMM":
             (channels,) = unpack(file, offset, ">H")
         elif name in (b"SSND", b"BODY"):
-            present = _unclaimed(file, offset, size, ">") if length == 0 else size - offset
-            known = None if length in UNKNOWN_BYTES or (length == 0 and present > 0) else length
+            present = _there(file, offset, length, size, ">")
+            unfinished = length == 0 < present
+            known = None if unfinished or length in UNKNOWN_BYTES else length
             next_at, behind = _behind(file, offset + length, size, ">") if known else (None, 0)
             present = next_at - offset if next_at else present
             mend = offset - 4, struct.pack(">I", min(present, 0xFFFFFFFE))
             return Claim(known, present, channels, None, mend, next_at=next_at, behind_bytes=behind,
-                         unfinished=length == 0 and present > 0)  # fmt: skip
+                         unfinished=unfinished)  # fmt: skip
     return None
+
+
+def _au(file: BinaryIO, size: int) -> Claim:
+    offset, data, rate, channels = unpack(file, 4, ">II4xII")
+    unfinished = data == 0 and size > offset
+    known = None if unfinished or data in UNKNOWN_BYTES else data
+    next_at = _next(file, offset + data, size, b".snd") if known else None
+    behind = max(tags_begin(file, offset + data, size) - offset - data, 0) if known and next_at is None else 0
+    return Claim(known, max((next_at or size) - offset, 0), channels, rate, (8, b"\xff" * 4), next_at=next_at,
+                 behind_bytes=behind, unfinished=unfinished)  # fmt: skip
 
 
 def _behind(file: BinaryIO, at: int, size: int, order: str) -> tuple[int | None, int]:
     """(where another file begins behind the chunks from `at` on, bytes there that are no chunk)."""
     for _ in range(MAX_CHUNKS):
         name = bytes_at(file, at + at % 2, 4)
-        at += at % 2 if _is_name(name) else 0  # some writers forget the pad byte
+        at += at % 2 if riff.is_name(name) else 0  # some writers forget the pad byte
         name, length, form = unpack(file, at, order + "4sI4s")
         if name in _FORMS and form in _FORMS[name]:
             return at, 0
-        if at + 8 > size or name == b"data" or not _is_name(name) or at + 8 + length > size + 1:
+        if at + 8 > size or name == b"data" or not riff.is_name(name) or at + 8 + length > size + 1:
             break
         at += 8 + length
-    return None, max(_no_tags(file, at, size) - at % 2, 0)
-
-
-def _no_tags(file: BinaryIO, start: int, size: int) -> int:
-    """How many of the bytes from `start` to the end are not of tags, such as ID3v1, that many programs append."""
-    return max(ends.back(file, start, size) - start, 0)
+    return None, max(tags_begin(file, at, size) - at - at % 2, 0)  # many programs append tags, such as ID3v1
 
 
 def _wave64(file: BinaryIO, size: int) -> Claim | None:
@@ -241,7 +236,7 @@ def _next_caf(file: BinaryIO, at: int, size: int) -> int | None:
         if (found := _next(file, at, size, b"caff\0\1")) is not None:
             return found
         name, length = unpack(file, at, ">4sq")
-        if not _is_name(name) or length < 0:
+        if not riff.is_name(name) or length < 0:
             return None
         at += 12 + length
     return None
@@ -279,12 +274,10 @@ def _next(file: BinaryIO, at: int, size: int, magic: bytes) -> int | None:
     return at if at + 12 <= size and bytes_at(file, at, len(magic)) == magic else None
 
 
-def _is_name(name: bytes) -> bool:
-    return len(name) == 4 and all(32 <= byte < 127 for byte in name)
+def _there(file: BinaryIO, offset: int, length: int, size: int, order: str) -> int:
+    """Bytes of audio from `offset` on; none where its length is 0 and a chunk follows.
 
-
-def _unclaimed(file: BinaryIO, offset: int, size: int, order: str) -> int:
-    """Bytes from `offset` on that are no chunk: audio of a recorder that was killed before it wrote the size."""
-    name, length = unpack(file, offset, order + "4sI")
-    is_chunk = _is_name(name) and length <= size - offset - 8
-    return 0 if is_chunk else size - offset
+    Where none does, a recorder was killed before it wrote the length.
+    """
+    name, after = unpack(file, offset, order + "4sI")
+    return 0 if length == 0 and riff.is_name(name) and after <= size - offset - 8 else size - offset

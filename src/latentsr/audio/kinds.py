@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from latentsr.audio.peek import bytes_at
+from latentsr.audio.spans import bytes_at
 
 
 @dataclass(frozen=True)

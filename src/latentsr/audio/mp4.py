@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from latentsr.audio.peek import size_of, unpack
+from latentsr.audio.spans import size_of, unpack
 
 MAX_BOXES = 200_000
 MAX_PACKETS = 20_000_000  # in fragments, whose packets need not have a byte of their own: 8 days of AAC

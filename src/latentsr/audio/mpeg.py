@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import BinaryIO
 
-from latentsr.audio import ends
-from latentsr.audio.peek import bytes_at
+from latentsr.audio.spans import bytes_at, tags_end
 
 SLACK = 3 * 1152  # samples: encoder delay and padding make declared lengths inexact by up to 2.7 frames
 WINDOW_BYTES = 1 << 20
@@ -60,7 +59,7 @@ def streams(file: BinaryIO, start: int, end: int, most: int) -> tuple[list[Strea
     found: list[Stream] = []
     at, junk, joined = start, 0, False
     while at < end and len(found) <= most:
-        if (behind := ends.front(file, at)) > at:
+        if (behind := tags_end(file, at)) > at:
             at, joined = behind, False
             continue
         data = bytes_at(file, at, min(SEARCH_BYTES + 4_096, end - at))

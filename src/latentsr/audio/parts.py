@@ -10,14 +10,14 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from latentsr.audio import ends, headers, mp4, mpeg
+from latentsr.audio import headers, mp4, mpeg
 from latentsr.audio.kinds import AAC, FLAC, MPEG, ZEROS, Kind, adts_at, kind_of, what_else
-from latentsr.audio.peek import bytes_at, unpack
+from latentsr.audio.spans import View, bytes_at, tags_begin, tags_end, unpack
 from latentsr.audio.tags import xiph
-from latentsr.audio.view import View
 from latentsr.errors import AudioError
 
 MAX_PARTS = 10_000
@@ -61,7 +61,7 @@ class Layout:
 def layout(file: BinaryIO, path: Path) -> Layout:
     """Look a file over, in bounded memory."""
     size = file.seek(0, os.SEEK_END)
-    start = ends.front(file, 0)
+    start = tags_end(file, 0)
     kind = kind_of(file, start, path)
     if kind is None and what_else(bytes_at(file, start, 64)) in (None, ZEROS):
         if (found := mpeg_layout(file, path)) is not None:
@@ -69,40 +69,35 @@ def layout(file: BinaryIO, path: Path) -> Layout:
         kind = AAC if adts_at(bytes_at(file, start, mpeg.SEARCH_BYTES)) is not None else None
     # What libsndfile reads may end in samples that look like a tag: there the header says where they end.
     own_end = kind is None or (kind.sndfile and kind is not FLAC)
-    end = size if own_end else ends.back(file, start, size)
+    end = size if own_end else tags_begin(file, start, size)
     starts = [start]
     for at in _seams(file, kind, start, end):
         if len(starts) == MAX_PARTS:
             raise AudioError(f"{path} is more than {MAX_PARTS} recordings joined; split it")
         starts.append(at)
-    return Layout(kind, _between(file, starts, end))
+    parts = []
+    for at, to in pairwise([*starts, end]):
+        parts.append(Part(tags_end(file, at) if at else at, to if to == end else _without_tags(file, at, to)))
+    return Layout(kind, tuple(parts))
 
 
 def mpeg_layout(file: BinaryIO, path: Path) -> Layout | None:
     """That of MPEG audio; None where there are no frames."""
     size = file.seek(0, os.SEEK_END)
-    found, junk = mpeg.streams(file, 0, ends.back(file, 0, size), MAX_PARTS)
+    found, junk = mpeg.streams(file, 0, tags_begin(file, 0, size), MAX_PARTS)
     if len(found) > MAX_PARTS:
         raise AudioError(f"{path} is more than {MAX_PARTS} recordings joined; split it")
     parts = tuple(Part(stream.start, stream.end, stream) for stream in found)
     return Layout(MPEG, parts, junk) if parts else None
 
 
-def _between(file: BinaryIO, starts: list[int], end: int) -> tuple[Part, ...]:
-    """Parts from each start to the next, without the tags in between."""
-    limits = zip(starts, [*starts[1:], end], strict=True)
-    return tuple(Part(ends.front(file, at) if at else at, _without_tags(file, at, to, to < end)) for at, to in limits)
-
-
-def _without_tags(file: BinaryIO, start: int, end: int, inner: bool) -> int:
-    """Where a part ends before the tags of the next one, or its own; only tags between two parts are looked for."""
-    if not inner:
-        return end
+def _without_tags(file: BinaryIO, start: int, end: int) -> int:
+    """Where a part that another follows ends: before that one's tags, and its own."""
     window = bytes_at(file, max(end - _WINDOW_BYTES, start), min(_WINDOW_BYTES, end - start))
     at = window.rfind(b"ID3")
-    if at >= 0 and ends.front(file, end - len(window) + at) == end:
+    if at >= 0 and tags_end(file, end - len(window) + at) == end:
         end += at - len(window)
-    return ends.back(file, start, end)
+    return tags_begin(file, start, end)
 
 
 def _seams(file: BinaryIO, kind: Kind | None, start: int, end: int) -> Iterator[int]:
@@ -116,13 +111,10 @@ def _seams(file: BinaryIO, kind: Kind | None, start: int, end: int) -> Iterator[
         shape = re.compile(pattern, re.DOTALL)
         group_end = start
         for at in _hits(file, start, end, magic):
-            if not shape.match(bytes_at(file, at, 80)):
+            if not shape.match(bytes_at(file, at, 80)) or (beside := _beside(file, at, kind)) is None:
                 continue
-            goes_on, beside = at == group_end, _beside(file, at, kind)
-            group_end = group_end if beside is None else beside
-            if beside is None or (goes_on and at > start):
-                continue
-            if at > start:
+            begins, group_end = at not in (start, group_end), beside
+            if begins:
                 yield at
     else:
         at = start

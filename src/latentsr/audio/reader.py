@@ -14,13 +14,12 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from latentsr.audio import decoders, ends, ffmpeg, headers, parts
+from latentsr.audio import decoders, ffmpeg, headers, parts
+from latentsr.audio.decoders import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, MAX_CHANNELS
 from latentsr.audio.facts import Account, Asks, Audio, How, Info, odd_scale
-from latentsr.audio.nonfinite import NonFinite, zeroed
-from latentsr.audio.peek import bytes_at
-from latentsr.audio.tags import ape, carry, id3
+from latentsr.audio.spans import View, bytes_at, tags_end
+from latentsr.audio.tags import ape, carry
 from latentsr.audio.tags.metadata import Metadata
-from latentsr.audio.view import View
 from latentsr.errors import AudioError, EmptyAudio, InvalidAudio, TruncatedAudio
 
 BLOCK_FRAMES = 65_536
@@ -92,11 +91,14 @@ class Reader:
         self.peak = 0.0  # largest absolute sample so far
         self._block_frames, self._known = block_frames, known
         self._cut: tuple[str, float | None] | None = None  # why, and seconds declared, where the header shows it
-        self._bad = NonFinite()
+        self._bad = 0  # samples that are NaN or infinite
+        self._first_bad = 0, 0  # sample and channel, from 0, of the first one
         self._decoder: decoders.Decoder | ffmpeg.Decoder | None = None
         self._file = decoders.open_regular(self.path)
         try:
             self.info = self._open()
+            limit_s = self.how.max_seconds
+            self._most = float("inf") if limit_s is None else limit_s * self.info.sample_rate  # samples per channel
             if not self.how.salvage and (self.info.frames or 0) > self._most:
                 raise self._too_long()
         except BaseException:
@@ -121,26 +123,21 @@ class Reader:
         for block in blocks:
             if done + block.shape[1] > self._most:
                 raise self._too_long()
-            if self._bad.look(done, block):
+            if self._has_bad(block, done):
                 if self.how.on_nonfinite == "error":
                     raise self._not_finite(done + block.shape[1], blocks)
-                block = zeroed(block)
+                block = np.where(np.isfinite(block), block, np.float32(0))
             self.peak = max(self.peak, float(block.max()), -float(block.min()))
             done += block.shape[1]
             yield block
         self._finish(done)
-
-    @property
-    def _most(self) -> float:
-        """Samples per channel that are not too many."""
-        return float("inf") if self.how.max_seconds is None else self.how.max_seconds * self.info.sample_rate
 
     # --- opening ----------------------------------------------------------------------------------
 
     def _open(self) -> Info:
         if not bytes_at(self._file, 0, 1):
             raise AudioError(f"{self.path} is empty (0 bytes); fetch it again from its source")
-        if ends.front(self._file, 0) >= os.fstat(self._file.fileno()).st_size:
+        if tags_end(self._file, 0) >= os.fstat(self._file.fileno()).st_size:
             raise TruncatedAudio(f"{self.path} holds a tag and no sound; fetch a whole copy")
         self._layout = parts.layout(self._file, self.path)
         first = self._layout.parts[0]
@@ -156,21 +153,28 @@ class Reader:
     def _metadata(self, first: parts.Part) -> Metadata:
         """Tags, pictures and chunks of the first part that its decoder does not know, and what stands at both ends."""
         kind, size = self._layout.kind, os.fstat(self._file.fileno()).st_size
-        tagged = first.stream is not None or first.start == ends.front(self._file, 0)
+        tagged = first.stream is not None or first.start == tags_end(self._file, 0)
         start = 0 if tagged else first.start
         found = Metadata()
         if kind is None or kind.sndfile or bytes_at(self._file, 0, 3) == b"ID3":
             view: Any = self._file if (start, first.end) == (0, size) else View(self._file, start, first.end)
             found = carry.found(view)
-        v1 = bytes_at(self._file, max(size - 128, 0), 128)
-        old = id3.parse_v1(v1)
-        return found.over(ape.read(self._file, size - (128 if v1[:3] == b"TAG" else 0))).over(old).checked()
+        return found.over(ape.read(self._file, size)).checked()
 
     def _decoder_of(self, part: parts.Part) -> decoders.Decoder | ffmpeg.Decoder:
         which = ffmpeg.Which(self.how.track, not self.how.no_timeline)
         opened = decoders.opened(self.path, self._file, self._layout, part, which)
         self._decoder = opened.decoder  # to be closed if what follows raises
-        decoders.check_shape(self.path, opened.decoder.channels, opened.decoder.samplerate)
+        channels, rate_hz = opened.decoder.channels, opened.decoder.samplerate
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise AudioError(
+                f"{self.path} has {channels} channels, at most {MAX_CHANNELS} can be restored; split it into groups"
+            )
+        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+            raise AudioError(
+                f"{self.path} declares {rate_hz} Hz; rates from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz can be "
+                "restored: correct the header or resample the file"
+            )
         self._told = opened.told
         self._compare(opened)
         return opened.decoder
@@ -248,25 +252,21 @@ class Reader:
             self._lose(done / rate, declared_s, why)
         elif done == 0:
             raise EmptyAudio(f"{self.path} holds no samples; there is nothing to restore")
-        if self._bad.count:
-            self.notes.append(f"{self._bad.counted()}, replaced by zeros, the first {self._bad.where(rate)}")
+        if self._bad:
+            self.notes.append(self._in_words(", replaced by zeros"))
         if decoder.overrun:
             self.notes.append(f"its header declares {(declared or 0) / rate:.3f} s; there was more, and it was read")
         self.notes += decoder.notes
-        self._take_account(decoder, done)
-
-    def _take_account(self, decoder: decoders.Decoder | ffmpeg.Decoder, done: int) -> None:
         count = len(self._layout.parts)
-        declared = self.info.frames if self._told else None
         self.account = Account(
-            decoder.name, self.info.format, self.info.subtype, count, declared, done, done / self.info.sample_rate,
+            decoder.name, info.format, info.subtype, count, declared if self._told else None, done, done / rate,
             self._unread, self._removed,
         )  # fmt: skip
         if count > 1:
             self.notes.append(f"it is {count} recordings joined; all were read, with the tags of the first")
         if self._unread > UNREAD_BYTES and self._cut is None:
             self.notes.append(f"{self._unread} bytes are neither sound nor tags that are known, and were not read")
-        self.notes += odd_scale(self.info.subtype, self.peak)
+        self.notes += odd_scale(info.subtype, self.peak)
 
     def _lose(self, done_s: float, declared_s: float | None, why: str) -> None:
         claimed = "" if declared_s is None else f" of {declared_s:.3f}"
@@ -289,11 +289,26 @@ class Reader:
         for block in rest:
             if done + block.shape[1] > self._most:
                 break
-            self._bad.look(done, block)
+            self._has_bad(block, done)
             done += block.shape[1]
         return InvalidAudio(
-            f"{self.path} has {self._bad.counted()}, the first {self._bad.where(self.info.sample_rate)}; "
+            f"{self.path} has {self._in_words()}; "
             'export it again, or put zeros in their place with --on-nonfinite zero (on_nonfinite="zero")',
-            self._bad.count,
-            self._bad.first,
+            self._bad,
+            self._first_bad[0],
         )
+
+    def _has_bad(self, block: np.ndarray, start: int) -> bool:
+        """Count what is NaN or infinite in a block (C, n) from sample number `start` on; whether there is any."""
+        if (finite := np.isfinite(block)).all():
+            return False
+        if not self._bad:
+            place = int(np.flatnonzero(~finite.all(axis=0))[0])
+            self._first_bad = start + place, int(np.flatnonzero(~finite[:, place])[0])
+        self._bad += int((~finite).sum())
+        return True
+
+    def _in_words(self, what_became: str = "") -> str:
+        (first, channel), one = self._first_bad, self._bad == 1
+        what = f"{self._bad} sample{'' if one else 's'} that {'is' if one else 'are'} NaN or infinite{what_became}"
+        return f"{what}, the first at {first / self.info.sample_rate:.6f} s (sample {first}, channel {channel + 1})"

@@ -46,7 +46,7 @@ def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     for row, target in zip(rows[:, None], out, strict=True):
         if not row.size:
             continue
-        extended = np.concatenate([_odd_start(row, before), row, _odd_end(row, before)], axis=1)[0]
+        extended = np.concatenate([_odd_start(row, before), row, _odd_start(row[:, ::-1], before)[:, ::-1]], axis=1)[0]
         target[:] = soxr.resample(extended, from_hz, to_hz, quality="VHQ")[first : first + length]
         _hold(target[None, :EDGE], row[:, :before])
         _hold(target[None, -EDGE:], row[:, -before:])
@@ -71,10 +71,6 @@ def _hold(made: np.ndarray, near: np.ndarray) -> None:
     """Hold samples (C, n) at an end, in place, where they overshoot what was near: what is turned may be steep."""
     limit = np.abs(near).max(axis=1, keepdims=True, initial=0)
     np.clip(made, -limit, limit, out=made)
-
-
-def _odd_end(wave: np.ndarray, count: int) -> np.ndarray:
-    return _odd_start(wave[:, ::-1], count)[:, ::-1]
 
 
 class Resampler:
@@ -106,7 +102,7 @@ class Resampler:
             return np.zeros((self._channels, 0), np.float32)
         short, near = self._soxr is None, self._held
         parts = [self._begun()] if short else []
-        parts.append(self._resampled(_odd_end(near, self._before), last=True))
+        parts.append(self._resampled(_odd_start(near[:, ::-1], self._before)[:, ::-1], last=True))
         rest = np.concatenate(parts, axis=1)
         if short:  # its start may have come out just now
             _hold(rest[:, :EDGE], near[:, : self._before])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,65 +74,114 @@ def choose_subtype(format: str, like: str | None = None) -> str:
     return next((subtype for subtype in offered if _DEPTH.get(subtype, 64) >= wanted), offered[-1])
 
 
-def depth_note(format: str, subtype: str, like: str | None) -> str | None:
-    """What is lost where `subtype` is shallower than an input of subtype `like` though the format loses nothing else.
+@dataclass(frozen=True)
+class Target:
+    """A file to be written: where, how it is coded, and whether it may replace another.
 
-    >>> depth_note("flac", "PCM_24", "FLOAT")
-    'flac holds 24 bits, and the source is FLOAT; write WAV to keep its depth'
+    Attributes:
+        path: where.
+        format: 'wav', 'flac', 'mp3', 'ogg', 'opus', 'aiff', 'caf', 'w64', 'rf64', 'au'.
+        subtype: libsndfile's.
+        overwrite: replace an existing file.
     """
-    bits = _DEPTH.get(subtype)  # None: a lossy codec
-    if like is None or bits is None or bits >= _depth(like):
-        return None
-    return f"{format} holds {bits} bits, and the source is {like}; write WAV to keep its depth"
 
+    path: Path
+    format: str
+    subtype: str
+    overwrite: bool = False
 
-def full_scale_gain(peak: float, subtype: str) -> float:
-    """The gain that brings samples of this peak into the range of `subtype`: 1.0 where they fit."""
-    return 1.0 if subtype in ("FLOAT", "DOUBLE") or peak <= 1.0 else 1.0 / peak
+    @classmethod
+    def of(
+        cls,
+        path: str | os.PathLike[str],
+        format: str | None = None,
+        subtype: str | None = None,
+        *,
+        like: str | None = None,
+        overwrite: bool = False,
+    ) -> Target:
+        """The format by the extension unless given; the subtype as `choose_subtype` says for an input of `like`."""
+        name = container(path, format)
+        return cls(Path(path), name, subtype or choose_subtype(name, like), overwrite)
 
+    def check(self, channels: int, rate_hz: int) -> None:
+        """Raise `AudioError` unless the format holds this, and nothing is in the way."""
+        path, name, subtype, major = self.path, self.format, self.subtype, _CONTAINERS[self.format][0]
+        limit, highest = _MAX_CHANNELS.get(major, 1024), _MAX_RATE_HZ.get(major, 2**31 - 1)
+        if not 1 <= channels <= limit:
+            raise AudioError(
+                f"cannot write {path}: {name} holds 1 to {limit} channels, not {channels}; write WAV instead"
+            )
+        rates = {"OPUS": _OPUS_RATES_HZ, "MPEG_LAYER_III": _MPEG_RATES_HZ}.get(subtype)
+        if rates is not None and rate_hz not in rates:
+            choice = ", ".join(map(str, rates))
+            raise AudioError(f"cannot write {path}: {name} has no {rate_hz} Hz; choose one of {choice}")
+        if not 1 <= rate_hz <= highest:
+            raise AudioError(f"cannot write {path}: {name} goes up to {highest} Hz, not {rate_hz}; write WAV instead")
+        if not soundfile.check_format(major, subtype):
+            offered = ", ".join(_CONTAINERS[name][1])
+            raise AudioError(f"cannot write {path}: {name} cannot hold {subtype}; choose one of {offered}")
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            if path.is_symlink():
+                text = f"cannot write {path}: it is a link to nowhere; remove it or name another file"
+                raise AudioError(text) from None
+            return
+        except (OSError, ValueError) as error:
+            raise cannot_write(path, error) from None
+        if stat.S_ISDIR(mode):
+            raise AudioError(f"cannot write {path}: it is a directory; name a file in it")
+        if not stat.S_ISREG(mode):
+            raise AudioError(f"cannot write {path}: it is not a regular file; name another one")
+        if not self.overwrite:
+            raise AudioError(
+                f"cannot write {path}: it exists already; name another file, or say --overwrite (overwrite=True)"
+            )
 
-def check_writable(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Raise `AudioError` unless a file could be written at `path` now; leaves nothing behind."""
-    _check_target(Path(path), overwrite)
-    sink, temporary = _reserve(Path(path))
-    sink.close()
-    temporary.unlink()
+    def check_now(self, channels: int, rate_hz: int) -> None:
+        """`check`, and that there is a folder that may be written to; leaves nothing behind."""
+        self.check(channels, rate_hz)
+        sink, temporary = self.reserve()
+        sink.close()
+        temporary.unlink()
 
+    def reserve(self) -> tuple[Sink, Path]:
+        """A new hidden file beside it."""
+        path, temporary = self.path, part_of(self.path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            return Sink(os.open(temporary, flags, 0o666), "r+"), temporary
+        except FileNotFoundError:
+            raise AudioError(f"cannot write {path}: the folder {path.parent} does not exist; make it first") from None
+        except (OSError, ValueError) as error:
+            raise cannot_write(path, error) from None
 
-def check_format(path: str | os.PathLike[str], name: str, subtype: str, channels: int, rate_hz: int) -> None:
-    """Raise `AudioError` unless the format `name` can hold this many channels at this rate in this subtype."""
-    major = _CONTAINERS[name][0]
-    if channels > (limit := _MAX_CHANNELS.get(major, 1024)) or channels < 1:
-        raise AudioError(f"cannot write {path}: {name} holds 1 to {limit} channels, not {channels}; write WAV instead")
-    rates = {"OPUS": _OPUS_RATES_HZ, "MPEG_LAYER_III": _MPEG_RATES_HZ}.get(subtype)
-    if rates is not None and rate_hz not in rates:
-        raise AudioError(f"cannot write {path}: {name} has no {rate_hz} Hz; choose one of {', '.join(map(str, rates))}")
-    if not 1 <= rate_hz <= (highest := _MAX_RATE_HZ.get(major, 2**31 - 1)):
-        raise AudioError(f"cannot write {path}: {name} goes up to {highest} Hz, not {rate_hz}; write WAV instead")
-    if not soundfile.check_format(major, subtype):
-        offered = ", ".join(_CONTAINERS[name][1])
-        raise AudioError(f"cannot write {path}: {name} cannot hold {subtype}; choose one of {offered}")
+    def gain(self, peak: float) -> float:
+        """The gain that brings samples of this peak into its range: 1.0 where they fit."""
+        return 1.0 if self.subtype in ("FLOAT", "DOUBLE") or peak <= 1.0 else 1.0 / peak
+
+    def depth_note(self, like: str | None) -> str | None:
+        """What is lost of an input of subtype `like`, where the format loses nothing else but is shallower.
+
+        >>> Target.of("a.flac").depth_note("FLOAT")
+        'flac holds 16 bits, and the source is FLOAT; write WAV to keep its depth'
+        """
+        bits = _DEPTH.get(self.subtype)  # None: a lossy codec
+        if like is None or bits is None or bits >= _depth(like):
+            return None
+        return f"{self.format} holds {bits} bits, and the source is {like}; write WAV to keep its depth"
 
 
 def write(
-    path: str | os.PathLike[str],
-    samples: np.ndarray,
-    sample_rate: int,
-    *,
-    subtype: str | None = None,
-    format: str | None = None,
-    overwrite: bool = False,
-    metadata: Metadata | None = None,
+    target: str | os.PathLike[str] | Target, samples: np.ndarray, sample_rate: int, metadata: Metadata | None = None
 ) -> tuple[str, ...]:
     """Write a recording whole, or leave nothing.
 
     Args:
-        path: where; its extension says the format unless `format` does.
-        samples: (C, T) floating point, finite; within full scale unless `subtype` is FLOAT or DOUBLE.
+        target: where, and how if not by its extension.
+        samples: (C, T) floating point, finite; within full scale unless the subtype is FLOAT or DOUBLE.
         sample_rate: Hz.
-        subtype: libsndfile's; the first of `choose_subtype(format)` if None.
-        format: 'wav', 'flac', 'mp3', 'ogg', 'opus', 'aiff', 'caf', 'w64', 'rf64', 'au'.
-        overwrite: replace an existing file.
         metadata: tags, pictures and chunks of the source: written where the format has room for them.
 
     Returns:
@@ -140,14 +190,13 @@ def write(
     Raises:
         AudioError: nothing was written, and why.
     """
+    path = target.path if isinstance(target, Target) else target
     if samples.ndim != 2:
         raise AudioError(f"cannot write {path}: samples must be (channels, samples), got shape {samples.shape}")
     channels, frames = samples.shape
     if frames == 0:
         raise AudioError(f"cannot write {path}: there are no samples")
-    with Writer(
-        path, channels, sample_rate, frames, subtype=subtype, format=format, overwrite=overwrite, metadata=metadata
-    ) as writer:
+    with Writer(target, channels, sample_rate, frames, metadata) as writer:
         writer.write(samples)
     return writer.notes
 
@@ -156,40 +205,30 @@ class Writer:
     """Writes a recording block by block; the file appears under its name when the `with` block ends well.
 
     Args:
-        path: where; its extension says the format unless `format` does.
+        target: where, and how if not by its extension.
         channels: C of every block.
         sample_rate: Hz.
         frames: how many samples per channel will come, which decides between RIFF and RF64 (above 4 GiB).
-        subtype: libsndfile's; the first of `choose_subtype(format)` if None.
-        format: as for `write`.
-        overwrite: replace an existing file.
         metadata: tags, pictures and chunks of the source, written where the format has room for them; `notes` says,
             one line each, what could not be carried.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        target: str | os.PathLike[str] | Target,
         channels: int,
         sample_rate: int,
         frames: int,
-        *,
-        subtype: str | None = None,
-        format: str | None = None,
-        overwrite: bool = False,
         metadata: Metadata | None = None,
     ) -> None:
-        self.path, self.overwrite = Path(path), overwrite
-        name = container(path, format)
-        self.subtype = subtype or choose_subtype(name)
-        major = _CONTAINERS[name][0]
-        check_format(self.path, name, self.subtype, channels, sample_rate)
-        metadata = Metadata() if metadata is None else metadata
+        target = target if isinstance(target, Target) else Target.of(target)
+        self.path, self.overwrite, self.subtype = target.path, target.overwrite, target.subtype
+        target.check(channels, sample_rate)
+        major, metadata = _CONTAINERS[target.format][0], Metadata() if metadata is None else metadata
         audio_bytes = frames * channels * _DEPTH.get(self.subtype, 16) // 8
         if major == "WAV" and audio_bytes + metadata.size_bytes > RIFF_LIMIT_BYTES:
             major = "RF64"
-        _check_target(self.path, overwrite)
-        self._sink, self._temporary = _reserve(self.path)
+        self._sink, self._temporary = target.reserve()
         try:
             fitted = carry.fitted(metadata, major, self.subtype, channels, sample_rate)
             self.notes, self._finish = fitted.notes, fitted.finish
@@ -287,37 +326,6 @@ def _depth(subtype: str) -> int:
     last = subtype.rpartition("_")[2]
     known = _DEPTH.get(subtype) or _DEPTH.get(last)
     return known or (int(last) if last in ("8", "16", "20", "24", "32") else 24)
-
-
-def _check_target(path: Path, overwrite: bool) -> None:
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise AudioError(f"cannot write {path}: it is a link to nowhere; remove it or name another file") from None
-        return
-    except (OSError, ValueError) as error:
-        raise cannot_write(path, error) from None
-    if stat.S_ISDIR(mode):
-        raise AudioError(f"cannot write {path}: it is a directory; name a file in it")
-    if not stat.S_ISREG(mode):
-        raise AudioError(f"cannot write {path}: it is not a regular file; name another one")
-    if not overwrite:
-        raise AudioError(
-            f"cannot write {path}: it exists already; name another file, or say --overwrite (overwrite=True)"
-        )
-
-
-def _reserve(path: Path) -> tuple[Sink, Path]:
-    """A new hidden file beside `path`."""
-    temporary = part_of(path)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        return Sink(os.open(temporary, flags, 0o666), "r+"), temporary
-    except FileNotFoundError:
-        raise AudioError(f"cannot write {path}: the folder {path.parent} does not exist; make it first") from None
-    except (OSError, ValueError) as error:
-        raise cannot_write(path, error) from None
 
 
 def _text(error: BaseException) -> str:

@@ -72,6 +72,18 @@ class _Example:
     offset: int
 
 
+@dataclass(frozen=True)
+class Share:
+    """Part `rank` of the `world_size` that a global batch is divided into."""
+
+    rank: int
+    world_size: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise ValueError(f"rank {self.rank} is not below world_size {self.world_size}")
+
+
 class Corpus:
     """Recordings, divided into a training and a validation set."""
 
@@ -135,28 +147,24 @@ class Corpus:
         samples: int,
         *,
         seed: int,
-        rank: int = 0,
-        world_size: int = 1,
+        share: Share | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> Batch:
-        """Examples rank * batch_size ... + batch_size - 1 of the global batch of `step`.
+        """Examples share.rank * batch_size ... + batch_size - 1 of the global batch of `step`.
 
         Args:
             step: number of the batch, from 0.
             batch_size: B, examples of this rank.
             samples: T, length of an example at 48 kHz.
             seed: of the run.
-            rank: which part of the global batch.
-            world_size: number of parts.
+            share: which part of the global batch; None: it has one.
             weights: share of each kind; None takes the config's.
 
         Returns:
             B examples of T samples.
         """
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank {rank} is not below world_size {world_size}")
         shares = _cumulative(self._shares(self.config.weights if weights is None else weights))
-        first = rank * batch_size
+        first = 0 if share is None else share.rank * batch_size
         return self._collate(
             [self._example(_generator(seed, step, first + i), samples, shares) for i in range(batch_size)], self.train
         )

@@ -12,6 +12,7 @@ import json
 import logging
 import tarfile
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,31 @@ BLOCK = tarfile.BLOCKSIZE  # bytes: a tar pads its members to this,
 END = 2 * BLOCK + tarfile.RECORDSIZE  # and ends with at most so many
 
 
+@dataclass(frozen=True)
+class Packing:
+    """How recordings are packed.
+
+    Attributes:
+        max_mb: size of a shard in MB (10**6 bytes), at most.
+        segment_s: length of a segment, at most; a file is cut into equal ones.
+    """
+
+    max_mb: float = 256.0
+    segment_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.segment_s <= 0 or self.max_mb * 1e6 < 3 * self.segment_s * AUDIO.sample_rate + 2 * END:
+            raise DataError(
+                f"a segment of {self.segment_s:g} s may not fit into {self.max_mb:g} MB; raise max_mb or cut shorter"
+            )
+
+
 def write_shards(
     clips: list[Clip],
     root: Path,
     folder: Path,
+    packing: Packing = Packing(),
     *,
-    max_mb: float = 256.0,
-    segment_s: float = 30.0,
     on_bad: str = "error",
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -46,14 +65,11 @@ def write_shards(
         clips: the recordings, in the order they shall have.
         root: the folder that their paths are told relative to.
         folder: where the shards go; made if need be.
-        max_mb: size of a shard in MB (10**6 bytes), at most.
-        segment_s: length of a segment, at most; a file is cut into equal ones.
+        packing: how large shards and segments may be.
         on_bad: 'error' stops at a file that cannot be read; 'skip' leaves it out and logs it.
         overwrite: replace shards that were made of other files or with other options.
     """
-    if segment_s <= 0 or max_mb * 1e6 < 3 * segment_s * AUDIO.sample_rate + 2 * END:
-        raise DataError(f"a segment of {segment_s:g} s may not fit into {max_mb:g} MB; raise max_mb or cut shorter")
-    plan = {"format": FORMAT, "clips": _digest(clips, root), "max_mb": max_mb, "segment_s": segment_s}
+    plan = {"format": FORMAT, "clips": _digest(clips, root)} | asdict(packing)
     if on_bad == "error":
         check_present(clips)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,8 +78,8 @@ def write_shards(
     done = [row for path in _shards(folder) for row in scan(path)]
     number, segment = (done[-1]["clip"], done[-1]["segment"] + 1) if done else (0, 0)
     bad: list[str] = []
-    members = _members(clips, root, number, segment, segment_s, decode_each(clips[number:], on_bad, bad))
-    for at, shard in enumerate(_packed(members, max_mb), start=len(_shards(folder))):
+    members = _members(clips, root, number, segment, packing.segment_s, decode_each(clips[number:], on_bad, bad))
+    for at, shard in enumerate(_packed(members, packing.max_mb), start=len(_shards(folder))):
         _write(folder / f"shard-{at:06d}.tar", shard)
     if bad:
         log.warning("left out %d of %d files: %s", len(bad), len(clips), "; ".join(bad))

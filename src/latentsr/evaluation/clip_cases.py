@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsr.audio import read, resample, write
+from latentsr.audio import Target, read, resample, write
 from latentsr.evaluation import cases
 from latentsr.evaluation.cases import CASES
 from latentsr.evaluation.conditions import Conditions
@@ -34,7 +34,7 @@ def write_input(folder: Path, case: Case) -> Path:
     path = (folder / case.input.folder / case.clip.name).with_suffix(".wav")
     path.parent.mkdir(parents=True, exist_ok=True)
     subtype = CASES[case.input.case].subtype if case.input.case else "PCM_16"
-    write(path, case.given[None].astype(np.float32), case.input.sample_rate, subtype=subtype, overwrite=True)
+    write(Target.of(path, subtype=subtype, overwrite=True), case.given[None].astype(np.float32), case.input.sample_rate)
     return path
 
 

@@ -1,13 +1,17 @@
 """Model folders (the layout of diffusers): strict loading, no pickles, every file held to its hash.
 
 diffusers itself falls back to pickles, only warns of missing tensors, and loads flipped bits in silence.
+
+Whether a network's config fits its weights is found out before any memory is taken for it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import chain
@@ -15,10 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
 
-from latentsr.model_folder.sizes import check_scheduler, check_sizes
-from latentsr.model_folder.tensorfiles import ANEW, ModelError, first_line, inside, read_json, weight_files
+from latentsr.model_folder.tensorfiles import (
+    ANEW,
+    ModelError,
+    StoredTensor,
+    first_line,
+    header,
+    inside,
+    read_json,
+    weight_files,
+)
 from latentsr.models.fastconv import speed_up
 from latentsr.models.network import Network
 from latentsr.wholefiles import sha256
@@ -56,6 +69,10 @@ CLASSES = {
     "DPMSolverMultistepScheduler": "diffusers",
     "FlowMatchEulerDiscreteScheduler": "diffusers",
 }
+# A weight norm or an attention that is split registers a parameter more than once; windows and bases are not stored.
+SPARE_FACTOR, SPARE_TENSORS, SPARE_ELEMENTS = 4, 256, 2**24
+MAX_NUMBER = 2**17  # in a config; the largest in use is the sampling rate
+MAX_STEPS = 100_000  # of a noise schedule; every one in use has 1000
 
 
 def find(model: str | os.PathLike[str] | None, *, local_files_only: bool = False) -> Path:
@@ -102,7 +119,16 @@ def load_component(folder: Path, name: str, index: dict[str, Any], dtype: torch.
     What is loaded is known before: a class of `CLASSES`, files within the folder that are those of sha256.json where
     there is one, and a network no larger than its weights.
     """
-    cls, component = _class(folder, name, index), folder / name
+    entry = index.get(name)
+    class_name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+    if class_name is None:
+        there = ", ".join(key for key, value in sorted(index.items()) if isinstance(value, list) and any(value))
+        raise ModelError(f"{folder} has no {name}, only {there}; choose a head that needs none, or another model")
+    if not isinstance(class_name, str) or class_name not in CLASSES:
+        raise ModelError(
+            f"{folder}: {name} is a {str(class_name)[:60]}, which this version does not know; upgrade latentsr"
+        )
+    cls, component = class_named(class_name), folder / name
     check_hashes(folder, name)
     return _network(cls, component, dtype) if issubclass(cls, nn.Module) else _scheduler(cls, component)
 
@@ -160,20 +186,6 @@ def _read_by_library(cls: Any, component: Path, dtype: torch.dtype) -> Any:
     if wrong:
         raise ValueError(f"what is stored does not fit its config: {wrong}")
     return network
-
-
-def _class(folder: Path, name: str, index: dict[str, Any]) -> Any:
-    """The class that the index names for a component, if it is one of ours."""
-    entry = index.get(name)
-    class_name = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    if class_name is None:
-        there = ", ".join(key for key, value in sorted(index.items()) if isinstance(value, list) and any(value))
-        raise ModelError(f"{folder} has no {name}, only {there}; choose a head that needs none, or another model")
-    if not isinstance(class_name, str) or class_name not in CLASSES:
-        raise ModelError(
-            f"{folder}: {name} is a {str(class_name)[:60]}, which this version does not know; upgrade latentsr"
-        )
-    return class_named(class_name)
 
 
 def _config(component: Path, cls: type, name: str) -> dict[str, Any]:
@@ -250,3 +262,89 @@ def check_hashes(folder: Path, name: str) -> None:
     for path in (folder / name).glob("*"):
         if path.suffix in HASHED and path.relative_to(folder).as_posix() not in mine:
             raise ModelError(f"{path} is not in {HASHES}; remove the file, or {ANEW}")
+
+
+class _TooLargeError(Exception):
+    """More was built than the files hold."""
+
+
+def check_sizes(cls: type[nn.Module], config: Mapping[str, Any], component: Path, files: list[Path]) -> nn.Module:
+    """Raise `ModelError` unless `config` makes a network of `cls` whose tensors have the shapes that are stored.
+
+    The network is built on torch's meta device, without memory, and building stops once it is larger than the files:
+    a config may claim any width or depth. It is returned as it was built.
+    """
+    check_numbers(config, component / "config.json")
+    stored: dict[str, StoredTensor] = {}
+    for file in files:
+        stored |= header(file)
+    elements = sum(math.prod(tensor.shape) for tensor in stored.values())
+    try:
+        most = SPARE_FACTOR * len(stored) + SPARE_TENSORS, SPARE_FACTOR * elements + SPARE_ELEMENTS
+        with _at_most(*most), torch.device("meta"):
+            kind: Any = cls
+            if hasattr(cls, "config_class"):  # of transformers
+                network = kind(kind.config_class.from_dict(dict(config)))
+            else:
+                network = kind.from_config(dict(config))
+    except _TooLargeError:
+        raise ModelError(f"{component} is described as larger than its weights ({elements} numbers); {ANEW}") from None
+    except Exception as error:  # whatever its class raises where a size makes no sense
+        raise ModelError(f"{component / 'config.json'} makes no network: {first_line(error)}; {ANEW}") from error
+    wrong = [
+        f"{name} is {stored[name].shape} instead of {tuple(tensor.shape)}"
+        for name, tensor in network.state_dict().items()
+        if name in stored and stored[name].shape != tuple(tensor.shape)
+    ]
+    if wrong:
+        raise ModelError(f"{component} does not fit its config: {wrong[0]} ({len(wrong)} such in all); {ANEW}")
+    return network
+
+
+def check_scheduler(config: Mapping[str, Any], path: Path) -> None:
+    """Raise `ModelError` where a noise schedule claims numbers that nobody can mean: it is computed when it is made."""
+    steps = config.get("num_train_timesteps", 1000)
+    if type(steps) is not int or not 1 <= steps <= MAX_STEPS:
+        raise ModelError(f"{path}: num_train_timesteps must be 1 to {MAX_STEPS}, got {_short(steps)}; {ANEW}")
+    check_numbers(config, path)
+
+
+def check_numbers(value: Any, path: Path, name: str = "") -> None:
+    """Raise `ModelError` where a number in a config is not finite or beyond any size that a network here has."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            check_numbers(inner, path, str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            check_numbers(inner, path, name)
+    elif isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:  # a NaN is not either
+        if name == "lambda_min_clipped" and value == -math.inf:  # diffusers' own "not clipped"
+            return
+        raise ModelError(f"{path}: {name[:40]} is {_short(value)}, at most {MAX_NUMBER} makes sense; {ANEW}")
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40]
+
+
+@contextmanager
+def _at_most(tensors: int, elements: int) -> Iterator[None]:
+    """Stop the building of networks in this thread at so many tensors, or so many numbers in them."""
+    mine, made, numbers = threading.get_ident(), 0, 0
+
+    def count(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:
+        nonlocal made, numbers
+        if tensor is not None and threading.get_ident() == mine:
+            made, numbers = made + 1, numbers + math.prod(tensor.shape)
+            if made > tensors or numbers > elements:
+                raise _TooLargeError
+
+    handles = [
+        hooks.register_module_parameter_registration_hook(count),
+        hooks.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

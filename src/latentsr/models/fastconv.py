@@ -66,7 +66,8 @@ class FastConv1d(nn.Conv1d):
     """`nn.Conv1d` that tiles the time axis where that pays: (B, C, T) -> (B, C', T), channels last in memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._is_depthwise(x):
+        plain = self.groups == self.in_channels == self.out_channels and self.stride == self.dilation == (1,)
+        if plain and self.padding_mode == "zeros" and x.dim() == 3 and _for_inference(x):
             return self._depthwise(x)
         matrices = self._matrices(x)
         if matrices is None:
@@ -76,10 +77,6 @@ class FastConv1d(nn.Conv1d):
         made = [_correlate(one, products, a, b, dilation) for one in x.transpose(1, 2).contiguous()]
         y = torch.stack(made) if len(made) > 1 else made[0][None]
         return (y if self.bias is None else y.add_(self.bias)).transpose(1, 2)
-
-    def _is_depthwise(self, x: Tensor) -> bool:
-        plain = self.groups == self.in_channels == self.out_channels and self.stride == self.dilation == (1,)
-        return plain and self.padding_mode == "zeros" and x.dim() == 3 and _for_inference(x)
 
     def _depthwise(self, x: Tensor) -> Tensor:
         """A product and a sum a tap, channels last: half of the library's time, with its copies there and back."""

@@ -110,9 +110,6 @@ class _Chunk:
         self.decay_steps, self.state_steps = self.decay.unbind(0), self.states.unbind(0)
         self.state_steps[0].zero_()
 
-    def begin(self, h: Tensor) -> None:
-        self.state_steps[0].copy_(h)
-
     def run(self, u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decays, states before and after each of n <= S positions (n, b, K, N, D), and Δ u (n, b, K, D)."""
         n, by_step = len(u), delta * u
@@ -143,7 +140,7 @@ class _ChunkedScan(torch.autograd.Function):
                     borders[i, rows] = work.state_steps[0]
                 _, _, states, _ = work.run(u[at], delta[at], A, B[at])
                 y[at] = torch.matmul(C[at].unsqueeze(-2), states).squeeze(-2)
-                work.begin(states[-1])
+                work.state_steps[0].copy_(states[-1])
         if keep:
             ctx.save_for_backward(u, delta, A, B, C, borders)
             ctx.chunk, ctx.sequences = chunk, sequences
@@ -168,7 +165,7 @@ class _ChunkedScan(torch.autograd.Function):
             for i in reversed(range(len(borders))):
                 at = slice(i * ctx.chunk, (i + 1) * ctx.chunk), rows
                 n = len(u[at])
-                work.begin(borders[i, rows])
+                work.state_steps[0].copy_(borders[i, rows])
                 decay, before, states, by_step = work.run(u[at], delta[at], A, B[at])
                 dC[at] = torch.matmul(dy[at].unsqueeze(-2), states.mT).squeeze(-2)
                 grads = torch.mul(C[at].unsqueeze(-1), dy[at].unsqueeze(-2), out=room[:n])

@@ -13,13 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from latentsr import audio
-from latentsr.audio import Album, Resampler, SourceFile
+from latentsr.audio import Album, Resampler, SourceFile, Target
 from latentsr.config import AUDIO
 from latentsr.options import Options
 from latentsr.restoring.analysis import Heard, note_on_cutoff
@@ -87,14 +86,12 @@ def write_restored(
     else:  # between the samples that were heard it may be larger
         peak = max(float(block.abs().max()) for block in resampled(album.native(), from_hz, rate))
     ceiling = max(1.0, peak)
-    formats = [audio.container(target, options.format) for target in targets]
-    subtypes = [
-        options.subtype or audio.choose_subtype(name, source.info.subtype)
-        for name, source in zip(formats, album.sources, strict=True)
+    files = [
+        Target.of(path, options.format, options.subtype, like=source.info.subtype, overwrite=options.overwrite)
+        for path, source in zip(targets, album.sources, strict=True)
     ]
-    gain = min(audio.full_scale_gain(ceiling, subtype) for subtype in subtypes)
-    writing, done = _Writing(options, rate, gain, beside or Beside()), []
-    coming = zip(targets, formats, subtypes, strict=True)
+    gain = min(file.gain(ceiling) for file in files)
+    writing, done, coming = _Writing(options, rate, gain, beside or Beside()), [], iter(files)
     for run in [album] if len(targets) == 1 else album.runs(heard.track.changes_s):
         bounds_s = run.bounds_s
         restorer = restorer_of(heard.part(bounds_s[0], bounds_s[-1]), run.start_s)
@@ -104,7 +101,7 @@ def write_restored(
         restored = _Cut(pieces)
         given = _Cut(block.numpy() * np.float32(gain) for block in resampled(run.native(), from_hz, rate))
         for source, frames, span_s in zip(run.sources, run.lengths(rate), pairwise(bounds_s), strict=True):
-            into = Into(source, *next(coming), heard.part(*span_s), frames)
+            into = Into(source, next(coming), heard.part(*span_s), frames)
             file = writing.file(into, restored, given)
             done.append(replace(file, notes=(*file.notes, *(restorer.notes if restorer else ()))))
         left = restored.rest.shape[1] + sum(piece.shape[1] for piece in restored.pieces)  # it comes to its end
@@ -117,9 +114,7 @@ class Into:
     """One of the files that a run is written into."""
 
     source: SourceFile
-    target: str | os.PathLike[str]
-    format: str
-    subtype: str
+    target: Target
     heard: Heard
     frames: int  # samples per channel of the file
 
@@ -135,19 +130,18 @@ class _Writing:
 
     def file(self, into: Into, restored: _Cut, given: _Cut) -> RestoredFile:
         """Write a file of what was restored; `given` is what came, for what is wanted beside."""
-        source, target, heard, frames, subtype = into.source, into.target, into.heard, into.frames, into.subtype
+        source, target, heard, frames = into.source, into.target, into.heard, into.frames
         info, beside, rate = source.info, self.beside, self.rate
-        if beside.band is not None and Path(beside.band).resolve() == Path(target).resolve():
-            raise ValueError(f"the result and its made band would both be written to {target}; name another file")
+        if beside.band is not None and Path(beside.band).resolve() == target.path.resolve():
+            raise ValueError(f"the result and its made band would both be written to {target.path}; name another file")
         shape = (heard.channels, rate, frames)
-        about: dict[str, Any] = {"overwrite": self.options.overwrite, "metadata": info.metadata}
         table = BandTable(rate) if beside.table else None
         with ExitStack() as files:
-            writer = files.enter_context(audio.Writer(target, *shape, subtype=subtype, format=into.format, **about))
+            writer = files.enter_context(audio.Writer(target, *shape, info.metadata))
             band = None
             if beside.band is not None:
-                deep = audio.choose_subtype(audio.container(beside.band), "FLOAT")
-                band = files.enter_context(audio.Writer(beside.band, *shape, subtype=deep, **about))
+                deep = Target.of(beside.band, like="FLOAT", overwrite=target.overwrite)
+                band = files.enter_context(audio.Writer(deep, *shape, info.metadata))
             for piece in restored.take(frames):
                 if band is not None or table is not None:
                     before = np.concatenate(list(given.take(piece.shape[1])), axis=1)
@@ -157,14 +151,14 @@ class _Writing:
                     table.update(before, piece)
                 writer.write(piece)
         track = heard.track.pairs
-        lost = (audio.depth_note(into.format, subtype, info.subtype), *writer.notes)
+        lost = (target.depth_note(info.subtype), *writer.notes)
         notes = (note_on_cutoff(track), *source.notes, *lost)
         return RestoredFile(
-            path=Path(target),
+            path=target.path,
             sample_rate=rate,
             channels=heard.channels,
             samples=frames,
-            subtype=subtype,
+            subtype=target.subtype,
             cutoff_hz=heard.track.cutoff_hz,
             seconds=source.frames / info.sample_rate,
             gain=self.gain,

@@ -72,14 +72,12 @@ class RestorationOutput:
         samples, rate = self.audio, sample_rate or self.sample_rate
         if rate != self.sample_rate:
             samples = audio.resample(samples, self.sample_rate, rate)
-        subtype = subtype or audio.choose_subtype(audio.container(path, format), self.subtype)
+        target = audio.Target.of(path, format, subtype, like=self.subtype, overwrite=overwrite)
         peak = max(float(samples.max()), -float(samples.min()))  # np.abs would copy a long recording
-        gain = audio.full_scale_gain(peak, subtype)
+        gain = target.gain(peak)
         if gain != 1.0:
             samples = samples * np.float32(gain)
-        lost = audio.write(
-            path, samples, rate, subtype=subtype, format=format, overwrite=overwrite, metadata=self.metadata
-        )
-        shallow = audio.depth_note(audio.container(path, format), subtype, self.subtype)
+        lost = audio.write(target, samples, rate, self.metadata)
+        shallow = target.depth_note(self.subtype)
         self.notes = tuple(dict.fromkeys((*self.notes, *((shallow,) if shallow else ()), *lost)))
         return gain

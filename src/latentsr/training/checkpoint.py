@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from latentsr.config import ConfigError
 from latentsr.model_folder.tensorfiles import read_json
+from latentsr.training.stage import StageConfig
 from latentsr.wholefiles import publish_folder, sha256
 
 MANIFEST = "manifest.json"  # written last: a folder without it is not a checkpoint
 DIGEST = "manifest_sha256"  # in the manifest, of all else in it
 Tensors = dict[str, dict[str, Tensor]]  # file stem -> name -> tensor
+Averages = Mapping[str, list[Tensor]]  # by network: its averaged parameters
 
 
 def save(folder: Path, step: int, tensors: Tensors, extra: dict[str, Any]) -> Path:
@@ -120,3 +125,49 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor])
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+class Best:
+    """The averaged weights of the validation at which a named metric was best, beside the last ones, over a kill too.
+
+    They lie in RUN/checkpoints/best. Nothing is done where the config names no metric.
+    """
+
+    def __init__(self, run: Path, config: StageConfig) -> None:
+        self.folder, self.metric = run / "checkpoints" / "best", config.best_metric
+        self.sign = -1.0 if config.best_mode == "max" else 1.0
+        self.step, self.value = -1, math.nan
+
+    def start(self) -> None:
+        """Take up what the run has found, by the same metric."""
+        found = newest_valid(self.folder) if self.metric else None
+        if found is not None and found[1].get("metric") == self.metric:
+            self.step, self.value = found[1]["step"], found[1]["value"]
+
+    def offer(self, step: int, metrics: Mapping[str, float], averages: Averages) -> bool:
+        """Keep the averages if they are the best so far. Raises ConfigError where no metric has that name."""
+        if self.metric is None:
+            return False
+        if self.metric not in metrics:
+            raise ConfigError(f"no metric {self.metric!r} for best_metric; validation has {', '.join(metrics)}")
+        value = metrics[self.metric]
+        if math.isnan(value) or self.step >= 0 and self.sign * value >= self.sign * self.value:
+            return False
+        self.step, self.value = step, value
+        groups = {name: {str(i): tensor for i, tensor in enumerate(tensors)} for name, tensors in averages.items()}
+        path = save(self.folder, step, groups, {"metric": self.metric, "value": value})
+        for other in checkpoints(self.folder):
+            if other != path:
+                shutil.rmtree(other)
+        return True
+
+    def summary(self) -> dict[str, Any]:
+        """For the exported weights: which step they are of, and how good."""
+        return {"step": self.step, "metric": self.metric, "value": self.value}
+
+    def load(self) -> dict[str, list[Tensor]] | None:
+        """The averages that were the best; None where nothing was kept."""
+        if self.step < 0:
+            return None
+        tensors = load(self.folder / f"step-{self.step:08d}")
+        return {name: [group[str(i)] for i in range(len(group))] for name, group in tensors.items()}

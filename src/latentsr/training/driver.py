@@ -1,37 +1,49 @@
 """All stages of a recipe in order, in time windows, over a kill at any moment; then the model, its table and its card.
 
 OUT/NAME is the run folder of a stage, OUT/curves has a picture of each, OUT/model is the model, OUT/eval its tables.
+
+The table is the benchmark on recordings that no stage was trained on; the curves are training and validation side by
+side, from a run's metrics.jsonl.
 """
 
 from __future__ import annotations
 
 import gc
+import io
+import json
 import math
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
-from latentsr.config import dump
+from latentsr.config import AUDIO, dump
 from latentsr.data.dataset import Corpus, DataConfig
 from latentsr.data.sources import Found, SourceConfig, open_recordings
+from latentsr.evaluation import benchmark, report
+from latentsr.evaluation.report import MissingExtraError
+from latentsr.head_kinds import HEADS
+from latentsr.pipeline import Pipeline
 from latentsr.training.assemble import LOADERS, assemble
 from latentsr.training.card import write_card
-from latentsr.training.curves import draw_curves
 from latentsr.training.dry_run import FOLDER, dry_run
 from latentsr.training.launch import DONE, ERRORS, INTERRUPTED, NO_DATA, TIME_UP, denormals_flushed, failed, parse
 from latentsr.training.loop import fit
-from latentsr.training.measure import TABLE, measure
 from latentsr.training.pace import duration
-from latentsr.training.recipe import Recipe, RecipeStage, load_recipe, references, stage_configs
+from latentsr.training.recipe import EvalConfig, Recipe, RecipeStage, load_recipe, references, stage_configs
 from latentsr.training.record import Record, digest, read_json, write_json, write_text
 from latentsr.training.stages import STAGES, build_stage
 from latentsr.wholefiles import publish_folder
 
 ASSEMBLED, MEASURED = "model.json", "eval.json"  # in OUT: what the model, and its table, were made from
+TABLE = "table.md"
+Curves = dict[str, tuple[list[float], list[float]]]  # name -> (minutes, values)
 
 
 @denormals_flushed()
@@ -221,3 +233,94 @@ class Driver:
     def _print(self, text: str) -> None:
         if self.main:
             print(text, flush=True)
+
+
+def heads_of(components: set[str]) -> list[str]:
+    """The heads that a model with these components has: as `latentsr eval` takes them."""
+    return [name for name, head in HEADS.items() if components >= _needed(name)]
+
+
+def _needed(head: str) -> set[str]:
+    diffusion = {"vae", "unet"} if HEADS[head].needs_latents else set[str]()
+    return {*HEADS[head].components, *diffusion}
+
+
+def measure(model: Path, config: EvalConfig, device: str, out: Path) -> None:
+    """Score a model folder on a device; `out` gets table.md, and CSV and JSON of every condition."""
+    out.mkdir(parents=True, exist_ok=True)
+    pipe = Pipeline.from_pretrained(model).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    components = {name for name, part in pipe.components.items() if part is not None}
+    heads = list(config.heads) or heads_of(components)
+    about: dict[str, Any] = {"references": Path(config.references).name, "visqol": config.visqol, "device": device}
+    about["model_sha256"] = benchmark.model_hash(pipe.components.items())
+    text = []
+    for number, conditions in enumerate(config.conditions, start=1):
+        clips = benchmark.find_clips(Path(config.references), conditions.limit)
+        options = {"seed": conditions.seed, **config.options}
+        systems = [benchmark.unprocessed()]
+        systems += benchmark.head_rows(pipe, heads, config.steps or (None,), conditions.known_cutoff, options)
+        if components >= {"vae", "vocoder"}:
+            pipe.reconstruct(torch.zeros(1, 1, AUDIO.sample_rate))  # what is compiled or loaded late is not timed
+            systems.append(benchmark.ceiling(pipe.reconstruct))
+        records = benchmark.run(benchmark.Comparison(clips, systems, conditions), visqol=config.visqol)
+        summary, described = report.summarise(records), report.describe(conditions, {**about, **config.options})
+        report.write_csv(out / f"table-{number}.csv", summary, described)
+        report.write_json(out / f"table-{number}.json", summary, records, described)
+        text.append(report.format_table(summary))
+        text.append(report.format_conditions(described))
+    write_text(out / TABLE, "\n\n".join(text) + "\n")
+
+
+def read_curves(run: Path, seconds: float, step: int) -> tuple[Curves, Curves]:
+    """The losses' totals, and the distances on validation, against minutes of training.
+
+    Where a line has no seconds of its own, it lies between the lines that have, by its step; the run ended at `step`
+    after `seconds`.
+    """
+    file = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    timed = sorted(
+        {(0, 0.0), (step, seconds)} | {(line["step"], line["seconds"]) for line in lines if "seconds" in line}
+    )
+    steps, times = zip(*timed, strict=True)
+    training: Curves = {}
+    validation: Curves = {}
+    for line in lines:
+        minutes = float(np.interp(line["step"], steps, times)) / 60
+        for name, value in line.items():
+            if name.startswith("total_"):
+                _add(training, name.removeprefix("total_"), minutes, value)
+            elif name.startswith("validation_") and "lsd" in name:
+                _add(validation, name.removeprefix("validation_"), minutes, value)
+    return training, validation
+
+
+def draw_curves(run: Path, png: Path, seconds: float, step: int) -> None:
+    """Draw both panels; nothing is drawn of a run that has written no figures."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise MissingExtraError("curves need matplotlib; install it with: pip install 'latentsr[train]'") from None
+    panels = dict(zip(("training loss", "validation distance"), read_curves(run, seconds, step), strict=True))
+    if not any(panels.values()):
+        return
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axes: Any = figure.subplots(1, 2)
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        for name, (minutes, values) in curves.items():
+            axis.plot(minutes, values, marker="." if len(values) < 50 else "", label=name)
+        axis.set_title(f"{run.name}: {title}")
+        axis.set_xlabel("minutes")
+        if curves:
+            axis.legend()
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=100)
+    png.parent.mkdir(parents=True, exist_ok=True)
+    png.write_bytes(picture.getvalue())
+
+
+def _add(curves: Curves, name: str, minutes: float, value: float) -> None:
+    times, values = curves.setdefault(name, ([], []))
+    times.append(minutes)
+    values.append(value)

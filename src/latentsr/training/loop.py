@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from latentsr.config import ConfigError, differences, dump
-from latentsr.data.dataset import Batch, Corpus
+from latentsr.data.dataset import Batch, Corpus, Share
 from latentsr.data.prefetch import prefetch
 from latentsr.training import checkpoint
-from latentsr.training.best import Averages, Best
+from latentsr.training.checkpoint import Averages, Best
 from latentsr.training.draws import Draws
 from latentsr.training.interrupt import Interrupt
 from latentsr.training.logbook import Journal
@@ -184,10 +184,8 @@ class Trainer:
     def _batch(self, at: int) -> Batch:
         """Number `at` of the batches of this process: part `at % accumulation` of a step."""
         step, part = divmod(at, self.config.accumulation)
-        return self.corpus.batch(
-            step, self.per_process, self.config.samples, seed=self.config.seed, rank=self._part(part),
-            world_size=self.accelerator.num_processes * self.config.accumulation,
-        )  # fmt: skip
+        share = Share(self._part(part), self.accelerator.num_processes * self.config.accumulation)
+        return self.corpus.batch(step, self.per_process, self.config.samples, seed=self.config.seed, share=share)
 
     def _part(self, part: int) -> int:
         """Which share of the global batch is part `part` of this process' step."""

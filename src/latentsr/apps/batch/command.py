@@ -15,6 +15,7 @@ from latentsr import __version__
 from latentsr.apps.loading import cores
 from latentsr.apps.options import Settings, takes_settings
 from latentsr.apps.terminal import INTERRUPTED, make_folder, warn
+from latentsr.errors import UsageError
 
 if TYPE_CHECKING:
     from latentsr.apps.batch.journal import Journal
@@ -57,7 +58,6 @@ def batch_command(
     Outputs keep their sub-folders under DEST; DEST/latentsr-journal.jsonl says what became of each file.
     """
     from latentsr.apps.batch.summary import print_summary
-    from latentsr.errors import UsageError
 
     if address is not None and engine != "ray":
         raise UsageError("--address names a Ray cluster; add --engine ray")
@@ -137,8 +137,6 @@ def run_batch(request: Request, options: Options, loader: Any) -> Summary:
 
 def _check_journal(journal: Journal, resume: bool, overwrite: bool) -> None:
     """A journal of an earlier run is gone on with, or put aside, but never by accident."""
-    from latentsr.errors import UsageError
-
     journal.refresh()
     if resume or not journal.histories:
         return

@@ -10,7 +10,9 @@ import typer
 
 from latentsr.apps.options import Threads
 from latentsr.apps.terminal import FAILED, INTERRUPTED, fail, warn
-from latentsr.errors import reason_of
+from latentsr.errors import UsageError, reason_of
+from latentsr.head_kinds import DEFAULT_HEAD, HEADS
+from latentsr.options import Options
 
 if TYPE_CHECKING:
     from latentsr.apps.web.desk import Desk
@@ -91,9 +93,6 @@ def _serve(place: Place, desk: Desk, head: str) -> None:
 def _heads(model: str | None, head: str | None) -> tuple[list[str], str]:
     """The heads of the model, and the one that is chosen at first."""
     from latentsr.apps.info import describe_model
-    from latentsr.errors import UsageError
-    from latentsr.head_kinds import DEFAULT_HEAD, HEADS
-    from latentsr.options import Options
 
     Options(head=head)  # refuses unknown names
     if model is not None and not Path(model).is_dir():  # on the Hub, or a checkpoint of AudioSR

@@ -6,7 +6,7 @@ import math
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -43,6 +43,33 @@ class WrongOrderError(ValueError):
     """Something is asked for that there is not; the message is one sentence for the page."""
 
 
+@dataclass(frozen=True)
+class Form:
+    """The fields of the page, as they come. An empty or zero field leaves the choice to the model."""
+
+    head: Any
+    steps: Any = None
+    seed: Any = 0
+    denoise: Any = False
+    cutoff_hz: Any = None
+    mend: Any = False
+    amount: Any = 100
+    tilt: Any = 0
+
+    def choices(self, heads: Collection[str]) -> dict[str, Any]:
+        """The words of an order; raises `WrongOrderError`."""
+        if self.head not in heads:
+            raise WrongOrderError(f"There is no such head; choose one of {', '.join(heads)}")
+        if not 0 <= (steps := _number(self.steps, "steps")) <= MOST_STEPS:
+            raise WrongOrderError(f"Steps are 1 to {MOST_STEPS}; 0 takes the model's own")
+        return _valid({
+            "head": self.head, "steps": _whole(steps) or None, "seed": _whole(_number(self.seed, "seed")),
+            "denoise": bool(self.denoise), "cutoff_hz": _number(self.cutoff_hz, "cutoff") or None,
+            "salvage": bool(self.mend), "on_nonfinite": "zero" if self.mend else "error",
+            **_gains(self.amount, self.tilt),
+        })  # fmt: skip
+
+
 class Desk:
     """Takes uploads and orders of many visitors; each gets its own back. `heads`: those of the model."""
 
@@ -64,7 +91,7 @@ class Desk:
         return hear_from_outside(Path(upload), mend)
 
     def submit(self, session: str, upload: str, **words: Any) -> Job:
-        """Put an order into the queue, of a session that has none there; `words` are those of `Order`.
+        """Put an order into the queue, of a session that has none there; `words` are those of `Form`.
 
         Raises:
             WrongFileError: not that file.
@@ -77,7 +104,7 @@ class Desk:
         self._check_size(path, name)
         if (job := self._jobs.get(session)) is not None and not job.ended.is_set():
             raise WrongOrderError("Your last recording is still being worked on; wait for it, or stop it")
-        checked = self._checked(**words)
+        checked = Form(**words).choices(self.heads)
         folder = self.store.new_folder(session)
         try:
             source = folder / SOURCE
@@ -149,30 +176,6 @@ class Desk:
         with suppress(OSError):
             if path.stat().st_size > self.limits.max_mb * 1e6:
                 raise WrongFileError(f"{name} is larger than {self.limits.max_mb:g} MB; cut it, or save it as FLAC")
-
-    def _checked(
-        self,
-        head: Any,
-        steps: Any = None,
-        seed: Any = 0,
-        denoise: Any = False,
-        cutoff_hz: Any = None,
-        mend: Any = False,
-        amount: Any = 100,
-        tilt: Any = 0,
-    ) -> dict[str, Any]:
-        """The words of an order; raises `WrongOrderError`. An empty or zero field leaves the choice to the model."""
-        if head not in self.heads:
-            raise WrongOrderError(f"There is no such head; choose one of {', '.join(self.heads)}")
-        if not 0 <= (given := _number(steps, "steps")) <= MOST_STEPS:
-            raise WrongOrderError(f"Steps are 1 to {MOST_STEPS}; 0 takes the model's own")
-        choices = {
-            "head": head, "steps": _whole(given) or None, "seed": _whole(_number(seed, "seed")),
-            "denoise": bool(denoise), "cutoff_hz": _number(cutoff_hz, "cutoff") or None, "salvage": bool(mend),
-            "on_nonfinite": "zero" if mend else "error",
-            **_gains(amount, tilt),
-        }  # fmt: skip
-        return _valid(choices)
 
 
 def outcome(job: Job, url: str) -> dict[str, Any]:

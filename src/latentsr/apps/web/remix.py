@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -14,7 +13,7 @@ import torch
 from latentsr import audio
 from latentsr.apps.web.work import BAND, Order, Result
 from latentsr.options import Options
-from latentsr.restoring.control import REACH, Control
+from latentsr.restoring.chain import REACH, Control
 from latentsr.restoring.source import resampled
 from latentsr.signal.level import StreamTurnDown
 
@@ -26,8 +25,11 @@ def remix(order: Order, made: Result, peak: float, source: audio.SourceFile, tic
     """
     folder = Path(order.folder)
     shape = (made.channels, made.sample_rate, made.samples)
-    about: dict[str, Any] = {"subtype": made.subtype, "metadata": source.info.metadata, "overwrite": True}
-    with audio.Writer(folder / made.name, *shape, **about) as writer, soundfile.SoundFile(folder / BAND) as band:
+    target = audio.Target.of(folder / made.name, subtype=made.subtype, overwrite=True)
+    with (
+        audio.Writer(target, *shape, source.info.metadata) as writer,
+        soundfile.SoundFile(folder / BAND) as band,
+    ):
         for piece in _pieces(source, band, order.options, made, max(1.0, peak * made.gain)):
             writer.write(piece)
             tick()

@@ -257,7 +257,8 @@ def _copy(blocks: Iterator[np.ndarray], path: Path, samples: int) -> None:
     """The beginning of a recording, `samples` at most, for a browser; all of it is gone through."""
     left = min(samples, round(LISTEN_S * AUDIO.sample_rate))
     first = _folded(next(blocks))  # a recording without samples was refused before
-    with audio.Writer(path, first.shape[0], AUDIO.sample_rate, left, subtype="PCM_16") as writer:
+    target = audio.Target.of(path, subtype="PCM_16")
+    with audio.Writer(target, first.shape[0], AUDIO.sample_rate, left) as writer:
         for block in chain([first], map(_folded, blocks)):
             writer.write(np.clip(block[:, :left], -1, 1))
             left -= min(block.shape[1], left)

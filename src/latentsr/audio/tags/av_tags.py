@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
-from latentsr.audio.peek import bytes_at, unpack
+from latentsr.audio.spans import bytes_at, unpack
 from latentsr.audio.tags.metadata import MAX_ITEM_BYTES, Metadata, Picture, collected, megabytes
 
 MAX_PICTURES = 32

@@ -51,7 +51,7 @@ def found(file: BinaryIO) -> Metadata:
     if head[:3] == b"ID3":
         return _behind_id3(file, id3.size(head[:10]))
     if head[:4] == b"fLaC":
-        return _flac(file, 0)
+        return xiph.read_flac(file).checked()
     if head[:4] == b"OggS":
         return xiph.read_ogg(file).checked()
     held = riff.read(file)
@@ -67,11 +67,11 @@ def fitted(metadata: Metadata, major: str, subtype: str, channels: int, sample_r
         plan = _riff(known, major, subtype, channels, sample_rate)
     else:
         plan = _OTHERS.get(major, _strings)(known, major, subtype, channels, sample_rate)
-        plan.notes += _no_chunks(known, major)
-        lost = id3.without_plain(known) if major not in ("MP3", "AIFF") else []
-        plan.notes += (f"{major} has no room for the ID3 frames {listed(lost)}; write WAV or MP3 to keep them",) * bool(
-            lost
-        )
+        if known.chunks:
+            names = list(dict.fromkeys(chunk.id.decode("latin-1").strip() for chunk in known.chunks))
+            plan.notes += (f"{major} has no room for {listed(names)}; write WAV to keep such chunks",)
+        if known.frames and major not in ("MP3", "AIFF") and (lost := id3.without_plain(known)):
+            plan.notes += (f"{major} has no room for the ID3 frames {listed(lost)}; write WAV or MP3 to keep them",)
     plan.notes = tuple(dict.fromkeys((*known.notes, *plan.notes)))
     return plan
 
@@ -83,17 +83,7 @@ def _behind_id3(file: BinaryIO, size: int) -> Metadata:
     file.seek(0)
     tag = id3.parse(file.read(size))
     file.seek(size)
-    return (_flac(file, size).over(tag) if file.read(4) == b"fLaC" else tag).checked()
-
-
-def _flac(file: BinaryIO, start: int) -> Metadata:
-    known = xiph.read_flac(file, start)
-    file.seek(start)
-    info = file.read(21)[18:].ljust(3, b"\0")  # 20 bits of rate, 3 of channels less one
-    default = Metadata(
-        sample_rate=int.from_bytes(info, "big") >> 4 or None, channel_mask=xiph.FLAC_MASKS[(info[2] >> 1 & 7) + 1]
-    )
-    return known.over(default).checked()
+    return (xiph.read_flac(file, size).checked().over(tag) if file.read(4) == b"fLaC" else tag).checked()
 
 
 def _riff(metadata: Metadata, major: str, subtype: str, channels: int, sample_rate: int) -> Fitted:
@@ -179,11 +169,6 @@ def _no_speakers(metadata: Metadata, major: str, channels: int) -> tuple[str, ..
     return (
         f"{major} does not say which speakers the channels are for (mask 0x{mask:X}); write WAV or FLAC to keep it",
     )
-
-
-def _no_chunks(metadata: Metadata, major: str) -> tuple[str, ...]:
-    names = list(dict.fromkeys(chunk.id.decode("latin-1").strip() for chunk in metadata.chunks))
-    return (f"{major} has no room for {listed(names)}; write WAV to keep such chunks",) if names else ()
 
 
 def _data_offset(major: str, subtype: str, channels: int, sample_rate: int) -> int:

@@ -84,17 +84,6 @@ def parse(tag: bytes) -> Metadata:
     return Metadata(collected(texts), tuple(pictures), notes=tuple(notes), frames=tuple(kept))
 
 
-def parse_v1(tag: bytes) -> Metadata:
-    """The five texts and the track number of an ID3v1 tag, 128 bytes that end a file."""
-    if len(tag) != 128 or tag[:3] != b"TAG":
-        return Metadata()
-    fields = struct.unpack("3x30s30s30s4s30s", tag[:127])
-    texts = [field.partition(b"\0")[0].decode("cp1252", "replace").strip() for field in fields]
-    track = str(tag[126]) if tag[125] == 0 and tag[126] else ""
-    pairs = zip(("title", "artist", "album", "date", "comment", "tracknumber"), [*texts, track], strict=True)
-    return Metadata(collected((name, text) for name, text in pairs if text))
-
-
 def build(metadata: Metadata) -> bytes:
     """An ID3v2.4 tag of all tags and pictures; empty where there are none, or where they do not fit into 256 MiB."""
     named = [(frame.id.decode(), frame.data) for frame in metadata.frames]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from latentsr.audio.peek import bytes_at, size_of, unpack
+from latentsr.audio.spans import bytes_at, size_of, unpack
 from latentsr.audio.tags.metadata import MAX_BYTES, MAX_ITEM_BYTES, Chunk, listed, megabytes
 
 MAX_CHUNKS = 10_000
@@ -76,7 +76,7 @@ def scan(file: BinaryIO, order: str = "<") -> Iterator[tuple[bytes, int, int]]:
     sizes: dict[bytes, int] = {}
     for _ in range(MAX_CHUNKS):
         name, size = unpack(file, at, order + "4sI")
-        if at + 8 > end or not _is_name(name):
+        if at + 8 > end or not is_name(name):
             return
         if size == UNKNOWN:
             size = sizes.get(name, UNKNOWN)
@@ -199,13 +199,14 @@ def _padding(file: BinaryIO, end: int, order: str) -> int:
     if end % 2 == 0:
         return 0
     behind = bytes_at(file, end, 4)
-    if len(behind) < 4 or behind[0] == 0 or not _is_name(behind):
+    if len(behind) < 4 or behind[0] == 0 or not is_name(behind):
         return 1
     padded, size = unpack(file, end + 1, order + "4sI")
-    return int(_is_name(padded) and end + 9 + size <= size_of(file))  # else its first letter would be the padding
+    return int(is_name(padded) and end + 9 + size <= size_of(file))  # else its first letter would be the padding
 
 
-def _is_name(name: bytes) -> bool:
+def is_name(name: bytes) -> bool:
+    """Whether four bytes may name a chunk."""
     return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
 
 

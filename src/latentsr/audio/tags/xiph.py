@@ -13,6 +13,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
@@ -37,7 +38,9 @@ _COPY_BYTES = 2**20
 
 
 def read_flac(file: BinaryIO, start: int = 0) -> Metadata:
-    """Tags and pictures of a FLAC file whose first byte is at `start`; damage ends them."""
+    """Tags, pictures, rate and speakers of a FLAC file whose first byte is at `start`; damage ends them."""
+    file.seek(start)
+    info = file.read(21)[18:].ljust(3, b"\0")  # 20 bits of rate, 3 of channels less one
     file.seek(start + 4)
     blocks: list[Metadata] = []
     left_out: list[str] = []
@@ -66,7 +69,8 @@ def read_flac(file: BinaryIO, start: int = 0) -> Metadata:
     notes += [f"{what}: not carried from FLAC" for what in dict.fromkeys(left_out)]
     pictures = tuple(picture for block in blocks for picture in block.pictures)
     chunks = tuple(chunk for block in blocks for chunk in block.chunks)
-    return Metadata(tags, pictures, chunks, channel_mask=mask, notes=tuple(notes))
+    mask = FLAC_MASKS[(info[2] >> 1 & 7) + 1] if mask is None else mask
+    return Metadata(tags, pictures, chunks, int.from_bytes(info, "big") >> 4 or None, mask, tuple(notes))
 
 
 def flac_blocks(metadata: Metadata) -> tuple[bytes, list[str]]:
@@ -102,7 +106,11 @@ def read_ogg(file: BinaryIO) -> Metadata:
     head = next((head for head in _HEADS if len(found) == 2 and found[1].startswith(head)), None)
     if head is None:
         return Metadata()
-    return parse_comment(found[1][len(head) :]).over(Metadata(channel_mask=_ogg_mask(found[0])))
+    first = found[0].ljust(19, b"\0")
+    opus = first.startswith(b"OpusHead")
+    unmapped = opus and first[18] > 1  # its channels are for no speakers
+    mask = None if unmapped else FLAC_MASKS.get(first[9 if opus else 11])
+    return parse_comment(found[1][len(head) :]).over(Metadata(channel_mask=mask))
 
 
 def parse_comment(data: bytes) -> Metadata:
@@ -122,7 +130,9 @@ def parse_comment(data: bytes) -> Metadata:
         else:
             pairs.append((name, text.decode("utf-8", "replace")))
     tags = collected(pairs)
-    mask = _mask(tags.pop(MASK, ""))
+    mask = None
+    with suppress(ValueError):
+        mask = int(tags.pop(MASK, ""), 16) & 0xFFFFFFFF
     return Metadata(tags, tuple(pictures), channel_mask=mask, notes=tuple(notes))
 
 
@@ -340,18 +350,3 @@ def _foreign(data: bytes) -> Metadata:
         return Metadata(notes=("application block: not carried from FLAC",))
     with io.BytesIO(b"RIFF\0\0\0\0WAVE" + data[4:]) as wav:
         return Metadata(chunks=riff.read(wav).chunks if data[4:8] not in (b"RIFF", b"data") else ())
-
-
-def _ogg_mask(first: bytes) -> int | None:
-    """Speakers by the first packet; None where Opus says that its channels are for none."""
-    first = first.ljust(19, b"\0")
-    if first.startswith(b"OpusHead"):
-        return FLAC_MASKS.get(first[9]) if first[18] <= 1 else None
-    return FLAC_MASKS.get(first[11])
-
-
-def _mask(text: str) -> int | None:
-    try:
-        return int(text, 16) & 0xFFFFFFFF
-    except ValueError:
-        return None
