@@ -60,6 +60,13 @@ def test_it_is_what_ffmpeg_decodes(made, name):
     assert (account.frames_declared is None) or not CASES[name].unknown
 
 
+@pytest.mark.parametrize("name", ["alac.caf", "alac_av.caf", "alac.m4a", "flac"])
+def test_what_is_lossless_is_whole(made, name):
+    wave, got = CASES[name].wave, read(made(name)).samples
+    assert got.shape == wave.shape
+    assert np.abs(got - wave).max() <= 2**-15
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_it_starts_where_the_sound_starts(made, name):
     wave, got = CASES[name].wave[0], read(made(name)).samples[0]

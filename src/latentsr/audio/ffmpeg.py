@@ -93,6 +93,9 @@ class Decoder:
             self.notes.append(
                 f"it has {len(tracks)} audio tracks, of which track {which.track} was read; choose with --track N"
             )
+        if kind.demuxer == "caf" and stream.codec_context.name == "alac":
+            # Its last packet decodes to what it holds; FFmpeg would take the table's remainder off that once more.
+            stream.codec_context.flags2 |= self._av.codec.context.Flags2.skip_manual
         self.damage: str | None = None
         self.overrun = False  # more came than the header declares
         self.unread = 0  # bytes in no packet, known at the end
