@@ -159,7 +159,7 @@ def codec_edge_hz(name: str, kbps: float, sample_rate: int) -> float:
 
 
 def telephone(wave: Wave, sample_rate: int) -> Wave:
-    """300 to 3400 Hz, 8000 samples a second, 8 bits of mu-law (ITU-T G.711), and back. (T,) -> (T,)"""
+    """300 to 3400 Hz, 8000 samples a second, 8 bits of the mu-law that ITU-T G.711 makes segments of. (T,) -> (T,)"""
     if not len(wave):
         return wave
     low_hz, high_hz = TELEPHONE_BAND_HZ
