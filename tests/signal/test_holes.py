@@ -19,7 +19,7 @@ def heard(wave, block=100_000):
     finder = HoleFinder()
     for start in range(0, wave.shape[-1], block):
         finder.update(np.atleast_2d(wave)[:, start : start + block].astype(np.float32))
-    return finder.result(), finder.share
+    return finder.result([RATE / 2] * len(np.atleast_2d(wave))), finder.share
 
 
 def bursts(seconds=5.0, seed=0):
@@ -101,6 +101,12 @@ def test_what_lame_leaves_is_found():
     wave = np.concatenate([bursts(seed=seed) for seed in range(2)]).astype(np.float32)
     coded = round_trip(wave / np.abs(wave).max(), "mp3", 64, RATE)
     assert heard(coded)[0][0] is not None and heard(wave)[0] == (None,)
+
+
+def test_holes_above_the_end_of_the_band_do_not_count():
+    finder = HoleFinder()
+    finder.update(holed(QUIET * music_like(), 6_000, 9_000)[None])
+    assert finder.result([5_000.0]) == (None,) and finder.result([8_000.0])[0] == pytest.approx(6_000, abs=750)
 
 
 def cells(wave):

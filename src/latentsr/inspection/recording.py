@@ -145,7 +145,7 @@ class _Ear:
         tones_hz = [*(hum.harmonics_hz if hum else ()), *(line.hz for line in lines)]
         floor = _dbfs(math.sqrt(without_tones(quiet, tones_hz, bin_hz).sum() / 2))
         self.holes.update(self.ours.finish())
-        holes_hz, silent = self.holes.result(), not levels.rms.any()
+        holes_hz, silent = self.holes.result(track.ends_hz), not levels.rms.any()
         evidence = Evidence(info, track, silent, decibels(mean) if len(rows) else None, bin_hz, any(holes_hz))
         dead = _dead(levels)
         drawn = Picture(decibels(rows).astype(np.float32), decibels(mean), decibels(quiet), bin_hz) if picture else None

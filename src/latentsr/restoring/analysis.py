@@ -155,7 +155,7 @@ def hear(
     apart = band.mid_side() if band is not None and options.mid_side and not track.full_band else None
     if apart is not None:
         correlation = UNALIKE
-    holes_hz = () if holes is None else holes.result()
+    holes_hz = () if holes is None else holes.result(track.ends_hz)
     return Heard(samples, channels, peak, track, lines_hz, floor, correlation, apart, holes_hz)
 
 

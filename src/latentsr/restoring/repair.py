@@ -25,8 +25,7 @@ class RepairChain(Chain):
 
     def __init__(self, chain: Chain) -> None:
         heard, options = chain.heard, Options(head=chain.options.head, seed=chain.options.seed)
-        ends = [max(one.cutoff_hz for one in stretches) for stretches in heard.track.channels]
-        self.ends = torch.tensor([min(hz, MERGE_FROM * FULL_BAND_HZ) for hz in ends])
+        self.ends = torch.tensor(heard.track.ends_hz).clamp(max=MERGE_FROM * FULL_BAND_HZ)
         begin = [FULL_BAND_HZ if hz is None else hz for hz in heard.holes_hz]
         self.lowest_hz = min(begin)
         track = Track(tuple((Stretch(0.0, hz),) for hz in begin), heard.track.seconds)

@@ -7,6 +7,7 @@ one frame to the next, while those below go on. How often that happens tells a c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -97,15 +98,21 @@ class HoleFinder:
         else:
             self._samples = samples
 
-    def result(self) -> tuple[float | None, ...]:
-        """From which frequency on each channel has holes, Hz; None: it has none. The recording ends here."""
+    def result(self, ends_hz: Sequence[float]) -> tuple[float | None, ...]:
+        """From where on each channel has holes below its end, Hz; None: it has none. The recording is over."""
         self._count(0)
-        return tuple(
-            float(BAND_HZ * torch.searchsorted(holes.cumsum(0), FREQUENT * holes.sum()))
-            if share > HOLED and count >= FEWEST
-            else None
-            for holes, share, count in zip(self._holes, self._shares, self._edges.amin(dim=1), strict=True)
-        )
+        if self._level is None:  # it was shorter than a cell
+            return (None,) * len(ends_hz)
+        found: list[float | None] = []
+        for holes, end_hz, share, count in zip(
+            self._holes, ends_hz, self._shares, self._edges.amin(dim=1), strict=True
+        ):
+            below = holes[: int(end_hz / BAND_HZ)]
+            coded = share > HOLED and count >= FEWEST and bool(below.any())
+            found.append(
+                float(BAND_HZ * torch.searchsorted(below.cumsum(0), FREQUENT * below.sum())) if coded else None
+            )
+        return tuple(found)
 
     @property
     def share(self) -> float:
