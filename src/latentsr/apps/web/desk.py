@@ -158,6 +158,7 @@ class Desk:
         denoise: Any = False,
         cutoff_hz: Any = None,
         mend: Any = False,
+        repair: Any = False,
         amount: Any = 100,
         tilt: Any = 0,
     ) -> dict[str, Any]:
@@ -169,7 +170,7 @@ class Desk:
         choices = {
             "head": head, "steps": _whole(given) or None, "seed": _whole(_number(seed, "seed")),
             "denoise": bool(denoise), "cutoff_hz": _number(cutoff_hz, "cutoff") or None, "salvage": bool(mend),
-            "on_nonfinite": "zero" if mend else "error",
+            "on_nonfinite": "zero" if mend else "error", "repair": bool(repair),
             **_gains(amount, tilt),
         }  # fmt: skip
         return _valid(choices)
