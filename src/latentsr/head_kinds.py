@@ -28,6 +28,7 @@ class HeadKind:
         steps: the fewest and the most that it takes.
         draws: whether another seed makes another band.
         can_denoise: whether it knows the clean band below the cutoff too, by which `denoise` filters.
+        can_repair: whether what it makes above any cutoff may fill a codec's holes.
         live: whether it restores a recording as it comes, without windows: see `latentsr.Live`.
     """
 
@@ -39,6 +40,7 @@ class HeadKind:
     steps: tuple[int, int] = (1, 1000)
     draws: bool = True
     can_denoise: bool = True
+    can_repair: bool = False
     live: bool = False
 
     def load(self) -> Callable[..., Head]:
@@ -53,7 +55,7 @@ class HeadKind:
 
 HEADS = {
     "vocoder": HeadKind("latentsr.heads.vocoder:VocoderHead", ("vae", "vocoder"), needs_latents=True, takes_steps=True),
-    "mamba-gan": HeadKind("latentsr.heads.mamba_gan:MambaGanHead", ("mamba_gan",)),
+    "mamba-gan": HeadKind("latentsr.heads.mamba_gan:MambaGanHead", ("mamba_gan",), can_repair=True),
     # In one step from pure noise comes the mean of all waves, which is silence.
     "diffwave-mamba": HeadKind(
         "latentsr.heads.diffwave_mamba:DiffWaveMambaHead", ("diffwave_mamba",),

@@ -55,6 +55,7 @@ class Choices(TypedDict, total=False):
     temperature: float | None
     seed: int
     denoise: bool
+    repair: bool
     cutoff_hz: float | None
     use_latents: bool
     mid_side: bool
@@ -90,6 +91,8 @@ class Options:
         temperature: of the initial noise; None: the model's default.
         seed: same seed, same result, however the recording is cut into windows.
         denoise: filter the known band too, instead of keeping it as it is.
+        repair: fill the holes that a codec left in the known band; a recording that has none stays as it is
+            (docs/repair.md).
         cutoff_hz: where the known band ends; None estimates it.
         use_latents: let a head that can do without them decode the diffusion's latents.
         mid_side: restore mid and side of stereo, where the side ends lower, in the place of left and right: the side
@@ -125,6 +128,7 @@ class Options:
     )
     seed: int = choice(0, "Draw with this seed; the same seed draws the same band.", low=SEEDS[0], high=SEEDS[1])
     denoise: bool = choice(False, "Take tones and hiss out of the known band too.")
+    repair: bool = choice(False, "Fill the holes that MP3 and other codecs left in the known band.")
     cutoff_hz: float | None = choice(
         None, "The recording ends here; without it, the end is measured.",
         low=500.0, high=AUDIO.sample_rate / 2, flag="cutoff", metavar="HZ",
@@ -243,6 +247,9 @@ class Options:
         if self.denoise and not kind.can_denoise:
             able = ", ".join(other for other, its in HEADS.items() if its.can_denoise)
             raise UsageError(f"the {name} head makes nothing below the cutoff and cannot denoise; choose one of {able}")
+        if self.repair and not kind.can_repair:
+            able = ", ".join(other for other, its in HEADS.items() if its.can_repair)
+            raise UsageError(f"the {name} head cannot predict what belongs into a codec's holes; choose one of {able}")
         if self.seed != 0 and not kind.draws:
             raise UsageError(f"the {name} head draws nothing, whatever the seed; leave seed out")
         if self.steps is not None:

@@ -43,6 +43,7 @@ EACH = {
     "--temperature 0.5": {"temperature": 0.5},
     "--seed 3": {"seed": 3},
     "--denoise": {"denoise": True},
+    "--repair": {"repair": True},
     "--cutoff 5500": {"cutoff_hz": 5500.0},
     "--use-latents": {"use_latents": True},
     "--mid-side": {"mid_side": True},
@@ -100,6 +101,7 @@ def test_what_compat_cannot_do_is_wrong_usage(asked, words):
     "--amount 0% --tilt 3", "--amount 0% --sibilance 3", "--amount 0% --ceiling 9000", "--vocoder embedded",
     "--head live --dtype bfloat16", "--steps 3", "--head vocoder --use-latents", "--head live --mid-side",
     "--mid-side --cutoff 4000", "--ceiling 4000 --cutoff 5000", "--head diffwave-mamba --denoise",
+    "--head vocoder --repair",
 ])  # fmt: skip
 def test_what_changes_nothing_beside_the_others_is_wrong_usage(asked, words):
     with pytest.raises(UsageError, match="leave .*out|choose one of"):

@@ -165,11 +165,13 @@ def test_a_picture_has_high_notes_at_the_top_and_one_scale(tmp_path):
 def test_what_was_heard_is_a_line_with_what_to_do():
     from latentsr.apps.web import panels
 
-    facts = {"full_band": False, "cutoff_hz": 3_412.0, "cause": {"name": "x", "sentence": "a <line>"}, "lines": []}
+    facts = {"full_band": False, "cutoff_hz": 3_412.0, "cause": {"name": "x", "sentence": "a <line>"}, "lines": [],
+             "holes_hz": [None]}  # fmt: skip
     text = "Ends at 3.4 kHz. Probable cause: a &lt;line&gt;."
     assert panels.heard({**facts, "hum": None}) == f'<p class="lsr-heard">{text}</p>'
     assert "Tick Denoise: there is hum at 50 Hz." in panels.heard({**facts, "hum": {"mains_hz": 50}})
     assert "a tone at 15,625 Hz" in panels.heard({**facts, "hum": None, "lines": [{"hz": 15_625.1}]})
+    assert "Tick Repair codec holes" in panels.heard({**facts, "hum": None, "holes_hz": [None, 6_000.0]})
     assert panels.heard(None) == ""
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from holed import holed
 from latentsr import Pipeline
 from latentsr.diffusion.sampling import training_scheduler
 from latentsr.errors import UsageError
@@ -17,6 +18,7 @@ from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.mambawave import MambaWave
 from latentsr.options import Options
 from tiny import RATE, programme, tiny_pipeline
+from wide import music_like
 
 FILES = {  # what is of files: each acts whatever the head, and is tested where files are
     "track", "no_timeline", "salvage", "on_nonfinite", "sample_rate", "format", "subtype", "overwrite",
@@ -33,6 +35,7 @@ CHOICES = {
     "temperature": 0.5,
     "seed": 1,
     "denoise": True,
+    "repair": True,
     "cutoff_hz": 3_500.0,
     "use_latents": True,
     "mid_side": True,
@@ -42,14 +45,15 @@ CHOICES = {
     "ceiling_hz": 12_000.0,
 }
 REFUSED = {
-    "vocoder": {"use_latents"},  # it decodes them in any case
+    "vocoder": {"use_latents", "repair"},  # it decodes them in any case
     "mamba-gan": {"steps", "guidance_scale", "temperature"},
-    "diffwave-mamba": {"guidance_scale", "temperature", "denoise"},
+    "diffwave-mamba": {"guidance_scale", "temperature", "denoise", "repair"},
     "live": {
         "steps",
         "guidance_scale",
         "temperature",
         "denoise",
+        "repair",
         "use_latents",
         "mid_side",
         "amount",
@@ -57,8 +61,8 @@ REFUSED = {
         "sibilance",
         "ceiling_hz",
     },
-    "aeromamba": {"steps", "guidance_scale", "temperature", "seed", "denoise", "use_latents"},
-    "mambawave": {"guidance_scale", "temperature", "denoise", "use_latents"},
+    "aeromamba": {"steps", "guidance_scale", "temperature", "seed", "denoise", "repair", "use_latents"},
+    "mambawave": {"guidance_scale", "temperature", "denoise", "repair", "use_latents"},
 }
 
 
@@ -96,17 +100,19 @@ def noisy(wave):
 def test_every_option_acts_or_is_refused(pipe, head):
     mid, side = noisy(programme(0.6, cutoff_hz=8_000)), 0.3 * programme(0.6, seed=2, cutoff_hz=3_000)
     wave, stereo = noisy(programme(0.6)), np.concatenate([mid + side, mid - side])
+    coded = holed(0.05 * music_like(3.0), 2_000, 4_000, every_s=0.3)[None]
     common = {"sample_rate": RATE, "head": head} | ({"steps": 3} if HEADS[head].takes_steps else {})
     plain = {}
     refused = set()
     for name, value in CHOICES.items():
         given, beside = (stereo, common) if name == "mid_side" else (wave, common | {"cutoff_hz": 4_000.0})
+        given = coded if name == "repair" else given
         try:
             made = pipe(given, **{**beside, name: value}).audio
         except UsageError:
             refused.add(name)
             continue
-        if len(given) not in plain:
-            plain[len(given)] = pipe(given, **beside).audio
-        assert np.abs(made - plain[len(given)]).max() > 1e-6, f"{name} changes nothing"
+        if given.shape not in plain:
+            plain[given.shape] = pipe(given, **beside).audio
+        assert np.abs(made - plain[given.shape]).max() > 1e-6, f"{name} changes nothing"
     assert refused == REFUSED[head]

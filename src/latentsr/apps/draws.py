@@ -32,7 +32,7 @@ def seeds_of(options: Options, count: int) -> tuple[int, ...]:
     if not options.kind.draws:
         able = ", ".join(name for name, kind in HEADS.items() if kind.draws)
         raise UsageError(f"the {options.head} head draws nothing: all draws would be the same; choose one of {able}")
-    if options.amount == 0 and not options.denoise:
+    if options.amount == 0 and not (options.denoise or options.repair):
         raise UsageError("--amount 0% makes nothing: all draws would be the same; leave out one or the other")
     return tuple(options.but(seed=options.seed + number).seed for number in range(count))
 

@@ -71,6 +71,7 @@ class Record:
                 **{name: getattr(made, name) for name in ("sample_rate", "channels", "samples", "subtype", "gain")},
                 "note": self.note,
                 "lines_hz": [round(hz, 2) for hz in made.lines_hz] or None,
+                "holes_hz": list(made.holes_hz) or None,
                 "read": None if made.account is None else asdict(made.account),
                 "head": made.head,
                 "copied": made.copied,

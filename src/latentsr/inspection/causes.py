@@ -31,7 +31,6 @@ LOSSY = ("MPEG", "VORBIS", "OPUS", "AAC", "MP3", "WMA", "AMR", "HE-AAC", "MP2", 
 TELEPHONE_SUBTYPES = ("ULAW", "ALAW", "GSM610", "AMR_NB", "AMRNB", "PCM_MULAW", "PCM_ALAW")
 TELEPHONE_HZ = (2_900, 3_900)
 LOW_EDGES = (((100, 180), (230, 350), 20.0), ((150, 210), (350, 700), 25.0))  # Hz, Hz, dB: a line passes nothing low
-FEWEST_HOLES, HOLE_SHARE = 6, 0.0012
 STEEP_DB, GENTLE_DB = 60.0, 24.0  # per octave
 ENCODERS_FROM_HZ = 15_000  # a steep end up there, where nobody filters on purpose, is an encoder's
 FAINT_DB = 12.0  # an edge less high than that shows no slope
@@ -54,8 +53,7 @@ class Evidence:
     silent: bool
     mean_db: NDArray[np.float64] | None  # (F,) long-term spectrum; None: too short for one
     bin_hz: float
-    hole_share: float
-    holes: int
+    holed: bool
 
     @property
     def cutoff_hz(self) -> float:
@@ -118,14 +116,10 @@ class Evidence:
         return float(10 * np.log10(np.mean(10 ** (part / 10))))
 
 
-def _holes(e: Evidence) -> bool:
-    return e.holes >= FEWEST_HOLES and e.hole_share > HOLE_SHARE
-
-
 def _encoder(e: Evidence) -> str:
     what = f"the encoder of this file ({e.info.subtype})" if e.lossy else "a lossy encoder (MP3, AAC, ...)"
     rate = f", at about {e.kbps} kb/s in stereo by its end" if e.kbps and e.steep else ""
-    return what + rate + ("; bands in the middle go to nothing at times" if _holes(e) else "")
+    return what + rate + ("; bands in the middle go to nothing at times" if e.holed else "")
 
 
 def _resampler(e: Evidence) -> str:
@@ -149,7 +143,7 @@ CAUSES = (
     Entry("silence", lambda e: e.silent, lambda e: "nothing to hear"),
     Entry("too short", lambda e: e.mean_db is None, lambda e: "too short to tell"),
     Entry("telephone", _telephone, lambda e: "a telephone line (about 300 to 3,400 Hz)"),
-    Entry("encoder", lambda e: _holes(e) and (e.lossy or not e.whole), _encoder),
+    Entry("encoder", lambda e: e.holed and (e.lossy or not e.whole), _encoder),
     Entry("nothing", lambda e: e.whole and e.info.sample_rate >= 44_100, lambda e: "nothing: the band is whole"),
     Entry("own rate", lambda e: e.whole, lambda e: f"the file's own rate of {e.info.sample_rate:,} Hz"),
     Entry("encoder", lambda e: e.lossy and e.steep, _encoder),

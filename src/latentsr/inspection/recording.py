@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from latentsr.audio import Info, Reader
+from latentsr.audio import Info, Reader, Resampler
 from latentsr.bandwidth import BandEstimator
+from latentsr.config import AUDIO
 from latentsr.inspection.causes import Cause, Evidence, probable
 from latentsr.inspection.measures import Clicks, Clipping, Levels, dust_dbfs
-from latentsr.inspection.spectra import Holes, Rows, Spectrogram, decibels, line_power
+from latentsr.inspection.spectra import Rows, Spectrogram, decibels, line_power
 from latentsr.inspection.wording import suggestion
+from latentsr.signal.holes import HoleFinder
 from latentsr.signal.lines import FEWEST_BLOCKS, steady_hz
 from latentsr.signal.track import Track
 
@@ -77,7 +79,8 @@ class Inspection:
     identical: tuple[tuple[int, int], ...]  # neighbouring channels that hold the same, up to their level
     out_of_phase: tuple[tuple[int, int, float], ...]  # neighbouring channels and their correlation
     clicks_per_minute: float | None  # None: too short
-    hole_share: float  # of the bands in the middle, how many go to nothing at once
+    hole_share: float  # of what sounds in the middle, how much goes to nothing at once, and comes back so
+    holes_hz: tuple[float | None, ...]  # where the holes of each channel begin, where there are enough for a codec
     bits: int | None  # that the samples use; None where they are no integers
     notes: tuple[str, ...] = ()  # what was mended while reading
     picture: Picture | None = field(default=None, repr=False, compare=False)
@@ -138,12 +141,14 @@ class _Ear:
         long, short = (2 ** round(math.log2(seconds * rate)) for seconds in (LONG_S, SHORT_S))
         self.long = Spectrogram(long, long // 4, MOST_LONG, loudest=True)
         self.short = Spectrogram(short, short // 2, MOST_SHORT)
+        self.ours = Resampler(rate, AUDIO.sample_rate)  # holes are looked for where `restore` does
         self.levels, self.clipping = Levels(info.channels), Clipping(info.channels)
-        self.clicks, self.holes, self.band = Clicks(rate), Holes(rate), BandEstimator(rate)
+        self.clicks, self.holes, self.band = Clicks(rate), HoleFinder(), BandEstimator(rate)
 
     def update(self, block: np.ndarray) -> None:
-        for part in (self.levels, self.clipping, self.clicks, self.holes, self.long, self.short, self.band):
+        for part in (self.levels, self.clipping, self.clicks, self.long, self.short, self.band):
             part.update(block)
+        self.holes.update(self.ours.push(block))
 
     def result(self, notes: tuple[str, ...], picture: bool) -> Inspection:
         info, levels, track = self.info, self.levels, self.band.result()
@@ -155,10 +160,9 @@ class _Ear:
         lines = find_lines(self.long.rows, info.sample_rate, hum)
         tones_hz = [*(hum.harmonics_hz if hum else ()), *(line.hz for line in lines)]
         floor = _dbfs(math.sqrt(without_tones(quiet, tones_hz, bin_hz).sum() / 2))
-        evidence = Evidence(
-            info, track, not levels.rms.any(), decibels(mean) if len(rows) else None, bin_hz, self.holes.share,
-            self.holes.events,
-        )  # fmt: skip
+        self.holes.update(self.ours.finish())
+        holes_hz, silent = self.holes.result(track.ends_hz), not levels.rms.any()
+        evidence = Evidence(info, track, silent, decibels(mean) if len(rows) else None, bin_hz, any(holes_hz))
         dead = _dead(levels)
         drawn = Picture(decibels(rows).astype(np.float32), decibels(mean), decibels(quiet), bin_hz) if picture else None
         pairs = [(c, c + 1) for c in range(info.channels - 1) if levels.rms[c : c + 2].min() > LOWEST]
@@ -173,7 +177,7 @@ class _Ear:
             identical=tuple((a + 1, b + 1) for a, b, r in alike if r > ALIKE or levels.identical(b)),
             out_of_phase=tuple((a + 1, b + 1, round(r, 3)) for a, b, r in alike if r < OPPOSITE),
             clicks_per_minute=round(60 * self.clicks.count / seconds, 1) if seconds >= 1 else None,
-            hole_share=round(self.holes.share, 6), bits=levels.bits, notes=notes,
+            hole_share=round(self.holes.share, 6), holes_hz=holes_hz, bits=levels.bits, notes=notes,
             picture=drawn,
         )  # fmt: skip
 

@@ -1,8 +1,6 @@
-"""Spectra of a recording as it passes, in bounded memory: rows that thin out as it grows, and a codec's holes."""
+"""Spectra of a recording as it passes, in bounded memory: rows that thin out as it grows."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,47 +60,6 @@ class Spectrogram:
         """(L, length / 2 + 1)"""
         empty = np.empty((0, self.length // 2 + 1))
         return np.stack(self._rows).astype(np.float64) * self._scale if self._rows else empty
-
-
-class Holes:
-    """How often a band of the middle goes to nothing at once, while those below it stay: only coders do that.
-
-    A band of 0.5 kHz that falls by 25 dB within 21 ms while neither of the two below it falls by 8 dB, from 2 kHz to
-    16 kHz. Measured on 29 clips of the development set: at most 0.0009 of what is alive, 0.001 to 0.013 after MP3 at 48
-    and 64 kb/s a channel, 0 to 0.005 after AAC at 32; at higher rates few are left.
-    """
-
-    FALLS_DB, STAYS_DB, ALIVE_DB = 25.0, 8.0, -95.0
-
-    def __init__(self, sample_rate: int) -> None:
-        length = 2 ** round(math.log2(max(0.0213 * sample_rate, 16)))
-        self._framer, self._window = Framer(length, length // 2), windows.blackmanharris(length, sym=False)
-        self._bins = max(round(500 * length / sample_rate), 1)
-        band_hz = self._bins * sample_rate / length
-        self._low, self._high = max(int(2000 // band_hz), 2), int(min(16_000, 0.45 * sample_rate) // band_hz)
-        self._last: Rows | None = None
-        self.events = self.alive = 0
-
-    def update(self, block: np.ndarray) -> None:
-        """Hear samples (C, n)."""
-        frames = self._framer.push(block)
-        if not len(frames) or self._high <= self._low:
-            return
-        power = np.stack([np.square(np.abs(np.fft.rfft(frame * self._window))).mean(axis=0) for frame in frames])
-        power = power[:, : self._high * self._bins].reshape(len(frames), self._high, self._bins).mean(axis=2)
-        level = 10 * np.log10(power / np.square(self._window).sum() + 1e-14)
-        level = level if self._last is None else np.concatenate([self._last, level])
-        self._last = level[-2:]
-        change, alive = level[2:] - level[:-2], (level[:-2] > self.ALIVE_DB)[:, self._low :]
-        stays = change > -self.STAYS_DB
-        falls = (change < -self.FALLS_DB)[:, self._low :] & stays[:, self._low - 1 : -1] & stays[:, self._low - 2 : -2]
-        self.events += int((falls & alive).sum())
-        self.alive += int(alive.sum())
-
-    @property
-    def share(self) -> float:
-        """Of the cells that are alive, 0 to 1."""
-        return self.events / self.alive if self.events else 0.0
 
 
 def decibels(power: NDArray[np.floating] | float) -> NDArray[np.float64]:

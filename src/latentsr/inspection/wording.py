@@ -37,8 +37,9 @@ def suggestion(found: Inspection) -> str:
         text = f"would make {start} to {FULL_BAND_HZ:,.0f} Hz anew{where}"
     else:
         text = "would leave it as it is: no band is missing"
-    noises = list(_noises(found))
-    return f"{text}; add --denoise for the {' and the '.join(noises)}" if noises else text
+    more = [f"--denoise for the {' and the '.join(noises)}"] if (noises := list(_noises(found))) else []
+    more += ["--repair for the holes that a codec left"] if any(found.holes_hz) else []
+    return f"{text}; add {' and '.join(more)}" if more else text
 
 
 def _noises(found: Inspection) -> Iterator[str]:
@@ -69,7 +70,7 @@ def troubles(found: Inspection) -> list[str]:
     per_minute = found.clicks_per_minute or 0.0
     if per_minute >= LEAST_CLICKS and per_minute * found.seconds / 60 > FEWEST_CLICKS - 0.5:
         said.append(f"{per_minute:.0f} clicks/min")
-    if found.cause.name == "encoder" and "to nothing" in found.cause.sentence:
+    if any(found.holes_hz):
         said.append("codec holes")
     if found.bits is not None and found.bits <= (declared_bits(found.subtype) or 0) - FEWER_BITS:
         said.append(f"{found.bits} bits in {declared_bits(found.subtype)}")
@@ -94,7 +95,7 @@ def report(found: Inspection) -> str:
         "Clicks": "too short to say"
         if found.clicks_per_minute is None
         else f"{found.clicks_per_minute:.0f} per minute",
-        "Codec holes": f"{1000 * found.hole_share:.1f} per thousand" if found.hole_share else "none",
+        "Codec holes": _holes(found),
         "Bits": _bits(found),
     }
     rows |= {"Mended": "; ".join(found.notes)} if found.notes else {}
@@ -186,6 +187,13 @@ def _hum(found: Inspection) -> str:
         return "none"
     harmonics = _listed(f"{hz:,.0f}" for hz in found.hum.harmonics_hz)
     return f"{found.hum.dbfs:.0f} dBFS, mains of {found.hum.mains_hz} Hz (at {harmonics} Hz)"
+
+
+def _holes(found: Inspection) -> str:
+    begin = min((hz for hz in found.holes_hz if hz is not None), default=None)
+    if begin is None:
+        return "none, or too few to say" if found.hole_share else "none"
+    return f"from {begin:,.0f} Hz on, {1000 * found.hole_share:.1f} per thousand"
 
 
 def _likeness(found: Inspection) -> str:

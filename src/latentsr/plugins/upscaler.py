@@ -32,8 +32,9 @@ class Upscaler:
         restorer: a `latentsr.Pipeline`, a model folder or Hub id, or None: the embedded model, one for all upscalers,
             loaded when first called, on the CPU or on the CUDA device that the samples or the generator are on.
         name: who made the samples, for messages.
-        choices: of every call: head, steps, guidance_scale, temperature, seed, denoise, cutoff_hz, use_latents,
-            amount, tilt, sibilance, ceiling_hz, batch_size and on_nonfinite, as `latentsr.options.Options` has them.
+        choices: of every call: head, steps, guidance_scale, temperature, seed, denoise, repair, cutoff_hz,
+            use_latents, amount, tilt, sibilance, ceiling_hz, batch_size and on_nonfinite, as
+            `latentsr.options.Options` has them.
 
     >>> import numpy as np
     >>> up = Upscaler(seed=1)
@@ -117,7 +118,8 @@ class Upscaler:
             told = None if progress is None else _share_of(progress, item, len(ends))
             out = _restored(restorer, wave, rate, chosen, told)
             restored = torch.from_numpy(out.audio)
-            if rate == AUDIO.sample_rate and not chosen.denoise and out.cutoff_hz >= AUDIO.sample_rate / 2:
+            as_it_was = not chosen.denoise and not any(out.holes_hz)
+            if rate == AUDIO.sample_rate and as_it_was and out.cutoff_hz >= AUDIO.sample_rate / 2:
                 made[item] = batch.items[item]  # nothing was missing: not even the type is rounded
             else:
                 made[item, :, : restored.shape[-1]] = batch.encoded(restored)

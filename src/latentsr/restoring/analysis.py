@@ -23,6 +23,7 @@ from latentsr.restoring.source import CutoffTrack, Recording, resampled
 from latentsr.signal import lines
 from latentsr.signal.correlation import Correlation, CorrelationEstimator
 from latentsr.signal.floor import OVER_TO_SEE, floors_in, segment_samples, segment_starts, subtract_floors
+from latentsr.signal.holes import HoleFinder
 from latentsr.signal.lines import line_starts, lines_in, remove_lines
 from latentsr.signal.lowband import SKIRT_FROM
 from latentsr.signal.mel import MelSpectrogram
@@ -31,6 +32,7 @@ from latentsr.signal.track import Track
 BLOCK_SAMPLES = 480_000  # 10 s at a time
 UNALIKE: Correlation = ((1.0, 0.0), (0.0, 1.0))  # mid and side
 TRAINED_FROM_HZ = 2_000.0  # no head was trained on a cutoff below
+NO_HOLES = "no codec's holes were found: nothing was repaired"
 LOUDEST = 1e6  # times full scale: squares of squares of more do not fit into single precision
 
 Blocks = Callable[[], Iterable[Tensor]]  # each call begins anew: (C, n) at 48 kHz, of any lengths
@@ -48,12 +50,13 @@ class Heard:
     floor: float = 0.0  # standard deviation of steady hiss in the channel with most, likewise
     channel_correlation: Correlation | None = None  # how alike the channels are; None: a single one
     mid_side: Track | None = None  # where mid and side end, if these are restored instead of left and right
+    holes_hz: tuple[float | None, ...] = ()  # where a codec's holes begin on each channel, None: it has none; if wanted
 
     def why_copied(self, options: Options) -> str | None:
         """Why the recording comes back as it came; None: there is something to do."""
         if self.peak == 0:
             return "silence"
-        if options.denoise:
+        if options.denoise or self.holed:
             return None
         if options.amount == 0:
             return "an amount of 0%"
@@ -62,6 +65,11 @@ class Heard:
         ends = [stretch.cutoff_hz for stretches in self.track.channels for stretch in stretches]
         too_low = options.ceiling_hz is not None and min(ends) * SKIRT_FROM >= options.ceiling_hz
         return "it ends above the ceiling" if too_low else None
+
+    @property
+    def holed(self) -> bool:
+        """Whether there are holes to fill."""
+        return any(hz is not None for hz in self.holes_hz)
 
     def part(self, start_s: float, stop_s: float) -> Heard:
         """What holds from `start_s` to `stop_s`: what was measured on all of it, holds there too."""
@@ -107,7 +115,7 @@ def hear(
         blocks: called once per further pass.
         first: the blocks of the first pass.
         band: who will have heard the recording, at its own rate, behind the first pass; None: its end is known.
-        options: that end, and whether to look for steady lines and hiss.
+        options: that end, and whether to look for steady lines and hiss, and for holes.
         on_progress: called with the samples heard so far, in the first pass.
 
     Raises:
@@ -116,12 +124,15 @@ def hear(
     alike: CorrelationEstimator | None = None  # a single channel is like itself
     samples = channels = 0
     peak = 0.0
+    holes = HoleFinder() if options.repair else None
     for block in reblocked(first, BLOCK_SAMPLES):
         samples, channels = samples + block.shape[-1], block.shape[0]
         peak = max(peak, float(torch.linalg.vector_norm(block, torch.inf)))
         if channels > 1:
             alike = alike or CorrelationEstimator(AUDIO.sample_rate)
             alike.update(block)
+        if holes is not None:
+            holes.update(block)
         if on_progress is not None:
             on_progress(samples)
     if samples == 0:
@@ -140,7 +151,8 @@ def hear(
     apart = band.mid_side() if band is not None and options.mid_side and not track.full_band else None
     if apart is not None:
         correlation = UNALIKE
-    return Heard(samples, channels, peak, track, lines_hz, floor, correlation, apart)
+    holes_hz = () if holes is None else holes.result(track.ends_hz)
+    return Heard(samples, channels, peak, track, lines_hz, floor, correlation, apart, holes_hz)
 
 
 def note_on_cutoff(track: CutoffTrack) -> str | None:

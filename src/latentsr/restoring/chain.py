@@ -67,6 +67,11 @@ class Chain:
         # Heads draw from what a generator of this seed draws first.
         self.seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(options.seed)))
 
+    @property
+    def note(self) -> str | None:
+        """What should be known of what was done so far, in one line."""
+        return None
+
     def cleaned(self, wave: Tensor) -> Tensor:
         """Samples (C, n) less the steady lines and hiss that are to be taken out."""
         lines_hz, floor = self.heard.lines_hz, self.heard.floor
@@ -119,13 +124,17 @@ class Chain:
         if self.mel is not None:
             assert clean is not None, "heads that cannot denoise are refused before"
             kept = filter_by_mel(kept * self.gain, clean.float().cpu(), self.mel) / self.gain
-        inside, skirts, merged = kept.shape[-1] - beyond, [part.skirt for part in parts], []
+        inside, merged = kept.shape[-1] - beyond, []
         for at in range(0, len(parts), GROUPED_CHANNELS):
             some = slice(at, at + GROUPED_CHANNELS)
-            own, made = kept[some, ..., :inside], wide[some, ..., :inside]
-            both = merge(own, made, ends[some], AUDIO.sample_rate, skirts[some])
-            merged.append(both if self.control is None else self.control(own, both, ends[some]))
+            merged.append(self.merged(kept[some, ..., :inside], wide[some, ..., :inside], parts[some]))
         return torch.cat([torch.cat(merged), kept[..., inside:]], dim=-1)[:, 0]
+
+    def merged(self, own: Tensor, made: Tensor, parts: Sequence[Part]) -> Tensor:
+        """What becomes of the waves (B, 1, n) of parts and of what the head made of them."""
+        ends = _ends(parts)
+        both = merge(own, made, ends, AUDIO.sample_rate, [part.skirt for part in parts])
+        return both if self.control is None else self.control(own, both, ends)
 
 
 def _ends(parts: Sequence[Part]) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import chain as chained
 from itertools import groupby
@@ -21,10 +22,11 @@ from torch import Tensor
 
 from latentsr.config import AUDIO
 from latentsr.restoring.chain import EDGE_SAMPLES, Chain
+from latentsr.restoring.repair import RepairChain
 from latentsr.restoring.stretches import Latents, Part, Stretches, lay_over
 from latentsr.signal.chunks import Window, take, trapezoid, window_at
 from latentsr.signal.level import StreamTurnDown, keep_silence, turn_down
-from latentsr.signal.track import Track
+from latentsr.signal.track import FULL_BAND_HZ, Track
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -73,14 +75,18 @@ class Restorer:
         self.threads = threads if self.diffusion is None and chain.head.device.type == "cpu" else 1
         self.batch_size = 1 if self.diffusion is None else chain.options.batch_size
         self.cores = {"diffusion": CORE, "decoding": CORE}  # positions that a window answers for
-        self.notes: list[str] = []  # what should be known of the result
+        self._notes: list[str] = []
+        repair = RepairChain(chain) if chain.heard.holed else None
+        self.repaired = None if repair is None else Restorer(repair, threads=threads)  # what comes first
         self.shortage = ""  # the last error for want of memory
         self.apart = chain.heard.mid_side is not None  # mid and side are restored, and turned back
         track, denoise = chain.heard.mid_side or chain.heard.track, chain.options.denoise
+        if chain.heard.holed and replace(chain.heard, holes_hz=()).why_copied(chain.options):  # nothing else is done
+            track = Track.constant(FULL_BAND_HZ, chain.heard.channels, track.seconds)
         if chain.heard.mid_side is not None:
-            self.notes.append(_note_on_side(chain.heard.mid_side))
+            self._notes.append(_note_on_side(chain.heard.mid_side))
         elif chain.options.mid_side:
-            self.notes.append("its side does not end lower than its mid: left and right were restored")
+            self._notes.append("its side does not end lower than its mid: left and right were restored")
         self.stretches = Stretches(track, self.hop, self.margin, REACH, full_band=denoise)
         self.wave = torch.zeros(0, 0)  # what is still needed of the recording
         self.offset = self.samples = 0  # samples before it that are gone; those that came in all
@@ -97,16 +103,24 @@ class Restorer:
             windows = -(-(positions + FADE // 2) // CORE)
             last = window_at((windows - 1) * CORE, ENDLESS, CORE, MARGIN, self.diffusion.multiple)
             positions = max(positions, last.last)
-        return positions * self.hop + EDGE_SAMPLES
+        before = 0 if self.repaired is None else self.repaired.latency_samples
+        return before + positions * self.hop + EDGE_SAMPLES
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known of the result."""
+        before = [] if self.repaired is None else self.repaired.notes
+        return [*before, *filter(None, [self.chain.note]), *self._notes]
 
     def push(self, block: Tensor) -> Iterator[Tensor]:
         """Take in samples (C, n); yield what is ready."""
-        self.wave = torch.cat([self.wave, block], dim=-1) if self.wave.numel() else block
-        self.samples += block.shape[-1]
-        yield from self._ready()
+        for piece in [block] if self.repaired is None else self.repaired.push(block):
+            yield from self._push(piece)
 
     def finish(self) -> Iterator[Tensor]:
         """Yield the rest."""
+        for piece in () if self.repaired is None else self.repaired.finish():
+            yield from self._push(piece)
         self.total = -(-self.samples // self.hop)
         yield from self._ready()
 
@@ -117,6 +131,11 @@ class Restorer:
             restored[:, at : at + piece.shape[-1]] = piece.numpy()
             at += piece.shape[-1]
         return restored, self.notes
+
+    def _push(self, block: Tensor) -> Iterator[Tensor]:
+        self.wave = torch.cat([self.wave, block], dim=-1) if self.wave.numel() else block
+        self.samples += block.shape[-1]
+        yield from self._ready()
 
     def _ready(self) -> Iterator[Tensor]:
         """Run every window whose context is there."""
@@ -177,8 +196,8 @@ class Restorer:
         self._say_less(f"{what} goes on with windows of {seconds:.2f} s")
 
     def _say_less(self, text: str) -> None:
-        self.notes.append(f"out of memory: {text}")
-        logger.warning(self.notes[-1])
+        self._notes.append(f"out of memory: {text}")
+        logger.warning(self._notes[-1])
 
     # --- recording -> latents ---------------------------------------------------------------------------------------
 

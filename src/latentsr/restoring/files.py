@@ -21,7 +21,7 @@ from latentsr import audio
 from latentsr.audio import Album, Resampler, SourceFile, Target
 from latentsr.config import AUDIO
 from latentsr.options import Options
-from latentsr.restoring.analysis import Heard, note_on_cutoff
+from latentsr.restoring.analysis import NO_HOLES, Heard, note_on_cutoff
 from latentsr.restoring.bands import Bands, BandTable
 from latentsr.restoring.engine import Restorer
 from latentsr.restoring.live import LiveRestorer
@@ -42,6 +42,7 @@ class RestoredFile:
     seconds: float  # duration of the recording
     gain: float  # 1.0 unless a recording above full scale went into a format that ends there
     lines_hz: tuple[float, ...] = ()  # steady tones that were taken out
+    holes_hz: tuple[float | None, ...] = ()  # from where holes were filled, of each channel; None: it had none
     notes: tuple[str, ...] = ()  # what should be known of the result, a line each
     cutoff_track: CutoffTrack = field(default_factory=list)
     head: str | None = None  # that made it, where something was made
@@ -152,7 +153,8 @@ class _Writing:
                 writer.write(piece)
         track = heard.track.pairs
         lost = (target.depth_note(info.subtype), *writer.notes)
-        notes = (note_on_cutoff(track), *source.notes, *lost)
+        none = NO_HOLES if self.options.repair and not heard.holed else None
+        notes = (note_on_cutoff(track), *source.notes, *lost, none)
         return RestoredFile(
             path=target.path,
             sample_rate=rate,
@@ -163,6 +165,7 @@ class _Writing:
             seconds=source.frames / info.sample_rate,
             gain=self.gain,
             lines_hz=heard.lines_hz,
+            holes_hz=heard.holes_hz,
             notes=tuple(note for note in notes if note),
             cutoff_track=track,
             head=self.options.head,

@@ -24,7 +24,7 @@ from latentsr.errors import UsageError
 from latentsr.heads.live import LiveHead
 from latentsr.options import Choices, FileChoices, Options
 from latentsr.restoring import source as sources
-from latentsr.restoring.analysis import Heard, listen, of_array
+from latentsr.restoring.analysis import NO_HOLES, Heard, listen, of_array
 from latentsr.restoring.chain import Chain
 from latentsr.restoring.engine import OnProgress, Restorer
 from latentsr.restoring.files import Beside, RestoredFile, write_restored
@@ -69,8 +69,8 @@ class Restores(ABC):
             sample_rate: Hz, of samples; a file knows its own.
             progress: called with (seconds done, seconds in all) instead of the progress bar.
             options: every choice in one object; keywords change it.
-            choices: head, steps, guidance_scale, temperature, seed, denoise, cutoff_hz, use_latents, amount, tilt,
-                sibilance, ceiling_hz, batch_size, salvage, on_nonfinite, track and no_timeline: see
+            choices: head, steps, guidance_scale, temperature, seed, denoise, repair, cutoff_hz, use_latents, amount,
+                tilt, sibilance, ceiling_hz, batch_size, salvage, on_nonfinite, track and no_timeline: see
                 `latentsr.options.Options`.
 
         Returns:
@@ -87,6 +87,8 @@ class Restores(ABC):
             recording = sources.read(one, sample_rate, asked)
             nyquist_hz = recording.sample_rate / 2
             wave, heard = of_array(recording, asked)
+            if asked.repair and not heard.holed:
+                recording.notes += (NO_HOLES,)
             result = RestorationOutput.of(recording, wave.numpy(), heard)
             if heard.why_copied(asked) is None:
                 with told(self.progress_bar, result.seconds, progress) as bar:
@@ -230,10 +232,10 @@ class Restores(ABC):
         self.rest()
         yield from ()
 
-    def stream_latency_s(self, head: str | None = None, use_latents: bool = False) -> float:
+    def stream_latency_s(self, head: str | None = None, use_latents: bool = False, repair: bool = False) -> float:
         """A sample that goes into `stream` comes out when so many more seconds have gone in, at the latest."""
-        asked = self.asked(None, {"head": head, "use_latents": use_latents})
-        samples = LiveRestorer.latency_samples if asked.kind.live else latency_samples(self.chains(asked))
+        asked = self.asked(None, {"head": head, "use_latents": use_latents, "repair": repair})
+        samples = LiveRestorer.latency_samples if asked.kind.live else latency_samples(self.chains(asked), asked)
         return samples / AUDIO.sample_rate
 
     def asked(self, options: Options | None, choices: Choices | FileChoices) -> Options:

@@ -23,7 +23,8 @@ class RestorationOutput:
     `audio` (C, T) float32 at `sample_rate` Hz, full scale 1.0; `cutoff_hz`, where the source's pass band ended, the
     median over time and channels of what is below full band (half the rate: nothing to do); `cutoff_track`, per channel
     a list of (start_s, cutoff_hz), each until the next begins; `seconds`, its duration; `lines_hz`, the steady tones
-    that `denoise` took out; `channel_correlation`, how alike the channels were below the cutoff (None: one channel, or
+    that `denoise` took out; `holes_hz`, from where on the holes of each channel were filled with `repair` (None: it had
+    none); `channel_correlation`, how alike the channels were below the cutoff (None: one channel, or
     nothing was made).
     """
 
@@ -37,6 +38,7 @@ class RestorationOutput:
     notes: tuple[str, ...] = ()  # what happened on the way, and what could not be saved of the source
     channel_correlation: Correlation | None = None
     cutoff_track: CutoffTrack = field(default_factory=list)
+    holes_hz: tuple[float | None, ...] = ()
 
     @classmethod
     def of(cls, recording: Recording, audio: np.ndarray, heard: Heard) -> RestorationOutput:
@@ -44,6 +46,7 @@ class RestorationOutput:
         return cls(
             audio, AUDIO.sample_rate, heard.track.cutoff_hz, audio.shape[-1] / AUDIO.sample_rate,
             recording.subtype, recording.metadata, notes=recording.notes, cutoff_track=heard.track.pairs,
+            holes_hz=heard.holes_hz,
         )  # fmt: skip
 
     @property

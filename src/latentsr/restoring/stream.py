@@ -16,14 +16,16 @@ from latentsr.restoring.chain import Chain
 from latentsr.restoring.engine import Restorer
 from latentsr.restoring.source import Samples, checked_samples, resampled
 from latentsr.signal.correlation import Correlation
+from latentsr.signal.holes import LOWEST_HZ
 from latentsr.signal.track import FULL_BAND_HZ, Track
 
 Chains = Callable[[Heard], Chain]  # makes the chain of what was heard of a recording
 
 
-def latency_samples(chains: Chains) -> int:
+def latency_samples(chains: Chains, options: Options) -> int:
     """A sample that goes into `stream` comes out when so many more have gone in, at the latest."""
-    return Restorer(chains(Heard(0, 1, 0.0, Track.constant(FULL_BAND_HZ, 1, 0.0)))).latency_samples
+    holes_hz = (LOWEST_HZ,) if options.repair else ()
+    return Restorer(chains(Heard(0, 1, 0.0, Track.constant(FULL_BAND_HZ, 1, 0.0), holes_hz=holes_hz))).latency_samples
 
 
 def stream(
@@ -37,10 +39,10 @@ def stream(
     """Blocks (C, n) at `sample_rate` in, restored blocks at 48 kHz out.
 
     Cutoff, largest absolute sample and correlation of the channels, unless given, are those of the first blocks, as
-    many as the restorer waits for anyway; so are the steady lines and hiss that `denoise` takes out. Where a channel's
-    band ends at their end, it ends for good.
+    many as the restorer waits for anyway; so are the lines and hiss that `denoise` takes out, and where
+    holes begin. Where a channel's band ends at their end, it ends for good.
     """
-    latency = latency_samples(chains)
+    latency = latency_samples(chains, options)
     band = BandEstimator(sample_rate, apart=options.mid_side) if options.cutoff_hz is None else None
     hearing = [] if band is None else [band.update]  # the first blocks only
 
@@ -61,7 +63,7 @@ def stream(
     heard = hear(lambda: [beginning], [beginning], band, options)
     alike = alike or heard.channel_correlation
     heard = replace(heard, peak=heard.peak if peak is None else peak, channel_correlation=alike)
-    if not options.denoise and (heard.track.full_band or options.amount == 0):
+    if not options.denoise and not heard.holed and (heard.track.full_band or options.amount == 0):
         yield beginning.numpy()
         for block in ours:
             yield block.numpy()

@@ -74,6 +74,11 @@ class Track:
         total = np.cumsum(np.asarray(lengths)[order])
         return float(np.asarray(ends)[order][np.searchsorted(total, total[-1] / 2)])
 
+    @property
+    def ends_hz(self) -> tuple[float, ...]:
+        """The highest end of each channel."""
+        return tuple(max(stretch.cutoff_hz for stretch in stretches) for stretches in self.channels)
+
     def part(self, start_s: float, stop_s: float) -> Track:
         """What holds from `start_s` to `stop_s`, as of a recording of its own."""
         channels = []

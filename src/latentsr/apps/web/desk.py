@@ -53,6 +53,7 @@ class Form:
     denoise: Any = False
     cutoff_hz: Any = None
     mend: Any = False
+    repair: Any = False
     amount: Any = 100
     tilt: Any = 0
 
@@ -65,7 +66,7 @@ class Form:
         return _valid({
             "head": self.head, "steps": _whole(steps) or None, "seed": _whole(_number(self.seed, "seed")),
             "denoise": bool(self.denoise), "cutoff_hz": _number(self.cutoff_hz, "cutoff") or None,
-            "salvage": bool(self.mend), "on_nonfinite": "zero" if self.mend else "error",
+            "salvage": bool(self.mend), "on_nonfinite": "zero" if self.mend else "error", "repair": bool(self.repair),
             **_gains(self.amount, self.tilt),
         })  # fmt: skip
 

@@ -126,7 +126,9 @@ def _settings(heads: list[str], head: str) -> dict[str, Any]:
             value=0, minimum=0, maximum=HIGHEST_CUTOFF_HZ, label="Cutoff in Hz", info="Where it ends; 0: measured"
         )
         mend = gr.Checkbox(label="Mend damaged files", info="Take what can be read of them, and note what is missing")
-    return {"head": chosen, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff, "mend": mend}
+        repair = gr.Checkbox(label="Repair codec holes", info="Fill what MP3 and other codecs took below the cutoff")
+    return {"head": chosen, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff, "mend": mend,
+            "repair": repair}  # fmt: skip
 
 
 def _gains() -> dict[str, Any]:
@@ -161,11 +163,12 @@ def _wire(blocks: gr.Blocks, desk: Desk, given: dict[str, Any], settings: dict[s
         seed: float,
         cutoff_hz: float,
         mend: bool,
+        repair: bool,
         amount: float,
         tilt: float,
     ) -> Iterator[dict[Any, Any]]:
         words = {"head": head, "steps": steps, "denoise": denoise, "seed": seed, "cutoff_hz": cutoff_hz, "mend": mend,
-                 "amount": amount, "tilt": tilt}  # fmt: skip
+                 "repair": repair, "amount": amount, "tilt": tilt}  # fmt: skip
         yield from _restore(desk, recording, words, _session(request), shown)
 
     def look(request: gr.Request, upload: str | None, mend: bool) -> Iterator[dict[Any, Any]]:

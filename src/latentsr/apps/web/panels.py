@@ -55,6 +55,8 @@ def heard(facts: dict[str, Any] | None) -> str:
         words += f" Tick Denoise: there is hum at {facts['hum']['mains_hz']} Hz."
     elif facts["lines"]:
         words += f" Tick Denoise: there is a tone at {facts['lines'][0]['hz']:,.0f} Hz."
+    if any(facts["holes_hz"]):
+        words += " Tick Repair codec holes, under Advanced."
     return f'<p class="lsr-heard">{escape(words)}</p>'
 
 

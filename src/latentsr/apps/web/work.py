@@ -132,7 +132,7 @@ def _restored_first(model: Restores, order: Order, before: audio.SourceFile, ste
     step(0.0, "Reading")
     seen = look(source, order.max_seconds, options.salvage, lambda: step(0.0, "Reading"))
     target = folder / output_name(order.name)
-    alone = options.amount == 0 or options.denoise  # nothing is made; or more than a band is changed
+    alone = options.amount == 0 or options.denoise or options.repair  # nothing is made; or more than a band is changed
     written = model.restore_file(
         before, target, options=options if alone else _plain(options), progress=_restoring(step),
         write_band=None if alone else folder / BAND,
