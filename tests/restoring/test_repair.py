@@ -55,7 +55,7 @@ def test_what_was_not_coded_stays_as_it_is(pipe, tmp_path, end_hz):
     plain, repaired = pipe(wave, sample_rate=RATE), pipe(wave, sample_rate=RATE, repair=True)
     assert np.array_equal(plain.audio, repaired.audio)
     assert NO_HOLES in repaired.note and repaired.holes_hz == (None,)
-    audio.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
+    audio.write(audio.Target.of(tmp_path / "a.wav", subtype="FLOAT"), wave, RATE)
     for name, words in {"b.wav": {}, "c.wav": {"repair": True}}.items():
         done = pipe.restore_file(tmp_path / "a.wav", tmp_path / name, **words)
     assert np.array_equal(*(audio.read(tmp_path / name).samples for name in ("b.wav", "c.wav")))
