@@ -1,5 +1,7 @@
 """Repair: the holes of a codec are filled, what was not coded stays as it is, and windows, blocks and files agree."""
 
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -7,6 +9,7 @@ import torch
 
 from holed import RATE, holed
 from latentsr import Pipeline, audio
+from latentsr.apps import cli
 from latentsr.evaluation.filters import lowpass
 from latentsr.options import Options
 from latentsr.restoring.analysis import NO_HOLES, hear
@@ -129,3 +132,13 @@ def test_windows_join_without_a_seam(pipe):
     jumps = [np.abs(np.diff(wave, n=2)).max() for wave in made]
     print(error_db, jumps)
     assert error_db < -15 and jumps[0] < 1.2 * jumps[1]
+
+
+def test_the_command_says_what_was_done(tmp_path, capsys, monkeypatch):
+    audio.write(audio.Target.of(tmp_path / "a.wav", subtype="FLOAT"), with_holes(truth()), RATE)
+    words = ["restore", str(tmp_path / "a.wav"), "-o", str(tmp_path / "b.wav"), "--repair"]
+    monkeypatch.setattr(sys, "argv", ["latentsr", *words])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr()
+    assert "cutoff 24000 Hz: repaired" in said.out and "holes of a codec were filled" in said.err

@@ -298,7 +298,8 @@ def _what(made: RestoredFile, options: Options) -> str:
         return f"{made.copied}: copied"
     top_hz = min(options.ceiling_hz or AUDIO.sample_rate / 2, made.sample_rate / 2)
     if made.cutoff_hz >= top_hz:
-        return f"{_cutoffs(made)}: cleaned"
+        done = [word for word, was in (("cleaned", options.denoise), ("repaired", any(made.holes_hz))) if was]
+        return f"{_cutoffs(made)}: {' and '.join(done) or 'nothing made'}"
     return f"{_cutoffs(made)}: {made.head} made the band up to {top_hz / 1000:g} kHz"
 
 
