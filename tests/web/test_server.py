@@ -165,8 +165,8 @@ def test_nothing_but_an_upload_can_be_named(demo, client, address):
     with listening() as (port, asked):
         named = {"path": address.format(port=port), "meta": {"_type": "gradio.FileData"}}
         for words in (
-            [named, "mamba-gan", 0, False, 0, 0, False, 100, 0],
-            [{**named, "url": named["path"]}, "vocoder", 0, False, 0, 0, 0, 100, 0],
+            [named, "mamba-gan", 0, False, 0, 0, False, False, 100, 0],
+            [{**named, "url": named["path"]}, "vocoder", 0, False, 0, 0, 0, False, 100, 0],
         ):
             started = httpx.post(f"{demo.url}/gradio_api/call/restore", json={"data": words}).json()
             answer = httpx.get(f"{demo.url}/gradio_api/call/restore/{started['event_id']}", timeout=60).text
