@@ -41,6 +41,7 @@ def furnish(folder: Path, page: str) -> None:
     soundfile.write(folder / "old.wav", soxr.resample(short, rate, 2 * rate), 2 * rate)
     soundfile.write(folder / "reel7.wav", stereo, loop_rate)
     soundfile.write(folder / "song.flac", stereo, loop_rate)
+    soundfile.write(folder / "song.mp3", stereo, loop_rate)
     write_m4a(folder / "song.m4a", stereo.astype(np.float32), loop_rate)
     for at, name in enumerate(("transfers/reel1.wav", "transfers/box2/reel2.wav", "box1/a/reel3.wav")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
