@@ -60,8 +60,8 @@ def copy(model, recording, target, options, progress=None) -> Record:
         os.kill(os.getpid(), signal.SIGKILL)
     written = SimpleNamespace(  # as `RestoredFile`, whose module imports torch
         sample_rate=48_000, channels=len(wave), samples=wave.shape[1], subtype="PCM_16", cutoff_hz=24_000.0,
-        seconds=recording.seconds, gain=1.0, lines_hz=(), holes_hz=(), notes=(), cutoff_track=[], head=None, copied=None,
-        band=None, bands=None, account=None,
+        seconds=recording.seconds, gain=1.0, lines_hz=(), holes_hz=(), notes=(), cutoff_track=[], head=None,
+        copied=None, band=None, bands=None, account=None,
     )  # fmt: skip
     return Record(str(source), str(target), written=written)
 
