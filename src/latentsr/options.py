@@ -249,7 +249,7 @@ class Options:
             raise UsageError(f"the {name} head makes nothing below the cutoff and cannot denoise; choose one of {able}")
         if self.repair and not kind.can_repair:
             able = ", ".join(other for other, its in HEADS.items() if its.can_repair)
-            raise UsageError(f"the {name} head cannot predict what belongs into a codec's holes; these can: {able}")
+            raise UsageError(f"the {name} head cannot fill a codec's holes; leave repair out, or choose one of {able}")
         if self.seed != 0 and not kind.draws:
             raise UsageError(f"the {name} head draws nothing, whatever the seed; leave seed out")
         if self.steps is not None:
