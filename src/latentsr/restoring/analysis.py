@@ -81,7 +81,7 @@ class Heard:
 def of_array(recording: Recording, options: Options) -> tuple[Tensor, Heard]:
     """The samples (C, T) of a recording at 48 kHz, and what was heard of them."""
     rate = recording.sample_rate
-    band = BandEstimator(rate, apart=options.mid_side) if options.cutoff_hz is None else None
+    band = estimator(rate, options)
     if band is not None:
         band.update(recording.samples)
     wave = torch.from_numpy(resample(recording.samples, rate, AUDIO.sample_rate))
@@ -92,7 +92,7 @@ def of_array(recording: Recording, options: Options) -> tuple[Tensor, Heard]:
 def listen(recording: Album, options: Options, on_progress: Callable[[int], None] | None = None) -> Heard:
     """Hear recordings as one; `on_progress` is called with the samples heard so far, in the first pass."""
     rate = recording.sample_rate
-    band = BandEstimator(rate, apart=options.mid_side) if options.cutoff_hz is None else None
+    band = estimator(rate, options)
     first = resampled(recording.native(), rate, tap=None if band is None else band.update)
     heard = hear(lambda: resampled(recording.native(), rate), first, band, options, on_progress)
     joints_s = recording.bounds_s[1:-1]
@@ -100,6 +100,11 @@ def listen(recording: Album, options: Options, on_progress: Callable[[int], None
         return heard
     apart = None if heard.mid_side is None else heard.mid_side.snapped(joints_s)
     return replace(heard, track=heard.track.snapped(joints_s), mid_side=apart)
+
+
+def estimator(sample_rate: int, options: Options) -> BandEstimator | None:
+    """Who hears where a recording's band ends; None where that is told."""
+    return BandEstimator(sample_rate, apart=options.mid_side) if options.cutoff_hz is None else None
 
 
 def hear(

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsr.bandwidth import BandEstimator
 from latentsr.options import Options
-from latentsr.restoring.analysis import Heard, hear
+from latentsr.restoring.analysis import Heard, estimator, hear
 from latentsr.restoring.chain import Chain
 from latentsr.restoring.engine import Restorer
 from latentsr.restoring.source import Samples, checked_samples, resampled
@@ -43,7 +42,7 @@ def stream(
     holes begin. Where a channel's band ends at their end, it ends for good.
     """
     latency = latency_samples(chains, options)
-    band = BandEstimator(sample_rate, apart=options.mid_side) if options.cutoff_hz is None else None
+    band = estimator(sample_rate, options)
     hearing = [] if band is None else [band.update]  # the first blocks only
 
     def tap(block: np.ndarray) -> None:
