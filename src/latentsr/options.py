@@ -63,6 +63,7 @@ class Choices(TypedDict, total=False):
     tilt: float
     sibilance: float
     ceiling_hz: float | None
+    no_floor: bool
     batch_size: int
     salvage: bool
     on_nonfinite: Literal["error", "zero"]
@@ -101,6 +102,7 @@ class Options:
         tilt: of the made band, dB per octave above the cutoff.
         sibilance: of the made band where the recording has no pitch, dB.
         ceiling_hz: make nothing above; None: up to 24 kHz.
+        no_floor: do not let the noise floor of a recording with pauses go on in the made band (docs/bandwidth.md).
         batch_size: windows in one batch.
         salvage: restore what can be decoded of a file that is cut short, and note it.
         on_nonfinite: "zero" replaces samples of a file that are NaN or infinite, and notes it.
@@ -151,6 +153,7 @@ class Options:
         None, "Make nothing above.", low=1_000.0, high=AUDIO.sample_rate / 2, flag="ceiling", metavar="HZ",
         group="Made band",
     )  # fmt: skip
+    no_floor: bool = choice(False, "Do not let the recording's noise floor go on above its end.", group="Made band")
     batch_size: int = field(default=1)
     salvage: bool = choice(False, "Restore what can be decoded of a recording that is cut short.", group="Input")
     on_nonfinite: Literal["error", "zero"] = choice(
@@ -188,11 +191,14 @@ class Options:
                 f"ceiling {self.ceiling_hz:g} Hz is not above the cutoff {self.cutoff_hz:g} Hz: nothing would be made; "
                 "raise the ceiling or leave it out"
             )
-        idle = [word for word in ("tilt", "sibilance", "ceiling_hz") if getattr(self, word) != getattr(Options, word)]
+        shaped = ("tilt", "sibilance", "ceiling_hz", "no_floor")
+        idle = [word for word in shaped if getattr(self, word) != getattr(Options, word)]
         if self.amount == 0 and idle:
             raise UsageError(
                 f"an amount of 0% leaves nothing for {', '.join(idle)} to act on; leave out one or the other"
             )
+        if self.denoise and self.no_floor:
+            raise UsageError("denoise takes the noise floor out, so that none goes on; leave no_floor out")
         if self.mid_side and (self.denoise or self.cutoff_hz is not None):
             raise UsageError(
                 "mid_side needs the measured ends of mid and side; leave out mid_side, or denoise and cutoff_hz"
@@ -259,7 +265,7 @@ class Options:
                 raise UsageError(
                     f"steps of the {name} head must be {kind.steps[0]} to {kind.steps[1]}, got {self.steps}"
                 )
-        for word in ("mid_side", "amount", "tilt", "sibilance", "ceiling_hz") if kind.live else ():
+        for word in ("mid_side", "amount", "tilt", "sibilance", "ceiling_hz", "no_floor") if kind.live else ():
             if getattr(self, word) != getattr(Options, word):
                 raise UsageError(f"the {name} head makes its band as it comes and takes no {word}; leave {word} out")
         for word in ("guidance_scale", "temperature"):

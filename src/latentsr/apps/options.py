@@ -20,7 +20,7 @@ from latentsr.options import COMPAT_FILTERS, SOURCE, Choice, Options, choice_of
 # What audiosr 0.0.7 has not, by the names of Options; and what it draws for its seed.
 NOT_COMPAT = (
     "head", "temperature", "denoise", "repair", "cutoff_hz", "use_latents", "mid_side", "amount", "tilt", "sibilance",
-    "ceiling_hz",
+    "ceiling_hz", "no_floor",
 )  # fmt: skip
 COMPAT_FILTER, COMPAT_SEED = COMPAT_FILTERS[2], 42
 

@@ -33,7 +33,7 @@ class Upscaler:
             loaded when first called, on the CPU or on the CUDA device that the samples or the generator are on.
         name: who made the samples, for messages.
         choices: of every call: head, steps, guidance_scale, temperature, seed, denoise, repair, cutoff_hz,
-            use_latents, amount, tilt, sibilance, ceiling_hz, batch_size and on_nonfinite, as
+            use_latents, amount, tilt, sibilance, ceiling_hz, no_floor, batch_size and on_nonfinite, as
             `latentsr.options.Options` has them.
 
     >>> import numpy as np

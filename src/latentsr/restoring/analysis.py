@@ -8,6 +8,7 @@ is to be taken out, in a fourth, on what rises above the hiss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,7 @@ from latentsr.signal.holes import HoleFinder
 from latentsr.signal.lines import line_starts, lines_in, remove_lines
 from latentsr.signal.lowband import SKIRT_FROM
 from latentsr.signal.mel import MelSpectrogram
+from latentsr.signal.pauses import FloorFinder
 from latentsr.signal.track import Track
 
 BLOCK_SAMPLES = 480_000  # 10 s at a time
@@ -51,6 +53,7 @@ class Heard:
     channel_correlation: Correlation | None = None  # how alike the channels are; None: a single one
     mid_side: Track | None = None  # where mid and side end, if these are restored instead of left and right
     holes_hz: tuple[float | None, ...] = ()  # where a codec's holes begin on each channel, None: it has none; if wanted
+    floors: tuple[float, ...] = ()  # standard deviation of the noise that goes on above the end of each channel; if any
 
     def why_copied(self, options: Options) -> str | None:
         """Why the recording comes back as it came; None: there is something to do."""
@@ -130,6 +133,7 @@ def hear(
     samples = channels = 0
     peak = 0.0
     holes = HoleFinder() if options.repair else None
+    pauses = None if options.denoise or options.no_floor else FloorFinder()
     for block in reblocked(first, BLOCK_SAMPLES):
         samples, channels = samples + block.shape[-1], block.shape[0]
         peak = max(peak, float(torch.linalg.vector_norm(block, torch.inf)))
@@ -138,6 +142,8 @@ def hear(
             alike.update(block)
         if holes is not None:
             holes.update(block)
+        if pauses is not None:
+            pauses.update(block)
         if on_progress is not None:
             on_progress(samples)
     if samples == 0:
@@ -157,7 +163,10 @@ def hear(
     if apart is not None:
         correlation = UNALIKE
     holes_hz = () if holes is None else holes.result(track.ends_hz)
-    return Heard(samples, channels, peak, track, lines_hz, floor, correlation, apart, holes_hz)
+    floors = () if pauses is None else pauses.result(track.ends_hz)
+    if apart is not None:  # mid and side are half the sum and half the difference
+        floors = (0.5 * math.hypot(*floors),) * len(floors)
+    return Heard(samples, channels, peak, track, lines_hz, floor, correlation, apart, holes_hz, floors)
 
 
 def note_on_cutoff(track: CutoffTrack) -> str | None:

@@ -25,11 +25,13 @@ from latentsr.signal.level import network_gain
 from latentsr.signal.lines import remove_lines
 from latentsr.signal.lowband import cut_sharply, merge
 from latentsr.signal.mel import MelSpectrogram
+from latentsr.signal.noise import absolute_noise, noises
 from latentsr.signal.transforms import filter_symmetric
 
 if TYPE_CHECKING:  # it imports diffusers
     from latentsr.diffusion.drawing import Diffusion
 
+FLOOR_SOURCE = 32  # the noise of the floor is independent of what heads draw
 EDGE_SAMPLES = 9600  # 0.2 s of wave around every window, for the filters and the STFT
 WAVE_STRIDE = 8  # mel frames per position where there are no latents
 GROUPED_CHANNELS = 4  # cut and merged at a time: their spectra are larger than they are
@@ -61,6 +63,7 @@ class Chain:
         alike = heard.channel_correlation
         self.signs = torch.ones(1) if alike is None else polarities(alike)
         self.mix = None if alike is None else noise_mix(alike, self.signs)
+        self.floors = torch.tensor(heard.floors) if any(heard.floors) else None
         self.stride = WAVE_STRIDE if diffusion is None else diffusion.stride
         self.hop = self.stride * AUDIO.hop_length  # samples per position
         self.margin = -(-head.context_frames // self.stride) + 1  # positions on each side of a decoded window
@@ -120,7 +123,10 @@ class Chain:
             ignored=((window.start - window.first) * self.stride, (window.last - window.stop) * self.stride),
         )
         wide, clean = head.decode(given)
-        wide = signs * wide.float().cpu() / self.gain
+        wide = wide.float().cpu() / self.gain
+        if self.floors is not None:
+            wide = wide + self.floors[channels, None, None] * self._white(given)
+        wide = signs * wide
         if self.mel is not None:
             assert clean is not None, "heads that cannot denoise are refused before"
             kept = filter_by_mel(kept * self.gain, clean.float().cpu(), self.mel) / self.gain
@@ -129,6 +135,15 @@ class Chain:
             some = slice(at, at + GROUPED_CHANNELS)
             merged.append(self.merged(kept[some, ..., :inside], wide[some, ..., :inside], parts[some]))
         return torch.cat([torch.cat(merged), kept[..., inside:]], dim=-1)[:, 0]
+
+    def _white(self, low: LowBand) -> Tensor:
+        """Noise of unit variance for each wave, as alike as the recording's channels are. (B, 1, T)"""
+        frames = low.wave.shape[-1] // AUDIO.hop_length
+
+        def draw(source: int) -> Tensor:
+            return absolute_noise(low.seed, low.first_frame, frames, 1, AUDIO.hop_length, FLOOR_SOURCE + source)
+
+        return torch.stack([noise.flatten(1) for noise in noises(low.noise_mix, len(low.wave), draw)])
 
     def merged(self, own: Tensor, made: Tensor, parts: Sequence[Part]) -> Tensor:
         """What becomes of the waves (B, 1, n) of parts and of what the head made of them."""

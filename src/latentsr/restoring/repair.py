@@ -29,7 +29,7 @@ class RepairChain(Chain):
         begin = [FULL_BAND_HZ if hz is None else hz for hz in heard.holes_hz]
         self.lowest_hz = min(begin)
         track = Track(tuple((Stretch(0.0, hz),) for hz in begin), heard.track.seconds)
-        alone = replace(heard, track=track, lines_hz=(), floor=0.0, mid_side=None, holes_hz=())
+        alone = replace(heard, track=track, lines_hz=(), floor=0.0, mid_side=None, holes_hz=(), floors=())
         super().__init__(chain.head, None, alone, options)
         self.cells: list[tuple[int, int]] = []  # of each window: those that were filled, and those that were looked at
 
