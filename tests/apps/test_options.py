@@ -52,6 +52,7 @@ EACH = {
     "--tilt -3": {"tilt": -3.0},
     "--sibilance 4.5": {"sibilance": 4.5},
     "--ceiling 16000": {"ceiling_hz": 16_000.0},
+    "--no-floor": {"no_floor": True},
     "--sample-rate 44100": {"sample_rate": 44_100},
     "--sample-rate source": {"sample_rate": "source"},
     "--salvage": {"salvage": True},

@@ -17,6 +17,7 @@ from latentsr.models.live import LiveGenerator
 from latentsr.models.mamba_gan import MambaGenerator
 from latentsr.models.mambawave import MambaWave
 from latentsr.options import Options
+from paused import beats, white
 from tiny import RATE, programme, tiny_pipeline
 from wide import music_like
 
@@ -43,6 +44,7 @@ CHOICES = {
     "tilt": 3.0,
     "sibilance": 6.0,
     "ceiling_hz": 12_000.0,
+    "no_floor": True,
 }
 REFUSED = {
     "vocoder": {"use_latents", "repair"},  # it decodes them in any case
@@ -60,6 +62,7 @@ REFUSED = {
         "tilt",
         "sibilance",
         "ceiling_hz",
+        "no_floor",
     },
     "aeromamba": {"steps", "guidance_scale", "temperature", "seed", "denoise", "repair", "use_latents"},
     "mambawave": {"guidance_scale", "temperature", "denoise", "repair", "use_latents"},
@@ -101,12 +104,13 @@ def test_every_option_acts_or_is_refused(pipe, head):
     mid, side = noisy(programme(0.6, cutoff_hz=8_000)), 0.3 * programme(0.6, seed=2, cutoff_hz=3_000)
     wave, stereo = noisy(programme(0.6)), np.concatenate([mid + side, mid - side])
     coded = holed(0.05 * music_like(3.0), 2_000, 4_000, every_s=0.3)[None]
+    paused = (beats(1.2) + white(1.2, -62.0)).numpy()
     common = {"sample_rate": RATE, "head": head} | ({"steps": 3} if HEADS[head].takes_steps else {})
     plain = {}
     refused = set()
     for name, value in CHOICES.items():
         given, beside = (stereo, common) if name == "mid_side" else (wave, common | {"cutoff_hz": 4_000.0})
-        given = coded if name == "repair" else given
+        given = {"repair": coded, "no_floor": paused}.get(name, given)
         try:
             made = pipe(given, **{**beside, name: value}).audio
         except UsageError:

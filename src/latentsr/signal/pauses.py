@@ -16,7 +16,7 @@ from latentsr.signal.transforms import power_of
 
 FRAME = 2048  # samples, one after the other
 BANDS_PER_OCTAVE, LOWEST_HZ = 3, 375.0
-STEP_DB, QUIETEST_DB, STEPS = 0.1, -200.0, 3200  # of the counted levels, dB of the power of a sample
+STEP_DB, QUIETEST_DB, STEPS = 0.02, -200.0, 16_000  # of the counted levels, dB of the power of a sample
 LOOKED_AT, UP_TO = 4, 0.9  # so many bands, of which the highest ends below that share of the band's end
 FEWEST_FRAMES = 20
 
@@ -24,7 +24,7 @@ FEWEST_FRAMES = 20
 # quietest twentieth of the frames is alike in all bands to LEVEL_DB, a fifth of them lies within PAUSES_DB of it, and
 # the loudest twentieth DEPTH_DB above: rain, an organ or a mix without pauses has none that could be told apart.
 QUIET, LOW, LOUD = 0.05, 0.2, 0.95  # shares of the frames
-LEVEL_DB, PAUSES_DB, DEPTH_DB = 4.0, 22.0, 35.0
+LEVEL_DB, PAUSES_DB, DEPTH_DB = 5.0, 22.0, 35.0
 
 
 class FloorFinder:
@@ -47,7 +47,7 @@ class FloorFinder:
         """Hear samples (C, n). Frames of digital silence do not count: that is a gate, not a floor."""
         bands = self._mean.shape[1]
         if self._counts is None:
-            self._counts = torch.zeros(len(block), bands, STEPS, dtype=torch.long)
+            self._counts = torch.zeros(len(block), bands, STEPS, dtype=torch.int32)
         if block.shape[-1] < FRAME:
             return
         for channel, counts in zip(block, self._counts, strict=True):
@@ -58,7 +58,7 @@ class FloorFinder:
 
     def result(self, ends_hz: Sequence[float]) -> tuple[float, ...]:
         """Standard deviation of the white noise that goes on above the end of each channel; 0: no floor was found."""
-        counts = torch.zeros(len(ends_hz), 1, STEPS, dtype=torch.long) if self._counts is None else self._counts
+        counts = torch.zeros(len(ends_hz), 1, STEPS) if self._counts is None else self._counts
         return tuple(self._floor(channel, end_hz) for channel, end_hz in zip(counts, ends_hz, strict=True))
 
     def _floor(self, counts: Tensor, end_hz: float) -> float:
