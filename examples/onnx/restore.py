@@ -83,6 +83,12 @@ def _restore(
     return out, median_hz
 
 
+def in_24_bits(samples: np.ndarray) -> np.ndarray:
+    """The nearest steps: libsndfile 1.2.2 rounds floats down (findings/libsndfile_pcm_is_rounded_down.sh)."""
+    steps = np.rint(np.clip(samples.astype(np.float64) * 2**23, -(2**23), 2**23 - 1))
+    return steps.astype(np.int32) << 8
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Restore a recording with onnxruntime.")
     parser.add_argument("model", type=Path, help="folder or .onnx file that latentsr export wrote")
@@ -100,7 +106,7 @@ def main() -> None:
     began = time.perf_counter()
     restored, cutoff_hz = restore(model, np.ascontiguousarray(samples.T), rate, args.cutoff, args.seed, args.steps)
     seconds, duration = time.perf_counter() - began, len(samples) / rate
-    soundfile.write(args.target, restored.T, model.about["audio"]["sample_rate"], subtype="PCM_24")
+    soundfile.write(args.target, in_24_bits(restored.T), model.about["audio"]["sample_rate"], subtype="PCM_24")
     print(f"{args.source} -> {args.target}  ({duration:.1f} s in {seconds:.1f} s, cutoff {cutoff_hz:.0f} Hz)")
 
 

@@ -31,6 +31,23 @@ def test_visqol_that_remembers_the_reference_equals_the_plain_call():
         assert api.measure_from_arrays(truth.numpy(), other.numpy(), RATE).moslqo == pytest.approx(expected, abs=1e-9)
 
 
+def test_visqol_hears_no_ends_and_zimtohrli_does():
+    """As docs/evaluation.md says (findings/visqol_hears_no_ends.sh, visqol-python 3.8.0)."""
+    pytest.importorskip("visqol", reason="visqol-python is not installed (extra `eval`)")
+    pytest.importorskip("zimtohrli", reason="zimtohrli is not installed (extra `eval`)")
+    truth, _ = pair(1.9)
+
+    def without(start_s, end_s):
+        wave = truth.clone()
+        wave[round(start_s * RATE) : round(end_s * RATE)] = 0
+        return wave
+
+    whole = perceptual.visqol(truth, truth)
+    first, middle, last = without(0, 0.2), without(0.6, 0.8), without(1.7, 1.9)
+    assert [whole - perceptual.visqol(truth, wave) < 0.005 for wave in (first, middle, last)] == [True, False, True]
+    assert all(perceptual.zimtohrli(truth, wave)[0] > 0.001 for wave in (first, middle, last))
+
+
 def test_the_reference_s_spectrogram_is_computed_once_and_kept_within_bounds():
     pytest.importorskip("visqol", reason="visqol-python is not installed (extra `eval`)")
     api = perceptual.visqol_api()

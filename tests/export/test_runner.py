@@ -165,6 +165,15 @@ def test_it_imports_no_torch(embedded_folder, tmp_path):
     assert np.abs(np.fft.rfft(made)[10_000:]).max() > 0.01
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_what_it_writes_is_rounded_to_the_nearest_step(runner, tmp_path, suffix):
+    restore, _ = runner
+    samples = np.random.default_rng(0).uniform(-1.001, 1.001, (20_000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / f"a.{suffix}", restore.in_24_bits(samples), 48_000, subtype="PCM_24")
+    error = (soundfile.read(tmp_path / f"a.{suffix}")[0] - samples.clip(-1, 1 - 2**-23)) * 2**23
+    assert np.abs(error).max() <= 0.5 and abs(error.mean()) < 0.01
+
+
 def test_the_files_say_what_they_are(embedded_folder):
     about = json.loads((embedded_folder / "latentsr.json").read_text())
     model = onnx.load(embedded_folder / about["graphs"]["mamba-gan"])
