@@ -169,6 +169,16 @@ def test_a_change_is_found_within_half_a_second(seconds, hz):
     assert track[1][0] == pytest.approx(seconds[0], abs=0.5)
 
 
+@pytest.mark.parametrize("hz", [(None, 3_400.0), (3_400.0, 8_000.0), (8_000.0, None)])
+def test_a_part_of_four_seconds_in_the_middle_is_found(hz):
+    outer, inner = (programme(12.0) if each is None else cut("cheby1", 8, each, seconds=12.0) for each in hz)
+    bounds = 4 * RATE, 8 * RATE
+    (track,) = track_of(rounded(np.concatenate([outer[: bounds[0]], inner[slice(*bounds)], outer[bounds[1] :]])))
+    outside, inside = (each or 24_000 for each in hz)
+    assert [end for _, end in track] == pytest.approx([outside, inside, outside], rel=0.1)
+    assert [start for start, _ in track] == pytest.approx([0, 4, 8], abs=0.5)
+
+
 def test_steady_material_does_not_flutter():
     for seed in range(4):
         (track,) = track_of(rounded(cut("cheby1", 6, 4_400.0 + 900 * seed, seed=seed, seconds=20.0)))
