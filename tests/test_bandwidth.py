@@ -108,6 +108,12 @@ def test_silence_a_tone_and_an_offset_are_full_band():
         assert found(rounded(wave)) == 24_000.0
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+@pytest.mark.parametrize("samples", [0, 1, 500, 50_000])
+def test_silence_of_any_length_has_no_end(rate, samples):
+    assert found(np.zeros(samples), rate) == 24_000.0
+
+
 @pytest.mark.parametrize("samples", [0, 1, 500, 5_000])
 def test_short_waves_get_an_answer(samples):
     assert 1_000 <= found(programme()[:samples]) <= 24_000
