@@ -108,6 +108,12 @@ def test_silence_a_tone_and_an_offset_are_full_band():
         assert found(rounded(wave)) == 24_000.0
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+@pytest.mark.parametrize("samples", [0, 1, 500, 50_000])
+def test_silence_of_any_length_has_no_end(rate, samples):
+    assert found(np.zeros(samples), rate) == 24_000.0
+
+
 @pytest.mark.parametrize("samples", [0, 1, 500, 5_000])
 def test_short_waves_get_an_answer(samples):
     assert 1_000 <= found(programme()[:samples]) <= 24_000
@@ -167,6 +173,16 @@ def test_a_change_is_found_within_half_a_second(seconds, hz):
     (track,) = track_of(np.concatenate([parts[0][:at], parts[1][at:]]))
     assert [end for _, end in track] == pytest.approx([each or 24_000 for each in hz], rel=0.1)
     assert track[1][0] == pytest.approx(seconds[0], abs=0.5)
+
+
+@pytest.mark.parametrize("hz", [(None, 3_400.0), (3_400.0, 8_000.0), (8_000.0, None)])
+def test_a_part_of_four_seconds_in_the_middle_is_found(hz):
+    outer, inner = (programme(12.0) if each is None else cut("cheby1", 8, each, seconds=12.0) for each in hz)
+    bounds = 4 * RATE, 8 * RATE
+    (track,) = track_of(rounded(np.concatenate([outer[: bounds[0]], inner[slice(*bounds)], outer[bounds[1] :]])))
+    outside, inside = (each or 24_000 for each in hz)
+    assert [end for _, end in track] == pytest.approx([outside, inside, outside], rel=0.1)
+    assert [start for start, _ in track] == pytest.approx([0, 4, 8], abs=0.5)
 
 
 def test_steady_material_does_not_flutter():

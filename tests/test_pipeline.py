@@ -12,9 +12,10 @@ import soundfile
 import torch
 from huggingface_hub import ModelCard
 
-from latentsr import Pipeline
+from latentsr import Pipeline, estimate_cutoff
 from latentsr.audio import AudioError, resample
 from latentsr.diffusion.sampling import SCHEDULERS
+from latentsr.errors import UsageError
 from latentsr.evaluation.metrics import kept_band_error_db
 from latentsr.model_folder.loading import ModelError, write_hashes
 from tiny import RATE, programme, tiny_pipeline
@@ -185,6 +186,22 @@ def test_bad_arguments_name_the_remedy(pipe, arguments, error, message):
 def test_bad_samples_are_refused(pipe, samples, message):
     with pytest.raises(AudioError, match=message):
         pipe(samples, sample_rate=RATE)
+    if samples.size:
+        with pytest.raises(AudioError, match=message):
+            estimate_cutoff(samples, RATE)
+
+
+@pytest.mark.parametrize("rate", [0, -1, 999, 44_100.5, "44100", True])
+def test_a_rate_that_is_none_is_refused(pipe, rate):
+    for call in (pipe, estimate_cutoff, lambda wave, sample_rate: pipe.stream([wave], sample_rate)):
+        with pytest.raises(UsageError, match=f"sample_rate must be a whole number of 1000 to 768000, got {rate!r}"):
+            call(programme(0.2), sample_rate=rate)
+
+
+def test_bfloat16_is_restored(pipe):
+    wave = torch.from_numpy(programme(0.2)).bfloat16()
+    given, same = (pipe(each, sample_rate=RATE, cutoff_hz=4_000.0, steps=1).audio for each in (wave, wave.float()))
+    assert np.array_equal(given, same)
 
 
 class TestFolder:

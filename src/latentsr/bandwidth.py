@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentsr.audio.arrays import Samples, as_numpy, checked_rate, checked_samples
 from latentsr.model_folder.loading import EMBEDDED, check_hashes
 from latentsr.models.cutoff import (
     CELLS,
@@ -29,7 +30,7 @@ from latentsr.models.cutoff import (
     without_lines,
 )
 from latentsr.signal.bandedges import cliffs_hz, events, likeliest_path, placed, skirt_of
-from latentsr.signal.bandframes import BIN_HZ, FRAME_S, FrameMaker
+from latentsr.signal.bandframes import BIN_HZ, FRAME_S, SILENT_DB, FrameMaker
 from latentsr.signal.track import FULL_BAND_HZ, Stretch, Track
 
 NAME = "cutoff"  # folder of the embedded network
@@ -45,7 +46,7 @@ MOST_FRAMES = 2**15  # held, of all channels together; beyond, neighbours are av
 HEARD_AT_ONCE = 1024  # frames of a stretch that the network hears, spread over it
 SHORT = 4  # frames at the end that are left out of it, at most
 BATCH = 32
-CHANGE_COST = 9.0  # nats
+CHANGE_COST = 6.0  # nats
 NEIGHBOURS = 2  # cells on either side that speak for a cell too
 FAINTEST = 2e-3  # probability of a cell that a single window cannot rule out
 ALIKE = 1.12  # ratio of cutoffs that are one, in neighbouring stretches and in channels
@@ -56,7 +57,7 @@ LEAST_SIDE = 1e-3  # of the mid's power; below, there is no image
 Array = NDArray[np.float32]
 
 
-def estimate_cutoff(samples: np.ndarray | Tensor, sample_rate: int) -> float:
+def estimate_cutoff(samples: Samples, sample_rate: int) -> float:
     """Where a recording's band ends, in Hz: what the pipeline acts on.
 
     Args:
@@ -67,11 +68,18 @@ def estimate_cutoff(samples: np.ndarray | Tensor, sample_rate: int) -> float:
         The median over time and channels of what ends below full band; 24000.0 where nothing is missing or there is
         nothing to hear.
 
+    Raises:
+        AudioError: the samples are no audio, as `Pipeline` says of them.
+        UsageError: the rate is none.
+
     >>> estimate_cutoff(np.zeros((1, 48_000), np.float32), 48_000)
     24000.0
     """
-    estimator = BandEstimator(sample_rate)
-    estimator.update(np.atleast_2d(np.asarray(samples, dtype=np.float32)))
+    estimator = BandEstimator(checked_rate(sample_rate))
+    given = as_numpy(samples)
+    if 0 in given.shape:
+        return FULL_BAND_HZ
+    estimator.update(checked_samples(given))
     return estimator.result().cutoff_hz
 
 
@@ -167,7 +175,7 @@ class _Listener:
 
     def track(self, power_db: Array) -> tuple[Stretch, ...]:
         """The stretches of one channel (L, BINS)."""
-        if self.nyquist_hz < LEAST_NYQUIST_HZ:
+        if self.nyquist_hz < LEAST_NYQUIST_HZ or power_db.max() <= SILENT_DB:
             return (Stretch(0.0, FULL_BAND_HZ),)
         parts = [self.heard(power_db, part) for part in self._course(power_db)]
         if len(parts) > 1:

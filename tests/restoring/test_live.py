@@ -113,6 +113,12 @@ def test_the_cutoff_is_found_and_followed_without_a_click(pipe):
         assert part.max() <= 1.5 * np.abs(np.diff(added)).max()
 
 
+def test_bfloat16_is_played(pipe):
+    block = torch.from_numpy(programme(RATE, 0.1)).bfloat16()
+    given, same = (Live(pipe, RATE, 1).process(each) for each in (block, block.float()))
+    assert np.array_equal(given, same)
+
+
 def test_bad_blocks_are_refused_and_the_stream_goes_on(pipe):
     wave, live = programme(RATE, 0.2), Live(pipe, RATE, 1)
     first = live.process(wave[:, :4_800])

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from latentsr.audio import Album, SourceFile
+from latentsr.audio.arrays import Samples, checked_rate
 from latentsr.config import AUDIO
 from latentsr.errors import UsageError
 from latentsr.heads.live import LiveHead
@@ -31,7 +32,7 @@ from latentsr.restoring.files import Beside, RestoredFile, write_restored
 from latentsr.restoring.live import LiveRestorer, live_stream
 from latentsr.restoring.output import RestorationOutput
 from latentsr.restoring.progress import LISTENING_SHARE, Progress, told
-from latentsr.restoring.source import Samples, Source
+from latentsr.restoring.source import Source
 from latentsr.restoring.stream import latency_samples, stream
 
 
@@ -221,7 +222,7 @@ class Restores(ABC):
         Returns:
             Blocks (C, n) float32 at 48 kHz, in order and without gaps, as long in all as what came in.
         """
-        asked = self.asked(options, choices)
+        asked, sample_rate = self.asked(options, choices), checked_rate(sample_rate)
         if asked.kind.live:
             made = live_stream(blocks, LiveRestorer(self.live_head(), asked, sample_rate / 2), sample_rate)
         else:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from latentsr.audio import MAX_CHANNELS
+from latentsr.audio.arrays import Samples, as_numpy, checked_samples
 from latentsr.audio.resampling import output_length
 from latentsr.config import AUDIO
 from latentsr.errors import AudioError, UsageError
 from latentsr.heads.live import LATENCY, LiveHead, LiveStream
 from latentsr.options import Options
-from latentsr.restoring.source import Samples, checked_samples, resampled
+from latentsr.restoring.source import resampled
 from latentsr.signal.polyphase import Polyphase
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Live:
         return ready[:, :count]
 
     def _checked(self, block: np.ndarray | Tensor) -> np.ndarray:
-        given = block.detach().cpu().numpy() if isinstance(block, Tensor) else np.asarray(block)
+        given = as_numpy(block)
         given = given[None] if given.ndim == 1 else given
         if given.ndim != 2 or not np.issubdtype(given.dtype, np.floating):
             raise AudioError(f"a block is float, (channels, samples); got {given.dtype} {given.shape}")

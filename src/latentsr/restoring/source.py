@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from latentsr import audio
+from latentsr.audio.arrays import Samples, checked_rate, checked_samples
 from latentsr.audio.tags.metadata import Metadata
 from latentsr.config import AUDIO
 from latentsr.options import Options
 
-Samples: TypeAlias = np.ndarray | Tensor
 Tap: TypeAlias = Callable[[np.ndarray], None]  # takes blocks (C, n) on their way
 CutoffTrack: TypeAlias = list[list[tuple[float, float]]]  # per channel (start_s, cutoff_hz), each until the next
 Source: TypeAlias = str | os.PathLike[str] | Samples
@@ -38,7 +38,7 @@ def read(source: Source, sample_rate: int | None, options: Options) -> Recording
     if isinstance(source, (np.ndarray, Tensor)):
         if sample_rate is None:
             raise ValueError("an array does not say its rate; pass sample_rate=")
-        return Recording(checked_samples(source), sample_rate)
+        return Recording(checked_samples(source), checked_rate(sample_rate))
     recording = audio.read(source, **options.reading)
     if sample_rate not in (None, recording.sample_rate):
         raise ValueError(
@@ -46,27 +46,6 @@ def read(source: Source, sample_rate: int | None, options: Options) -> Recording
         )
     about = recording.subtype, recording.metadata, tuple(recording.notes)
     return Recording(recording.samples, recording.sample_rate, *about)
-
-
-def checked_samples(given: Samples) -> np.ndarray:
-    """(C, T) float32 of an array or tensor; raise AudioError where it is no audio."""
-    samples = given.detach().cpu().numpy() if isinstance(given, Tensor) else given
-    if samples.ndim not in (1, 2) or samples.size == 0 or not np.issubdtype(samples.dtype, np.floating):
-        raise audio.AudioError(
-            "samples must be float, (samples,) or (channels, samples), full scale 1.0; "
-            f"got {samples.dtype} {samples.shape}"
-        )
-    samples = np.atleast_2d(samples).astype(np.float32)
-    if samples.shape[0] > audio.MAX_CHANNELS:
-        raise audio.AudioError(
-            f"samples are (channels, samples); {samples.shape[0]} channels are too many; transpose the array"
-        )
-    bad = np.flatnonzero(~np.isfinite(samples).all(axis=0))
-    if bad.size:
-        raise audio.AudioError(
-            f"{bad.size} samples are NaN or infinite, the first at {bad[0]}; repair the samples first"
-        )
-    return samples
 
 
 def resampled(

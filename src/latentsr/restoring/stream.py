@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentsr.audio.arrays import Samples, checked_samples
 from latentsr.options import Options
 from latentsr.restoring.analysis import Heard, estimator, hear
 from latentsr.restoring.chain import Chain
 from latentsr.restoring.engine import Restorer
-from latentsr.restoring.source import Samples, checked_samples, resampled
+from latentsr.restoring.source import resampled
 from latentsr.signal.correlation import Correlation
 from latentsr.signal.holes import LOWEST_HZ
 from latentsr.signal.track import FULL_BAND_HZ, Track
