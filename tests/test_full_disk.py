@@ -53,6 +53,7 @@ def small_disk(folder, *words):
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.slow
 def test_everything_that_writes_says_so_and_leaves_what_was_there(tmp_path):
     done = small_disk(tmp_path, sys.executable, "-c", CODE, str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]

@@ -99,6 +99,7 @@ def test_a_run_leaves_all_that_the_docs_promise(whole):
     assert {file.name for file in (whole / "eval").iterdir()} == {"table.md", "table-1.csv", "table-1.json"}
 
 
+@pytest.mark.slow
 def test_a_kill_changes_no_bit(run, whole, recordings, tmp_path):
     out = tmp_path / "broken"
     process = subprocess.Popen(

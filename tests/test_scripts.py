@@ -98,7 +98,10 @@ def test_vae_run_leaves_all_that_the_docs_promise(vae_run):
     assert len(list((vae_run / "checkpoints").iterdir())) == 2  # keep: 2
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+# Each starts four processes: all but a regression and a GAN are left to `-m slow`.
+@pytest.mark.parametrize(
+    "name", [p if p in ("vae", "mamba_gan") else pytest.param(p, marks=pytest.mark.slow) for p in SCRIPTS]
+)
 def test_kill_and_resume_equals_the_unbroken_run_bit_for_bit(run, name, recordings, vae_run, tmp_path):
     options = [*extra(name, vae_run), "steps=6", "save_every=2", "validate_every=100"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -124,6 +124,7 @@ def test_batch(files, lengths, command, tmp_path):
     assert {name: made[path.stem] for name, path in files.items()} == lengths
 
 
+@pytest.mark.slow
 def test_the_demo(files, lengths, tmp_path, monkeypatch):
     monkeypatch.setattr(spectrogram, "draw", lambda *_: None)  # two pictures of each would take a minute
     pipe = TinyLoader()()

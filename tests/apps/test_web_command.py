@@ -46,6 +46,7 @@ def test_a_port_that_is_taken_is_one_line(run_command, tmp_path, monkeypatch):
     assert err.endswith(": address already in use; choose another --port or --host\n")
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_load_ends_the_server(tmp_path):
     pytest.importorskip("gradio")
     model = tmp_path / "model.bin"

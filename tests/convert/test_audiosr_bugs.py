@@ -359,6 +359,7 @@ print(json.dumps([made.audio.shape[1], [n for n in ("torchvision", "torchaudio",
 """
 
 
+@pytest.mark.slow
 def test_neither_network_nor_ffmpeg_is_needed(checkpoint, tmp_path):
     """It fetches roberta-base at its import, for CLAP, which it never runs; its command trims by calling ffmpeg."""
     env = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}

@@ -28,7 +28,7 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-SLOW = ("docs/batch.md", "docs/evaluation.md")
+SLOW = tuple(f"docs/{page}.md" for page in ("batch", "cookbook", "evaluation", "onnx", "recipe", "report", "training"))
 
 
 @pytest.mark.parametrize(

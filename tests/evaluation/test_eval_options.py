@@ -38,6 +38,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_models_stand_side_by_side_with_memory_intervals_and_a_command_to_run_it_again(tmp_path):
     recordings(tmp_path / "references", *(f"music/{i}.wav" for i in range(5)))
     done = latentsr(

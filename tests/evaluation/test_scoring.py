@@ -25,6 +25,7 @@ def systems():
     return [benchmark.unprocessed(), halved]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_figures_of_one(clips, monkeypatch):
     monkeypatch.setattr(scoring, "WORTH_S", 0.0)
     conditions = Conditions(cutoffs_hz=(4000, 8000))

@@ -31,7 +31,7 @@ def recorded(folder):
             yield clip
 
 
-@pytest.fixture(scope="module", params=["made here", "recordings"])
+@pytest.fixture(scope="module", params=["made here", pytest.param("recordings", marks=pytest.mark.slow)])
 def truth(request):
     """Clips one after another. (1, T)"""
     if request.param == "recordings":

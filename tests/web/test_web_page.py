@@ -329,6 +329,7 @@ def test_two_visitors_each_get_their_own(visit, recordings):
         assert np.corrcoef(wave[::3, 0], before)[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_a_closed_tab_stops_its_work_and_takes_its_files_along(visit, recordings, demo):
     page = visit()
     demo.until(lambda: not busy(demo), "something is still at work")
