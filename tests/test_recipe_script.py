@@ -20,6 +20,7 @@ from latentsr.training.driver import launch_recipe
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "configs/recipes/tiny.yaml"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+pytestmark = pytest.mark.slow  # each stage is a process of its own
 STAGES = ("vae", "vocoder_true", "vocoder", "ldm", "distill", "mamba_gan", "diffwave_mamba")
 
 
@@ -99,7 +100,6 @@ def test_a_run_leaves_all_that_the_docs_promise(whole):
     assert {file.name for file in (whole / "eval").iterdir()} == {"table.md", "table-1.csv", "table-1.json"}
 
 
-@pytest.mark.slow
 def test_a_kill_changes_no_bit(run, whole, recordings, tmp_path):
     out = tmp_path / "broken"
     process = subprocess.Popen(

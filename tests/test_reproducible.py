@@ -46,6 +46,7 @@ def wav(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_whatever_the_process(wav, tmp_path):
     """Hash seeds, locale, time zone and folder of the process differ; threads do not. The network is never asked."""
     digests = {}

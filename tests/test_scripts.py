@@ -98,10 +98,8 @@ def test_vae_run_leaves_all_that_the_docs_promise(vae_run):
     assert len(list((vae_run / "checkpoints").iterdir())) == 2  # keep: 2
 
 
-# Each starts four processes: all but a regression and a GAN are left to `-m slow`.
-@pytest.mark.parametrize(
-    "name", [p if p in ("vae", "mamba_gan") else pytest.param(p, marks=pytest.mark.slow) for p in SCRIPTS]
-)
+# Each starts four processes: all but one are left to `-m slow`.
+@pytest.mark.parametrize("name", [p if p == "mamba_gan" else pytest.param(p, marks=pytest.mark.slow) for p in SCRIPTS])
 def test_kill_and_resume_equals_the_unbroken_run_bit_for_bit(run, name, recordings, vae_run, tmp_path):
     options = [*extra(name, vae_run), "steps=6", "save_every=2", "validate_every=100"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -147,6 +145,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(recordings, tmp_path):
     assert json.loads((saved / "manifest.json").read_text())["step"] >= 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_checkpoint_before_it(run, recordings, tmp_path):
     out = tmp_path / "run"
     run(*command("vae", recordings, out, "steps=2"))

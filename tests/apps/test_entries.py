@@ -23,6 +23,7 @@ NAMES = [name for name in CASES if name not in PLAIN]
 QUICK = {"head": "vocoder", "steps": 1, "cutoff_hz": 3000.0}
 WORDS = ("--head", "vocoder", "--steps", "1", "--cutoff", "3000")
 _PIPE = []
+pytestmark = pytest.mark.slow  # all of them through all of them
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,6 @@ def test_batch(files, lengths, command, tmp_path):
     assert {name: made[path.stem] for name, path in files.items()} == lengths
 
 
-@pytest.mark.slow
 def test_the_demo(files, lengths, tmp_path, monkeypatch):
     monkeypatch.setattr(spectrogram, "draw", lambda *_: None)  # two pictures of each would take a minute
     pipe = TinyLoader()()

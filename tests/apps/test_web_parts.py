@@ -47,6 +47,7 @@ def test_mending_takes_what_is_left(tmp_path):
     assert [round(each.seconds, 1) for each in seen] == [1.0, 1.9]
 
 
+@pytest.mark.slow
 def test_an_upload_is_heard_and_a_wrong_one_is_not(tmp_path):
     heard = hear_from_outside(demo_files.make(tmp_path, "old.flac", seconds=3.0))
     assert 3_000 < heard["cutoff_hz"] < 4_000 and heard["restore"].startswith("would make 3,")

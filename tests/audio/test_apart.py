@@ -90,6 +90,7 @@ def _in_a_worker(path, pipe):
     pipe.send(len(decoding()))
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_supervisor_decodes_by_itself(alac):
     ours, theirs = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_in_a_worker, args=(alac, theirs), daemon=True)

@@ -28,13 +28,8 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-SLOW = tuple(f"docs/{page}.md" for page in ("batch", "cookbook", "evaluation", "onnx", "recipe", "report", "training"))
-
-
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, id=name(page), marks=[pytest.mark.slow] if name(page) in SLOW else []) for page in WITH_CODE],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [pytest.param(page, id=name(page)) for page in WITH_CODE])
 def test_blocks_of_a_page_run(page, warm, tmp_path, monkeypatch):
     workplace.furnish(tmp_path, page.name)
     environment = workplace.shims(tmp_path, warm)

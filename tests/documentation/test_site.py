@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from blocks import ROOT
 
+pytestmark = pytest.mark.slow  # the whole site is built
 ELSEWHERE = re.compile(r"<(?:script|link|img|iframe|audio|source)\b[^>]*?\b(?:src|href)=[\"']?https?://[^\"' >]+")
 
 

@@ -204,10 +204,8 @@ def test_the_page_asks_no_other_host_and_answers_to_none(demo):
     assert httpx.get(f"{demo.url}/docs").status_code == 404
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 128 + signal.SIGTERM), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 130)])
 def test_stopping_the_server_in_mid_run_leaves_nothing(tmp_path, recordings, number, code):
     with running(tmp_path) as demo:
         path = demo_files.make(recordings, "long.flac", seconds=60.0)

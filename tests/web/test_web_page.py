@@ -11,6 +11,7 @@ import browser
 import demo_files
 
 sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.slow  # a browser
 PATIENCE_MS = 240_000
 HOSTS = ("127.0.0.1",)
 GRADIO_SAYS = "warning: Method not implemented."  # when it closes the stream of an upload's progress
@@ -329,7 +330,6 @@ def test_two_visitors_each_get_their_own(visit, recordings):
         assert np.corrcoef(wave[::3, 0], before)[0, 1] > 0.9
 
 
-@pytest.mark.slow
 def test_a_closed_tab_stops_its_work_and_takes_its_files_along(visit, recordings, demo):
     page = visit()
     demo.until(lambda: not busy(demo), "something is still at work")
