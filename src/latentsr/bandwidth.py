@@ -1,7 +1,8 @@
 """Where a recording's band ends, found at the recording's own rate, for every channel over time.
 
 A network (`models/cutoff.py`) hears each second and says how likely each end is; the likeliest course with few changes
-cuts the recording into stretches, and each of these is heard again as a whole. `docs/bandwidth.md` has the errors.
+cuts the recording into stretches, and each of these is heard again as a whole. Where images show which interpolator
+the recording went through (`signal/images.py`), that one's own end is right. `docs/bandwidth.md` has the errors.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from latentsr.models.cutoff import (
 )
 from latentsr.signal.bandedges import cliffs_hz, events, likeliest_path, placed, skirt_of
 from latentsr.signal.bandframes import BIN_HZ, FRAME_S, SILENT_DB, FrameMaker
+from latentsr.signal.images import interpolated
 from latentsr.signal.track import FULL_BAND_HZ, Stretch, Track
 
 NAME = "cutoff"  # folder of the embedded network
@@ -198,8 +200,12 @@ class _Listener:
     def heard(self, power_db: Array, part: _Part) -> _Part:
         """The same part, heard as a whole."""
         every = max(-(-(part.last - part.first) // HEARD_AT_ONCE), 1)
-        end_hz, loss_db = hear(self.network, *self._inputs([power_db[part.first : part.last : every]]))
+        frames = power_db[part.first : part.last : every]
+        end_hz, loss_db = hear(self.network, *self._inputs([frames]))
         part.end_hz, part.loss_db = float(end_hz), loss_db[0].numpy()
+        known = interpolated(frames, part.end_hz, self.nyquist_hz, self.dust_db)
+        if known is not None:
+            part.end_hz, part.loss_db = known.end_hz, known.loss_db(part.loss_db)
         return part
 
     def _course(self, power_db: Array) -> list[_Part]:
