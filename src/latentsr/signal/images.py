@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from latentsr.signal.bandedges import INSIDE
-from latentsr.signal.bandend import EDGE_DB, REFERENCE_HZ
+from latentsr.signal.bandend import EDGE_DB, HIGHEST_END_HZ, REFERENCE_HZ
 from latentsr.signal.bandframes import BIN_HZ, BINS, SILENT_DB
 from latentsr.signal.track import FULL_BAND_HZ
 
@@ -96,6 +96,8 @@ def interpolated(power_db: Array, end_hz: float, nyquist_hz: float, dust_db: flo
 
 def _least(found: Interpolated, end_hz: float) -> float:
     """How alike the sides of a mirror must be, to say so in the place of the network."""
+    if found.end_hz > HIGHEST_END_HZ:
+        return math.inf  # nothing is missing
     if end_hz >= FULL_BAND_HZ and found.kind == "hold":
         return math.inf  # held samples that fill the band are meant: an effect, or an old game's sound
     return RAISED_FROM if end_hz < found.end_hz else LOWERED_FROM
