@@ -102,10 +102,8 @@ def test_the_loss_is_the_kernels_own_up_to_the_end():
     lost_db = -40 * np.log10(np.sinc(bins * BIN_HZ / 16_000))
     heard_db = np.full(256, 30, np.float32)
     assert found.loss_db(heard_db)[bins] == pytest.approx(lost_db, abs=0.05)
-    assert found.loss_db(heard_db)[[60, 100]].tolist() == [
-        30,
-        60,
-    ]  # a filter before it; above the mirror nothing is left
+    # Above, a filter before it; above the mirror nothing is left.
+    assert found.loss_db(heard_db)[[60, 100]].tolist() == [30, 60]
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000])
